@@ -1,0 +1,105 @@
+"""Failures worth explaining. Each says what happened, what it cost, and what to do next."""
+
+from __future__ import annotations
+
+
+class TierkitError(Exception):
+    """A foreseen refusal. Its text is two sentences (what, what it cost); `next_step` is the third.
+
+    `code` is a stable word for programs; `exit_code` is what the command line ends with:
+    1 finding or failure, 2 wrong usage, 3 refused for trust or policy.
+    """
+
+    code = "error"
+    exit_code = 1
+
+    def __init__(self, what: str, *, next_step: str) -> None:
+        super().__init__(what)
+        self.what = what
+        self.next_step = next_step
+
+    def __str__(self) -> str:
+        return f"{self.what} {self.next_step}"
+
+
+class InvalidInput(TierkitError):
+    """An argument, a path, a check or a configuration file that cannot be used."""
+
+    code = "invalid_input"
+    exit_code = 2
+
+
+class PathRefused(InvalidInput):
+    """A path outside the project, through a link, on the deny list, or not a regular file."""
+
+    code = "path_refused"
+
+
+class NotFound(TierkitError):
+    code = "not_found"
+    exit_code = 2
+
+
+class Untrusted(TierkitError):
+    code = "untrusted"
+    exit_code = 3
+
+
+class PolicyRefused(TierkitError):
+    """Refused by the user's policy: a risk tag, a guarded file, a missing sandbox, a secret."""
+
+    code = "refused_policy"
+    exit_code = 3
+
+
+class NoModel(TierkitError):
+    """No usable model for a tier: no key, no engine, or no price."""
+
+    code = "no_model"
+
+
+class OverBudget(TierkitError):
+    """A reservation would exceed a budget. Never retryable by waiting on the same limit."""
+
+    code = "over_budget"
+    exit_code = 3
+
+    def __init__(self, budget: str, spent_usd: str, limit_usd: str, worst_usd: str, *, next_step: str) -> None:
+        super().__init__(
+            f"The {budget} budget of ${limit_usd} does not admit this call: ${spent_usd} is spent or reserved "
+            f"and it could cost ${worst_usd} (retryable=false). No model was called.",
+            next_step=next_step,
+        )
+        self.budget = budget
+
+
+class StopRule(TierkitError):
+    code = "stop_rule"
+    exit_code = 3
+
+
+class ModelFailed(TierkitError):
+    """The provider refused, failed, timed out, or answered with another model. `status` is HTTP's where known."""
+
+    code = "model_failed"
+
+    def __init__(self, what: str, *, next_step: str, status: int | None = None, kind: str = "error") -> None:
+        super().__init__(what, next_step=next_step)
+        self.status = status
+        self.kind = kind
+
+
+class EditRefused(TierkitError):
+    """A reply that cannot be read as edits with certainty. Nothing is written."""
+
+    code = "rejected"
+
+
+class Conflict(TierkitError):
+    """Files moved since they were read; nothing was changed."""
+
+    code = "conflict"
+
+
+class LedgerError(TierkitError):
+    code = "ledger"

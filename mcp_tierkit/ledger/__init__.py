@@ -1,0 +1,86 @@
+"""The ledger: what was asked, decided, sent, paid and proven. One seam, `Ledger`."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from mcp_tierkit.types import (
+    Budgets,
+    Call,
+    CallStatus,
+    Draft,
+    Handoff,
+    PlaybookRun,
+    Record,
+    Request,
+    Review,
+    Route,
+    Score,
+    Spend,
+    Task,
+    TaskState,
+)
+
+
+class Standing(Record):
+    """Where a task stands: who works on it and the last reply it gave."""
+
+    task_id: str
+    state: TaskState
+    reply: str | None = None
+    cancel_requested: bool = False
+
+
+class Row(Record):
+    """A call as reports see it."""
+
+    call_id: str
+    task_id: str
+    stage: str
+    tier: str
+    model: str
+    status: CallStatus
+    input_tokens: int | None
+    cached_tokens: int | None
+    cache_write_tokens: int | None
+    output_tokens: int | None
+    cost_nanousd: int | None
+    reserved_nanousd: int | None
+
+
+class Ledger(Protocol):
+    """Every method may raise LedgerError (newer schema, unwritable file). Unknown task ids raise NotFound."""
+
+    # --- records
+    async def open_task(self, task: Task) -> None: ...
+    async def task(self, task_id: str) -> Task: ...
+    async def route(self, route: Route) -> None: ...
+    async def latest_route(self, task_id: str) -> Route: ...
+    async def save(self, record: Handoff | Draft | Review | PlaybookRun | Score) -> None: ...
+    async def handoff(self, task_id: str) -> Handoff: ...
+    async def drafts(self, task_id: str) -> tuple[Draft, ...]: ...
+    async def reviews(self, task_id: str) -> tuple[Review, ...]: ...
+    async def score(self, task_id: str) -> Score | None: ...
+
+    # --- money
+    async def reserve(self, request: Request, worst_nanousd: int | None, budgets: Budgets) -> str:
+        """A call id, once the row is on disk. Raises OverBudget, and then there is no row."""
+        ...
+
+    async def settle(self, call_id: str, call: Call) -> None: ...
+    async def spend(self, task_id: str) -> Spend: ...
+    async def calls(self, task_id: str) -> tuple[Row, ...]: ...
+
+    # --- work in hand
+    async def claim(self, task_id: str) -> bool:
+        """Take the task for this process: True, or False while another live process holds it."""
+        ...
+
+    async def finish(self, task_id: str, state: TaskState, reply: str) -> None: ...
+    async def standing(self, task_id: str) -> Standing: ...
+    async def request_cancel(self, task_id: str) -> None: ...
+    async def sweep(self) -> tuple[str, ...]:
+        """Close what dead owners left: reserved calls and running tasks become `interrupted`. Task ids touched."""
+        ...
+
+    async def close(self) -> None: ...
