@@ -1,0 +1,48 @@
+# Every target sets up .venv by itself on its first run. ARGS is passed on: make test ARGS="-k ledger"
+PY := .venv/bin/python
+ARGS ?=
+
+.PHONY: help demo test test-all lint conformance clients bench clean
+.NOTPARALLEL:
+
+help:
+	@echo "make demo         one delegated task from end to end, without a key or an account"
+	@echo "make test         the tests, slow ones left out"
+	@echo "make test-all     the slow ones too"
+	@echo "make lint         ruff and mypy over code and tests"
+	@echo "make conformance  the official MCP suite (needs Node)"
+	@echo "make clients      a real client against a scripted model (needs Node)"
+	@echo "make bench        cold start, memory and tokens"
+
+.venv/.runtime: pyproject.toml constraints.txt .ci/venv
+	@.ci/venv runtime
+	@touch $@
+
+.venv/.dev: pyproject.toml constraints.txt .ci/venv
+	@.ci/venv dev
+	@touch .venv/.runtime $@
+
+demo: .venv/.runtime
+	@.venv/bin/tierkit demo $(ARGS)
+
+test: .venv/.dev
+	@$(PY) -m pytest -m "not slow" $(ARGS)
+
+test-all: .venv/.dev
+	@$(PY) -m pytest $(ARGS)
+
+lint: .venv/.dev
+	$(PY) -m ruff check .
+	$(PY) -m mypy
+
+conformance: .venv/.dev
+	@$(PY) -m benchmarks.conformance $(ARGS)
+
+clients: .venv/.dev
+	@$(PY) -m benchmarks.clients $(ARGS)
+
+bench: .venv/.dev
+	@$(PY) -m benchmarks.bench $(ARGS)
+
+clean:
+	rm -rf .venv dist build .mypy_cache .ruff_cache
