@@ -1,0 +1,108 @@
+"""litellm's price map read as a file, since importing litellm costs seconds."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from datetime import date
+from decimal import Decimal
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from mcp_tierkit.prices import LongContext, Price, names
+
+MAP_NAME = "model_prices_and_context_window_backup.json"
+_KEYS = {
+    "input": "input_cost_per_token{}",
+    "output": "output_cost_per_token{}",
+    "cache_read": "cache_read_input_token_cost{}",
+    "cache_write": "cache_creation_input_token_cost{}",
+    "cache_write_1h": "cache_creation_input_token_cost_above_1hr{}",
+    "batch_input": "input_cost_per_token{}_batches",
+    "batch_output": "output_cost_per_token{}_batches",
+}
+
+
+@cache
+def price_in_map(model: str) -> Price | None:
+    """The price that the installed litellm names, None where it names none we can vouch for."""
+    source = f"litellm {map_version()} model_prices map"
+    entries = (entry for name in names(model) if isinstance(entry := _map().get(name), dict))
+    return next((price for e in entries if (price := from_entry(e, source=source, as_of=None)) is not None), None)
+
+
+def from_entry(entry: Mapping[str, Any], *, source: str, as_of: date | None) -> Price | None:
+    """One entry of the map as a Price; None where it is no price by the token, or too odd to read.
+
+    A price of zero is not believed: the map writes it for trials and for what it does not know.
+    """
+    try:
+        price = Price(**_rates_and_step(entry), **_remarks(entry), source=source, as_of=as_of)
+    except (ValidationError, ArithmeticError, KeyError, TypeError, ValueError):
+        return None
+    return None if price.input == 0 and price.output == 0 else price
+
+
+def map_path() -> Path | None:
+    """The map inside the installed litellm, which is found without being imported."""
+    spec = find_spec("litellm")
+    path = Path(spec.origin).with_name(MAP_NAME) if spec and spec.origin else None
+    return path if path and path.is_file() else None
+
+
+@cache
+def map_version() -> str:
+    """The installed litellm's version, `none` where it is not installed."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("litellm")
+    except PackageNotFoundError:
+        return "none"
+
+
+@cache
+def _map() -> dict[str, Any]:
+    path = map_path()
+    # Decimals from the text itself: a float would turn 1.25e-07 into its nearest binary neighbour.
+    entries: dict[str, Any] = json.loads(path.read_bytes(), parse_float=Decimal) if path else {}
+    return entries
+
+
+def _rates_and_step(entry: Mapping[str, Any]) -> dict[str, Any]:
+    if "input_cost_per_token" not in entry and "tiered_pricing" in entry:
+        # Two tiers are flat rates and one step; more of them are not ours to flatten.
+        first, second = entry["tiered_pricing"]
+        return {**_rates(first), "above": LongContext(tokens=int(second["range"][0]), **_rates(second))}
+    return {**_rates(entry), "above": _step(entry)}
+
+
+def _rates(entry: Mapping[str, Any], infix: str = "") -> dict[str, Decimal]:
+    found = {field: entry.get(pattern.format(infix)) for field, pattern in _KEYS.items()}
+    return {field: _per_million(value) for field, value in found.items() if value is not None}
+
+
+def _per_million(value: Any) -> Decimal:
+    return Decimal(format((Decimal(value) * 1_000_000).normalize(), "f"))
+
+
+def _step(entry: Mapping[str, Any]) -> LongContext | None:
+    steps = {found[1] for key in entry if (found := re.fullmatch(r"input_cost_per_token_above_(\d+)k_tokens", key))}
+    if not steps:
+        return None
+    (thousands,) = steps
+    return LongContext(tokens=int(thousands) * 1000, **_rates(entry, f"_above_{thousands}k_tokens"))
+
+
+def _remarks(entry: Mapping[str, Any]) -> dict[str, Any]:
+    remarks: dict[str, Any] = {}
+    if "deprecation_date" in entry:
+        remarks["deprecated_on"] = date.fromisoformat(entry["deprecation_date"])
+    if "off_peak_pricing" in entry:
+        remarks["note"] = "Cheaper off-peak; the peak price is used at all hours."
+    return remarks

@@ -1,0 +1,158 @@
+"""What models charge, and what a call cost or could cost. Unknown is None, never zero."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import tomllib
+from collections.abc import Mapping
+from datetime import date
+from decimal import Decimal
+from fractions import Fraction
+from functools import cache, cached_property
+from pathlib import Path
+
+from pydantic import Field
+
+from mcp_tierkit.providers import is_local
+from mcp_tierkit.types import Record, Usage
+
+STALE_DAYS = 90
+_DATA = Path(__file__).parent / "data"
+# Routes in front of a model's own name under which the price map files the vendor's bare name.
+_VENDORS = ("openai/", "anthropic/", "deepseek/")
+
+
+class Rates(Record):
+    """US dollars per million tokens; None where the source names no figure."""
+
+    input: Decimal = Field(ge=0, description="Input read fresh, not from the provider's cache.")
+    output: Decimal = Field(ge=0, description="Output, reasoning included.")
+    cache_read: Decimal | None = Field(default=None, ge=0)
+    cache_write: Decimal | None = Field(default=None, ge=0, description="Writes kept for minutes.")
+    cache_write_1h: Decimal | None = Field(default=None, ge=0, description="Writes kept for an hour; we ask for none.")
+    batch_input: Decimal | None = Field(default=None, ge=0)
+    batch_output: Decimal | None = Field(default=None, ge=0)
+
+
+class LongContext(Rates):
+    """Rates of a whole call whose input, cached or not, is longer than `tokens`."""
+
+    tokens: int = Field(gt=0)
+
+
+class Price(Rates):
+    """What one model charges, and where the figures were read."""
+
+    above: LongContext | None = None
+    as_of: date | None = Field(default=None, description="Day the figures were read; None where the user gave them.")
+    source: str = Field(description="Artefact and version the figures were read from.")
+    deprecated_on: date | None = None
+    note: str = ""
+
+    def is_stale(self, today: date) -> bool:
+        return self.as_of is not None and (today - self.as_of).days > STALE_DAYS
+
+
+LOCAL_PRICE = Price(input=Decimal(0), output=Decimal(0), cache_read=Decimal(0), cache_write=Decimal(0), source="local")
+"""A model on the user's own machine: nobody sends a bill."""
+
+
+def cost(price: Price, usage: Usage) -> int | None:
+    """Nanodollars of one call; None where a count or a rate that matters is unknown.
+
+    The four buckets never overlap, so each token is charged once. A bucket without tokens needs no
+    rate, and a rate of zero needs no count. Exact, then rounded once, half to even.
+    """
+    rates = _rates(price, _input_tokens(usage))
+    parts = [
+        _part(usage.input, rates.input),
+        _part(usage.cached_input, rates.cache_read),
+        _part(usage.cache_write, rates.cache_write),
+        _part(usage.output, rates.output),
+    ]
+    known = [part for part in parts if part is not None]
+    return round(sum(known, Fraction(0))) if len(known) == len(parts) else None
+
+
+def worst_cost(price: Price, input_tokens: int, max_output: int) -> int:
+    """The most a call can cost, in nanodollars: all input at the dearest input rate, all output used.
+
+    Hour-long cache writes are left out, since no request of ours asks for them. Rounded up.
+    """
+    rates = _rates(price, input_tokens)
+    dearest = max(rate for rate in (rates.input, rates.cache_read, rates.cache_write) if rate is not None)
+    return math.ceil(_nanos(input_tokens, dearest) + _nanos(max_output, rates.output))
+
+
+def _rates(price: Price, input_tokens: int) -> Rates:
+    return price.above if price.above is not None and input_tokens > price.above.tokens else price
+
+
+def _input_tokens(usage: Usage) -> int:
+    return (usage.input or 0) + (usage.cached_input or 0) + (usage.cache_write or 0)
+
+
+def _part(tokens: int | None, rate: Decimal | None) -> Fraction | None:
+    if tokens == 0 or rate == 0:
+        return Fraction(0)
+    return None if tokens is None or rate is None else _nanos(tokens, rate)
+
+
+def _nanos(tokens: int, usd_per_mtok: Decimal) -> Fraction:
+    return Fraction(usd_per_mtok) * tokens * 1000
+
+
+class PriceTable:
+    """Prices by litellm's model names: the user's own first, then the packaged ones, then litellm's whole map."""
+
+    def __init__(self, overrides: Mapping[str, Price] | None = None) -> None:
+        self._overrides = dict(overrides or {})
+
+    def price(self, model: str) -> Price | None:
+        """The price of a model, None where nobody named one. Zero for a model on this machine."""
+        if model in self._overrides:
+            return self._overrides[model]
+        return self.packaged(model) or (LOCAL_PRICE if is_local(model) else _in_map(model))
+
+    def packaged(self, model: str) -> Price | None:
+        """The price in the dated table we ship, without a look at litellm's map."""
+        rows = _packaged()
+        return next((rows[name] for name in names(model) if name in rows), None)
+
+    def models(self) -> tuple[str, ...]:
+        """Names in the packaged table, as written there."""
+        return tuple(_packaged())
+
+    @cached_property
+    def digest(self) -> str:
+        """Twelve hex digits over the packaged rows, the user's own prices and the installed map's version."""
+        own = {model: price.model_dump(mode="json") for model, price in sorted(self._overrides.items())}
+        text = json.dumps([own, _map_version()], sort_keys=True)
+        return hashlib.sha256((_DATA / "prices.toml").read_bytes() + text.encode()).hexdigest()[:12]
+
+
+def names(model: str) -> tuple[str, ...]:
+    """The model's name as given, then the vendor's bare name where price lists file it under that."""
+    bare = [model.removeprefix(vendor) for vendor in _VENDORS if model.startswith(vendor)]
+    return (model, *bare)
+
+
+@cache
+def _packaged() -> dict[str, Price]:
+    rows = tomllib.loads((_DATA / "prices.toml").read_text("utf8"))["model"]
+    return {name: Price.model_validate(row) for name, row in rows.items()}
+
+
+def _in_map(model: str) -> Price | None:
+    # Imported on a miss only: the map is three megabytes and most models are in the packaged table.
+    from mcp_tierkit.price_map import price_in_map
+
+    return price_in_map(model)
+
+
+def _map_version() -> str:
+    from mcp_tierkit.price_map import map_version
+
+    return map_version()
