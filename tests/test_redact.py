@@ -146,7 +146,8 @@ def test_a_megabyte_made_to_slow_a_rule_down_is_read_in_time() -> None:
         begin = "-----BEGIN RSA PRIVATE" + " KEY-----"
         pieces = ["a", "://", "a://a:", "aa://" + "c" * 99 + ":", "ey" + "Jaaaaaaaaaaaa-", "eyJaaaaaaaaaaaa.",
                   begin, begin + "A" * 64, begin + "A:" * 30, "- ", 'key="', 'key="' + "a1" * 130, "aws_secret",
-                  "aws-secret-secret", "mistral", 'token="' + "a1-" * 82, "sk-", "xoxb-xoxb-", "-", ".", '"', "\\n", 'pwd="1111111111a.']
+                  "aws-secret-secret", "mistral", 'token="' + "a1-" * 82, "sk-", "xoxb-xoxb-", "-", ".",
+                  '"', "\\n", 'pwd="1111111111a.']
         for piece in pieces:
             find_secrets(begin + piece * (1_000_000 // len(piece)))
         print(len(pieces))
