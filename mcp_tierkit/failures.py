@@ -1,0 +1,117 @@
+"""Which kind of failure a call met, and what to tell of it. Repeats none of the provider's words: they may quote us."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from mcp_tierkit.errors import ModelFailed
+from mcp_tierkit.types import Record
+
+Kind = Literal[
+    "auth", "rate_limit", "timeout", "overloaded", "server", "bad_request", "context_window", "connection",
+    "content_filter", "bad_reply",
+]  # fmt: skip
+Break = Literal["timeout", "unreachable", "cut", "unreadable"]
+
+
+class Trouble(Record):
+    """What was seen on the wire when a call did not end well."""
+
+    was_sent: bool = False
+    status: int | None = None
+    broke: Break | None = None
+    body: dict[str, Any] | None = None
+    retry_after_s: int | None = None
+
+
+_BY_STATUS: Mapping[int, Kind] = {
+    401: "auth", 402: "auth", 403: "auth", 408: "timeout", 413: "context_window", 429: "rate_limit",
+    503: "overloaded", 504: "timeout", 529: "overloaded",
+}  # fmt: skip
+
+_TOO_LONG = (
+    "context_length", "context length", "context window", "context_window", "context size", "exceed_context",
+    "maximum context", "prompt is too long", "input is too long", "too many tokens", "input token count",
+)  # fmt: skip
+_FILTERED = ("content_filter", "content_policy", "content management policy", "responsibleai", "moderation")
+
+_SAID: Mapping[Kind, str] = {
+    "auth": "refused the key or the account",
+    "rate_limit": "refused the call because of a rate limit or a used-up quota",
+    "timeout": "did not answer in time",
+    "overloaded": "is overloaded",
+    "server": "failed on its side",
+    "bad_request": "refused the request as wrong",
+    "context_window": "refused the request because it is longer than the model reads",
+    "connection": "could not be reached",
+    "content_filter": "refused the content by its own policy",
+    "bad_reply": "broke off, or answered with something that is not a completion",
+}
+_NEXT: Mapping[Kind, str] = {
+    "auth": "Check the key that the tier names, and the account's credit; `tierkit doctor` shows which key is used.",
+    "rate_limit": "Wait a minute and call again, or pin another tier.",
+    "timeout": "Call again, raise `timeout_s` of the tier, or pin another tier.",
+    "overloaded": "Wait a minute and call again, or pin another tier.",
+    "server": "Call again later, or pin another tier.",
+    "bad_request": "Check the model's name and the base_url of the tier.",
+    "context_window": "Name fewer files, or pin a tier with a larger context.",
+    "connection": "Check base_url and the network; a local engine must be running.",
+    "content_filter": "Do this step yourself, or pin a tier of another provider.",
+    "bad_reply": "Check that base_url points at an API the model's prefix names, then call again.",
+}
+
+
+def failure(model: str, trouble: Trouble) -> ModelFailed:
+    """The error to raise: kind and status from the wire, text of our own."""
+    kind = _kind(trouble)
+    status = _status(trouble)
+    code = f" (HTTP {status})" if status is not None else ""
+    wait = trouble.retry_after_s
+    next_step = f"Wait {wait} s and call again, or pin another tier." if wait else _NEXT[kind]
+    return ModelFailed(
+        f"The provider of {model!r} {_SAID[kind]}{code}. {_cost(trouble, kind)}",
+        next_step=next_step, status=status, kind=kind,
+    )  # fmt: skip
+
+
+def _kind(trouble: Trouble) -> Kind:
+    if trouble.broke == "unreachable":
+        return "connection"
+    if trouble.broke in ("cut", "unreadable"):
+        return "bad_reply"  # Not `connection`: the model may have run.
+    if trouble.broke == "timeout":
+        return "timeout"
+    status = _status(trouble)
+    if status is None:
+        return "bad_reply" if trouble.was_sent else "bad_request"
+    if status < 300:
+        return "bad_reply"
+    if status in (400, 413, 422, 500) and (told := _told(trouble.body)) is not None:
+        return told
+    return _BY_STATUS.get(status) or ("server" if status >= 500 else "bad_request")
+
+
+def _told(body: Mapping[str, Any] | None) -> Kind | None:
+    """What the error object names, by words that providers use for these two and nothing else."""
+    words = repr((body or {}).get("error", body)).lower()
+    if any(word in words for word in _TOO_LONG):
+        return "context_window"
+    return "content_filter" if any(word in words for word in _FILTERED) else None
+
+
+def _status(trouble: Trouble) -> int | None:
+    """HTTP's status, or the one inside a reply that carries an error under status 200, as gateways do."""
+    error = (trouble.body or {}).get("error")
+    inner = error.get("code") if isinstance(error, Mapping) else None
+    if trouble.status == 200 and isinstance(inner, int) and 400 <= inner < 600:
+        return inner
+    return trouble.status
+
+
+def _cost(trouble: Trouble, kind: Kind) -> str:
+    if not trouble.was_sent or trouble.broke == "unreachable":
+        return "No model was called."
+    if kind in ("timeout", "bad_reply"):
+        return "It may still have been charged, and no usage was reported."
+    return "One request was sent and no usage was reported."
