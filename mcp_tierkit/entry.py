@@ -13,7 +13,8 @@ def command_line(argv: list[str]) -> tuple[str, list[str]]:
     name = os.path.splitext(os.path.basename(argv[0]))[0]
     prog = "tierkit" if name == "tierkit" else "mcp-tierkit"
     args = argv[1:]
-    if name in SERVER_NAMES and (not args or (args[0].startswith("-") and args[0] not in ("--help", "-h", "--version"))):
+    first = args[0] if args else "-"
+    if name in SERVER_NAMES and first.startswith("-") and first not in ("--help", "-h", "--version"):
         args = ["serve", *args]
     return prog, args
 

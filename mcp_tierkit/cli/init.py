@@ -1,0 +1,132 @@
+"""`tierkit init`: put the server into a client's configuration, or say how."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import click
+
+from mcp_tierkit.cli.options import json_option, print_json, project_option
+from mcp_tierkit.clients import Change, Client, clients, entry_of, find_clients, install, places, prepare, snippet
+from mcp_tierkit.clients.launch import Launch, find_launch
+from mcp_tierkit.clients.offers import find_checks, first_task
+from mcp_tierkit.config import Config, load_config
+from mcp_tierkit.errors import TierkitError
+from mcp_tierkit.providers import known
+from mcp_tierkit.redact import redact
+
+
+@click.command()
+@click.option("--client", "name", type=click.Choice(list(clients())), help="The client to set up.")
+@project_option
+@click.option("--dry-run", is_flag=True, help="Show the change and write nothing.")
+@json_option
+def init(name: str | None, project: Path | None, dry_run: bool, as_json: bool) -> None:
+    """Add the server to a client's configuration.
+
+    Shows the change, keeps a backup beside the file, and never adds the server twice. Without --client it lists the
+    clients found here, the checks found in the project, and a first task to try.
+
+    \b
+    Example:
+      tierkit init --client claude-code --dry-run
+    """
+    config = load_config(project=str(project) if project else None)
+    launch = find_launch(config.project, os.environ, keys=_keys_here())
+    if name is None:
+        _overview(config, launch, as_json)
+    elif clients()[name].format == "snippet":
+        _show_snippet(clients()[name], launch, config.project, as_json)
+    else:
+        _merge(clients()[name], launch, config.project, dry_run, as_json)
+
+
+def _keys_here() -> tuple[str, ...]:
+    """Names of the key variables that are set; their values are not looked at."""
+    return tuple(name for provider in known().provider for name in provider.keys if name in os.environ)
+
+
+def _merge(client: Client, launch: Launch, project: Path, dry_run: bool, as_json: bool) -> None:
+    change = prepare(client, launch, project, os.environ)
+    kept = None if dry_run else install(change)
+    if as_json:
+        record = change.model_dump(mode="json", include={"client", "file", "entry", "state"})
+        print_json(record | {"diff": redact(change.diff), "backup": kept, "written": _is_written(change, dry_run)})
+        return
+    if change.state == "already_there":
+        click.echo(f"Already there: {client.title} has this server as {change.entry!r} in {change.file}.")
+        return
+    click.echo(redact(change.diff), nl=False)
+    click.echo(f"\n{'Would write' if dry_run else 'Wrote'} {change.file} ({change.entry}: {change.state}).")
+    if kept:
+        click.echo(f"Backup: {kept}")
+    click.echo("Next: run this without --dry-run." if dry_run else f"Next: {client.then}")
+
+
+def _is_written(change: Change, dry_run: bool) -> bool:
+    return not dry_run and change.state != "already_there"
+
+
+def _show_snippet(client: Client, launch: Launch, project: Path, as_json: bool) -> None:
+    entry = entry_of(client, launch, os.environ)
+    file = client.file.format_map(places(project, os.environ))
+    if as_json:
+        print_json({"client": client.name, "file": file, "table": list(client.table), "entry": entry})
+        return
+    click.echo(f"{client.title}: {file}\n\n{snippet(client, entry)}\n{client.then}")
+
+
+def _overview(config: Config, launch: Launch, as_json: bool) -> None:
+    found = find_clients(places(config.project, os.environ))
+    rows = [{"client": name, "title": clients()[name].title, "state": _state(name, launch, config.project)}
+            for name in found]  # fmt: skip
+    checks = tuple(check for check in find_checks(config.project) if check not in config.checks.allow)
+    task = first_task(checks or config.checks.allow)
+    if as_json:
+        server = [launch.command, *launch.args]
+        print_json(
+            {"project": config.project, "server": server, "clients": rows, "checks": checks, "first_task": task}
+        )
+        return
+    click.echo(f"Project: {config.project}\n")
+    click.echo("Clients found here:" if rows else "No client that we know was found here.")
+    for row in rows:
+        click.echo(f"  {row['title']:<16} {_advice(row['client'], row['state'])}")
+    click.echo(f"\nFor any other client, --client prints the entry to paste: {', '.join(_snippets())}.")
+    _offer(checks, config.user_dir)
+    click.echo(f"\nA first task: {task}")
+
+
+def _state(name: str, launch: Launch, project: Path) -> str:
+    client = clients()[name]
+    if client.format == "snippet":
+        return "snippet"
+    try:
+        return prepare(client, launch, project, os.environ).state
+    except TierkitError as refusal:
+        return redact(str(refusal))
+
+
+def _advice(name: str, state: str) -> str:
+    return {
+        "already_there": "already there",
+        "added": f"tierkit init --client {name}",
+        "updated": f"tierkit init --client {name}   (its entry is out of date)",
+        "snippet": f"tierkit init --client {name}   (prints the entry)",
+    }.get(state, state)
+
+
+def _snippets() -> list[str]:
+    return [name for name, client in clients().items() if client.format == "snippet"]
+
+
+def _offer(checks: tuple[str, ...], user_dir: Path) -> None:
+    if not checks:
+        return
+    allow = ", ".join(f'"{check}"' for check in checks)
+    click.echo(
+        f"\nChecks found in this project: {', '.join(checks)}. Where the system has no sandbox, only commands that you "
+        "allow are run.\nThey run the project's own code. If you trust it, put this into "
+        f"{user_dir / 'tierkit.toml'}:\n\n[checks]\nallow = [{allow}]"
+    )
