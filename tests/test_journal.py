@@ -21,6 +21,7 @@ from mcp_tierkit.types import Changes, Content
 from mcp_tierkit.workspace import Workspace
 
 Tree = dict[str, tuple[bytes, int, int] | None]
+TRACED = ("journal.py", "workspace.py", "shutil.py")
 OLD = 1_600_000_000_123_456_789
 
 
@@ -215,7 +216,7 @@ def killed(work: Callable[[], object], line: int) -> bool:
 
         def tracer(frame: FrameType, event: str, _: object) -> object:
             nonlocal left
-            if not frame.f_code.co_filename.endswith(("journal.py", "workspace.py")):
+            if not frame.f_code.co_filename.endswith(TRACED):
                 return None
             if event == "line":
                 left -= 1
@@ -234,12 +235,11 @@ def killed(work: Callable[[], object], line: int) -> bool:
 def crash_points(work: Callable[[], object], count: int) -> Iterator[int]:
     """Lines at which to die, drawn over the whole run, its last lines included."""
     lines = 0
-    own = ("journal.py", "workspace.py")
 
     def tracer(frame: FrameType, event: str, _: object) -> object:
         nonlocal lines
         lines += event == "line"
-        return tracer if frame.f_code.co_filename.endswith(own) else None
+        return tracer if frame.f_code.co_filename.endswith(TRACED) else None
 
     sys.settrace(tracer)  # type: ignore[arg-type]
     try:
@@ -248,7 +248,7 @@ def crash_points(work: Callable[[], object], count: int) -> Iterator[int]:
         sys.settrace(None)
     rng = random.Random(7)
     yield from rng.sample(range(lines), count)
-    yield from range(lines - 12, lines)
+    yield from range(lines - 40, lines, 2)
 
 
 def test_a_kill_at_any_line_leaves_the_tree_as_before_or_as_after(ws: Workspace, state: Path) -> None:
