@@ -64,6 +64,7 @@ class Task(Record):
 
     task_id: str
     project: str = Field(description="Real path of the project.")
+    repository: str | None = Field(default=None, description="Worktrees of one share a budget; None: the project.")
     goal: str
     files: tuple[str, ...] = Field(default=(), description="Paths or globs the draft may change or create.")
     context: tuple[str, ...] = Field(default=(), description="Paths the draft may read, not change.")

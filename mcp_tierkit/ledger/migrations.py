@@ -1,0 +1,226 @@
+"""The ledger's schema as numbered steps, applied in order and never edited once released."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sqlite_utils.migrations import Migrations
+
+TABLES = (
+    """create table owners (
+        owner_id text primary key,
+        lock text not null, -- a file that the process holds locked for as long as it lives
+        pid integer not null,
+        at text not null
+    ) strict""",
+    """create table tasks (
+        task_id text primary key,
+        project text not null,
+        budget_key text not null, -- what the project budget is counted on: worktrees of one repository share it
+        client text,
+        created_at text not null,
+        state text not null default 'open' check (state in ('open', 'running', 'done', 'cancelled', 'interrupted')),
+        owner_id text references owners,
+        cancel_requested integer not null default 0 check (cancel_requested in (0, 1)),
+        reply text,
+        record text not null check (json_valid(record)),
+        check (state <> 'running' or owner_id is not null)
+    ) strict""",
+    """create table routes (
+        route_id text primary key,
+        task_id text not null references tasks,
+        at text not null,
+        decision text not null,
+        tier text,
+        rule text not null,
+        record text not null check (json_valid(record)),
+        unique (task_id, route_id)
+    ) strict""",
+    """create table handoffs (
+        handoff_id integer primary key,
+        task_id text not null references tasks,
+        at text not null,
+        record text not null check (json_valid(record))
+    ) strict""",
+    """create table calls (
+        call_id text primary key,
+        task_id text not null references tasks,
+        route_id text not null references routes,
+        owner_id text not null references owners,
+        client text,
+        at text not null, -- when it was reserved: the day it counts for
+        ended_at text,
+        stage text not null,
+        tier text not null,
+        requested_model text not null,
+        served_model text,
+        model_mismatch integer not null default 0 check (model_mismatch in (0, 1)),
+        status text not null check (status in ('reserved', 'settled', 'failed', 'cancelled', 'interrupted')),
+        prompt_id text not null,
+        price_digest text,
+        input_tokens integer check (input_tokens >= 0),
+        cached_tokens integer check (cached_tokens >= 0),
+        cache_write_tokens integer check (cache_write_tokens >= 0),
+        output_tokens integer check (output_tokens >= 0),
+        reasoning_tokens integer check (reasoning_tokens >= 0),
+        reserved_nanousd integer check (reserved_nanousd >= 0),
+        cost_nanousd integer check (cost_nanousd >= 0),
+        finish text,
+        error text,
+        duration_ms integer,
+        check (status <> 'reserved' or cost_nanousd is null),
+        -- A call is allowed by a route of its own task, not by just any.
+        foreign key (task_id, route_id) references routes (task_id, route_id)
+    ) strict""",
+    """create table drafts (
+        draft_id integer primary key,
+        task_id text not null references tasks,
+        at text not null,
+        status text not null,
+        isolation text,
+        record text not null check (json_valid(record))
+    ) strict""",
+    """create table checks (
+        check_id integer primary key,
+        draft_id integer not null references drafts,
+        task_id text not null references tasks,
+        name text not null,
+        role text not null,
+        outcome_before text not null,
+        outcome_after text not null
+    ) strict""",
+    """create table reviews (
+        review_id integer primary key,
+        task_id text not null references tasks,
+        at text not null,
+        verdict text not null,
+        record text not null check (json_valid(record))
+    ) strict""",
+    """create table findings (
+        finding_id integer primary key,
+        review_id integer not null references reviews,
+        task_id text not null references tasks,
+        file text not null,
+        line integer not null,
+        severity text not null,
+        klass text not null,
+        claim text not null
+    ) strict""",
+    """create table playbook_runs (
+        run_id integer primary key,
+        task_id text not null references tasks,
+        at text not null,
+        playbook text not null,
+        version text not null,
+        digest text not null,
+        status text not null,
+        ms integer not null,
+        record text not null check (json_valid(record))
+    ) strict""",
+    """create table decisions (
+        decision_id integer primary key,
+        task_id text not null references tasks,
+        at text not null,
+        kind text not null, -- over_budget, cancel_requested, interrupted
+        detail text
+    ) strict""",
+    """create table scores (
+        score_id integer primary key,
+        task_id text not null references tasks,
+        at text not null,
+        outcome text not null,
+        cleanup_minutes real,
+        defects integer,
+        record text not null check (json_valid(record))
+    ) strict""",
+    "create index calls_task on calls (task_id)",
+    "create index calls_at on calls (at)",
+    "create index calls_prompt on calls (prompt_id)",
+    "create index calls_reserved on calls (owner_id) where status = 'reserved'",
+    "create index tasks_running on tasks (owner_id) where state = 'running'",
+    "create index tasks_project on tasks (project)",
+    *(
+        f"create index {table}_task on {table} (task_id)"
+        for table in ("handoffs", "drafts", "checks", "reviews", "findings", "playbook_runs", "decisions", "scores")
+    ),
+)
+
+_COMMITTED = "coalesce({row}.cost_nanousd, {row}.reserved_nanousd, 0)"
+
+
+def _count(row: str, amount: str) -> str:
+    """Add `amount` to the three totals that the call `row` counts for."""
+    return f"""
+        insert into budget_spend
+            select 'day', substr({row}.at, 1, 10), {amount} where true
+            union all select 'month', substr({row}.at, 1, 7), {amount}
+            union all select 'project', budget_key, {amount} from tasks where task_id = {row}.task_id
+            on conflict do update set nanousd = nanousd + excluded.nanousd;"""
+
+
+_NEW, _OLD = _COMMITTED.format(row="new"), _COMMITTED.format(row="old")
+
+TOTALS = (
+    # Running totals: a budget of a month would otherwise be a sum over every call of the month, inside the write lock.
+    """create table budget_spend (
+        budget text not null check (budget in ('day', 'month', 'project')),
+        key text not null,
+        nanousd integer not null,
+        primary key (budget, key)
+    ) strict, without rowid""",
+    f"create trigger calls_added after insert on calls begin {_count('new', _NEW)} end",
+    f"""create trigger calls_changed after update of cost_nanousd, reserved_nanousd on calls
+        begin {_count("new", f"{_NEW} - {_OLD}")} end""",
+    f"create trigger calls_removed after delete on calls begin {_count('old', f'-{_OLD}')} end",
+    f"""insert into budget_spend
+        select 'day', substr(at, 1, 10), sum({_COMMITTED.format(row="calls")}) from calls group by 2
+        union all select 'month', substr(at, 1, 7), sum({_COMMITTED.format(row="calls")}) from calls group by 2
+        union all select 'project', budget_key, sum({_COMMITTED.format(row="calls")})
+            from calls join tasks using (task_id) group by 2""",
+)
+
+UNPRICED = "cost_nanousd is null and (status <> 'reserved' or reserved_nanousd is null)"
+"""A call in flight is not unpriced yet, unless it has no price to be settled with."""
+
+VIEWS = (
+    f"""create view task_cost as
+        select task_id, project, count(call_id) as calls,
+            coalesce(sum(cost_nanousd), 0) as cost_nanousd, -- of the calls whose cost is known
+            count(case when {UNPRICED} then call_id end) as unpriced_calls
+        from tasks left join calls using (task_id) group by task_id""",
+    """create view call_log as
+        select call_id, task_id, project, at, stage, tier, requested_model, served_model, status,
+            -- The four token columns never overlap: input_tokens is what was read fresh.
+            input_tokens, cached_tokens, cache_write_tokens, output_tokens, reserved_nanousd, cost_nanousd
+        from calls join tasks using (task_id)""",
+)
+
+
+def m0001_tables(db: Any) -> None:
+    _run(db, TABLES)
+
+
+def m0002_totals_and_views(db: Any) -> None:
+    _run(db, TOTALS + VIEWS)
+
+
+STEPS = (m0001_tables, m0002_totals_and_views)
+
+SCHEMA = len(STEPS)
+"""The number of the newest step. `PRAGMA user_version` of a file says how far it has come."""
+
+
+def migrations() -> Migrations:
+    """The steps, as a set that sqlite-utils applies and remembers. The import takes 0.1 s: call it off the loop."""
+    from sqlite_utils.migrations import Migrations
+
+    steps = Migrations("mcp_tierkit")
+    for step in STEPS:
+        steps()(step)
+    return steps
+
+
+def _run(db: Any, statements: tuple[str, ...]) -> None:
+    for statement in statements:
+        db.execute(statement)

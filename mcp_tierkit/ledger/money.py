@@ -1,0 +1,60 @@
+"""What a call may cost, what calls have cost: integer nanodollars, summed in SQL."""
+
+from __future__ import annotations
+
+import sqlite3
+from decimal import Decimal
+
+from mcp_tierkit.errors import OverBudget
+from mcp_tierkit.ledger.migrations import UNPRICED
+from mcp_tierkit.types import Budgets, Request, Spend
+
+SPEND = f"""count(call_id) as calls, coalesce(sum(cost_nanousd), 0) as cost_nanousd,
+    count(case when {UNPRICED} then call_id end) as unpriced_calls,
+    coalesce(sum(case when {UNPRICED} then reserved_nanousd end), 0) as unknown_nanousd,
+    coalesce(sum(coalesce(input_tokens, 0) + coalesce(cached_tokens, 0) + coalesce(cache_write_tokens, 0)), 0)
+        as input_tokens,
+    coalesce(sum(cached_tokens), 0) as cached_tokens, coalesce(sum(output_tokens), 0) as output_tokens"""
+"""The columns of a Spend over rows of `calls`."""
+
+
+def spend_of(row: sqlite3.Row) -> Spend:
+    return Spend(**{name: row[name] for name in Spend.model_fields})
+
+
+def dollars(nanousd: int) -> str:
+    """Exact US dollars as a decimal string with two places or more: 3_100_000 is `0.0031`."""
+    whole, _, part = format(Decimal(nanousd).scaleb(-9), "f").partition(".")
+    return f"{whole}.{part.rstrip('0').ljust(2, '0')}"
+
+
+def refusal(
+    conn: sqlite3.Connection, request: Request, budget_key: str, at: str, worst: int, budgets: Budgets
+) -> OverBudget | None:
+    """Why a call may not be reserved now, or None. Call it inside the write transaction that reserves."""
+    keys = {"call": "", "task": request.task_id, "day": at[:10], "project": budget_key, "month": at[:7]}
+    for budget, key in keys.items():
+        limit = getattr(budgets, budget)
+        if limit is None:
+            continue
+        spent = committed(conn, budget, key)
+        if spent + worst > limit:
+            return OverBudget(
+                budget,
+                dollars(spent),
+                dollars(limit),
+                dollars(worst),
+                next_step=f"Ask the user to raise {budget}_usd under [budget] in tierkit.toml, or go on without it.",
+            )
+    return None
+
+
+def committed(conn: sqlite3.Connection, budget: str, key: str) -> int:
+    """Nanodollars that count against a budget: settled costs, and the worst case of all that is not settled."""
+    if budget == "call":
+        return 0
+    if budget == "task":
+        query = "select sum(coalesce(cost_nanousd, reserved_nanousd)) from calls where task_id = ?"
+        return conn.execute(query, (key,)).fetchone()[0] or 0
+    found = conn.execute("select nanousd from budget_spend where budget = ? and key = ?", (budget, key)).fetchone()
+    return found[0] if found else 0

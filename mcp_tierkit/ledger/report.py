@@ -1,0 +1,234 @@
+"""What the ledger can tell: plain SQL on a connection that cannot write."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Literal, TypeVar
+
+from mcp_tierkit.errors import NotFound
+from mcp_tierkit.ledger.migrations import SCHEMA, migrations
+from mcp_tierkit.ledger.money import SPEND, spend_of
+from mcp_tierkit.ledger.opening import check_schema, explained, ledger_path, schema_number
+from mcp_tierkit.ledger.owners import is_alive
+from mcp_tierkit.types import CallStatus, Record, Spend, TaskState
+
+R = TypeVar("R", bound=Record)
+
+
+class TaskSummary(Record):
+    """One task in a line."""
+
+    task_id: str
+    project: str
+    client: str | None
+    goal: str
+    created_at: str
+    state: TaskState
+    decision: str | None
+    tier: str | None
+    draft_status: str | None
+    outcome: str | None
+    playbook_runs: int
+    spend: Spend
+
+
+class Total(Record):
+    """What the calls of one day, tier or model cost together."""
+
+    key: str
+    spend: Spend
+
+
+class LoggedCall(Record):
+    """A row of the view `call_log`. The four token counts never overlap; None is unknown."""
+
+    call_id: str
+    task_id: str
+    project: str
+    at: str
+    stage: str
+    tier: str
+    requested_model: str
+    served_model: str | None
+    status: CallStatus
+    input_tokens: int | None
+    cached_tokens: int | None
+    cache_write_tokens: int | None
+    output_tokens: int | None
+    reserved_nanousd: int | None
+    cost_nanousd: int | None
+
+
+class PromptChange(Record):
+    """A call whose prompt text differs from that of the call before it with the same prompt."""
+
+    at: str
+    task_id: str
+    call_id: str
+    prompt: str
+    before: str
+    after: str
+
+
+class Overview(Record):
+    """Everything in a few numbers."""
+
+    tasks: int
+    spend: Spend
+    in_flight_calls: int
+    refused_calls: int
+    playbook_runs: int
+
+
+class Health(Record):
+    """What `tierkit doctor` says of the file. `problems` is what SQLite found, empty where all is well."""
+
+    schema_number: int
+    bytes: int
+    is_private: bool
+    problems: tuple[str, ...]
+    live_owners: int
+    left_calls: int
+    left_tasks: int
+    totals_agree: bool
+
+
+@contextmanager
+def reading(url: str) -> Iterator[sqlite3.Connection]:
+    """A connection that cannot write; on a machine where nothing was recorded yet, to an empty ledger.
+
+    Raises LedgerError where the file is no ledger of this version.
+    """
+    path = ledger_path(url)
+    with explained(), closing(_connect(path) if path.exists() else _empty()) as conn:
+        conn.row_factory = sqlite3.Row
+        check_schema(conn)
+        yield conn
+
+
+def overview(conn: sqlite3.Connection) -> Overview:
+    query = f"""select {SPEND}, count(case when status = 'reserved' then 1 end) as in_flight_calls,
+        (select count(*) from tasks) as tasks, (select count(*) from playbook_runs) as playbook_runs,
+        (select count(*) from decisions where kind = 'over_budget') as refused_calls from calls"""
+    row = conn.execute(query).fetchone()
+    names = ("tasks", "in_flight_calls", "refused_calls", "playbook_runs")
+    return Overview(spend=spend_of(row), **{name: row[name] for name in names})
+
+
+def recent_tasks(conn: sqlite3.Connection, *, limit: int = 20, project: str | None = None) -> tuple[TaskSummary, ...]:
+    """The latest tasks, newest first; `project` is a real path."""
+    return _summaries(conn, "where :project is null or project = :project", {"limit": limit, "project": project})
+
+
+def task_summary(conn: sqlite3.Connection, task_id: str) -> TaskSummary:
+    """Raises NotFound."""
+    found = _summaries(conn, "where task_id = :task_id", {"limit": 1, "task_id": task_id})
+    if not found:
+        raise NotFound(f"No task has id {task_id!r}.", next_step="`tierkit report` lists the latest tasks.")
+    return found[0]
+
+
+def totals(
+    conn: sqlite3.Connection,
+    by: Literal["day", "tier", "model"],
+    *,
+    since: str = "",
+    until: str = "~",
+    project: str | None = None,
+) -> tuple[Total, ...]:
+    """Spend by UTC day, tier or model, in the order of the key.
+
+    `since` (included) and `until` (left out) are ISO dates or times in UTC.
+    """
+    key = {"day": "substr(at, 1, 10)", "tier": "tier", "model": "coalesce(served_model, requested_model)"}[by]
+    scope = "" if project is None else "and task_id in (select task_id from tasks where project = :project)"
+    query = f"""select {key} as key, {SPEND} from calls where at >= :since and at < :until {scope}
+        group by 1 order by 1"""
+    found = conn.execute(query, {"since": since, "until": until, "project": project})
+    return tuple(Total(key=row["key"], spend=spend_of(row)) for row in found)
+
+
+def call_log(conn: sqlite3.Connection, task_id: str) -> tuple[LoggedCall, ...]:
+    """The calls of a task, oldest first."""
+    return _records(conn, LoggedCall, "select * from call_log where task_id = ? order by at, call_id", (task_id,))
+
+
+def prompt_changes(conn: sqlite3.Connection) -> tuple[PromptChange, ...]:
+    """The calls that first used another text of a prompt, oldest first; a new version of a prompt counts as one."""
+    # A prompt id is name.vN@digest: calls are compared within a name.
+    query = """select * from (
+            select at, task_id, call_id, prompt, prompt_id as after,
+                lag(prompt_id) over (partition by prompt order by at, number) as before
+            from (select *, rowid as number,
+                substr(prompt_id, 1, instr(replace(prompt_id, '@', '.v') || '.v', '.v') - 1) as prompt from calls)
+            order by at, number
+        ) where before <> after"""
+    return _records(conn, PromptChange, query, ())
+
+
+def health(url: str) -> Health:
+    """What is wrong with the file, if anything. Reads all of it: seconds where there are millions of calls."""
+    path = ledger_path(url)
+    with reading(url) as conn:
+        found = [row[0] for row in conn.execute("pragma quick_check(10)")]
+        found += [f"{row[0]}: a row points to none in {row[2]}" for row in conn.execute("pragma foreign_key_check")]
+        dead = [row[0] for row in conn.execute("select owner_id, lock from owners") if not is_alive(Path(row[1]))]
+        return Health(
+            schema_number=schema_number(conn),
+            bytes=path.stat().st_size if path.exists() else 0,
+            is_private=not path.exists() or not path.stat().st_mode & 0o077,
+            problems=tuple(problem for problem in found if problem != "ok"),
+            live_owners=conn.execute("select count(*) from owners").fetchone()[0] - len(dead),
+            left_calls=_left(conn, "calls", "status = 'reserved'", dead),
+            left_tasks=_left(conn, "tasks", "state = 'running'", dead),
+            totals_agree=_totals_agree(conn),
+        )
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    return sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, isolation_level=None, check_same_thread=False)
+
+
+def _empty() -> sqlite3.Connection:
+    from sqlite_utils import Database
+
+    conn = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+    migrations().apply(Database(conn, execute_plugins=False))
+    conn.execute(f"pragma user_version = {SCHEMA}")
+    return conn
+
+
+def _summaries(conn: sqlite3.Connection, where: str, values: dict[str, int | str | None]) -> tuple[TaskSummary, ...]:
+    def latest(column: str, table: str) -> str:
+        return f"(select {column} from {table} where task_id = t.task_id order by rowid desc limit 1)"
+
+    query = f"""select t.*, json_extract(t.record, '$.goal') as goal, {latest("decision", "routes")} as decision,
+            {latest("tier", "routes")} as tier, {latest("status", "drafts")} as draft_status,
+            {latest("outcome", "scores")} as outcome,
+            (select count(*) from playbook_runs where task_id = t.task_id) as playbook_runs, {SPEND}
+        from (select *, rowid as number from tasks {where} order by rowid desc limit :limit) t
+        left join calls using (task_id) group by t.task_id order by t.number desc"""
+    names = [name for name in TaskSummary.model_fields if name != "spend"]
+    found = conn.execute(query, values)
+    return tuple(TaskSummary(spend=spend_of(row), **{name: row[name] for name in names}) for row in found)
+
+
+def _records(conn: sqlite3.Connection, kind: type[R], query: str, values: tuple[str, ...]) -> tuple[R, ...]:
+    found = conn.execute(query, values)
+    return tuple(kind.model_validate({name: row[name] for name in kind.model_fields}) for row in found)
+
+
+def _left(conn: sqlite3.Connection, table: str, where: str, owners: list[str]) -> int:
+    held = [row[0] for row in conn.execute(f"select owner_id from {table} where {where}")]
+    return sum(owner in set(owners) for owner in held)
+
+
+def _totals_agree(conn: sqlite3.Connection) -> bool:
+    """Whether the running totals that budgets read are the sums of the calls."""
+    query = """select (select coalesce(sum(coalesce(cost_nanousd, reserved_nanousd)), 0) from calls) as counted,
+        (select coalesce(sum(nanousd), 0) from budget_spend where budget = ?) as total"""
+    rows = [conn.execute(query, (budget,)).fetchone() for budget in ("day", "month", "project")]
+    return all(row["counted"] == row["total"] for row in rows)

@@ -1,0 +1,289 @@
+"""The ledger in one SQLite file."""
+
+from __future__ import annotations
+
+import sqlite3
+import uuid
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TypeVar
+
+import anyio
+import anyio.to_thread
+from anyio.lowlevel import checkpoint_if_cancelled
+
+from mcp_tierkit.errors import LedgerError, NotFound, OverBudget
+from mcp_tierkit.ledger import Ledger, Row, Standing
+from mcp_tierkit.ledger.money import SPEND, refusal, spend_of
+from mcp_tierkit.ledger.opening import Line, ledger_path, private_folder
+from mcp_tierkit.ledger.owners import Owner, busy_owners, close_left, owner_lives, remove_dead
+from mcp_tierkit.ledger.rows import (
+    Value,
+    call_row,
+    decide,
+    insert,
+    load,
+    require_task,
+    route_row,
+    save,
+    task_row,
+    update,
+)
+from mcp_tierkit.types import (
+    Budgets,
+    Call,
+    Draft,
+    Handoff,
+    PlaybookRun,
+    Request,
+    Review,
+    Route,
+    Score,
+    Spend,
+    Task,
+    TaskState,
+)
+
+T = TypeVar("T")
+
+
+def now() -> datetime:
+    return datetime.now(UTC)
+
+
+def open_ledger(url: str, *, state_dir: Path, clock: Callable[[], datetime] = now) -> Ledger:
+    """The ledger at `sqlite:///absolute/path`. Nothing is opened or created before its first use.
+
+    `state_dir` holds the lock that shows this process alive. `clock` says when a row is written, in UTC.
+    Raises LedgerError for any other kind of place.
+    """
+    return SqliteLedger(ledger_path(url), state_dir / "owners", clock)
+
+
+class SqliteLedger:
+    """All work is done in threads: writes one at a time on one connection, reads on another.
+
+    Whatever has begun to write is finished even where its caller is cancelled.
+    """
+
+    def __init__(self, path: Path, owners: Path, clock: Callable[[], datetime]) -> None:
+        self._path, self._owners, self._clock = path, owners, clock
+        self._writer, self._reader = Line(path), Line(path)
+        self._owner: Owner | None = None
+
+    # --- records
+
+    async def open_task(self, task: Task) -> None:
+        def work(conn: sqlite3.Connection) -> None:
+            insert(conn, "tasks", task_row(task))
+
+        await self._write(work)
+
+    async def task(self, task_id: str) -> Task:
+        return (await self._read(lambda conn: load(conn, "tasks", Task, task_id)))[0]
+
+    async def route(self, route: Route) -> None:
+        def work(conn: sqlite3.Connection) -> None:
+            require_task(conn, route.task_id)
+            insert(conn, "routes", route_row(route, self._now()))
+
+        await self._write(work)
+
+    async def latest_route(self, task_id: str) -> Route:
+        found = await self._read(lambda conn: load(conn, "routes", Route, task_id))
+        return _last(found, f"Task {task_id!r} has no route", "Call plan_task for it first.")
+
+    async def save(self, record: Handoff | Draft | Review | PlaybookRun | Score) -> None:
+        await self._write(lambda conn: save(conn, record, self._now()))
+
+    async def handoff(self, task_id: str) -> Handoff:
+        found = await self._read(lambda conn: load(conn, "handoffs", Handoff, task_id))
+        return _last(found, f"Task {task_id!r} has no handoff", "Call plan_task for it first.")
+
+    async def drafts(self, task_id: str) -> tuple[Draft, ...]:
+        return await self._read(lambda conn: load(conn, "drafts", Draft, task_id))
+
+    async def reviews(self, task_id: str) -> tuple[Review, ...]:
+        return await self._read(lambda conn: load(conn, "reviews", Review, task_id))
+
+    async def playbook_runs(self, task_id: str) -> tuple[PlaybookRun, ...]:
+        return await self._read(lambda conn: load(conn, "playbook_runs", PlaybookRun, task_id))
+
+    async def score(self, task_id: str) -> Score | None:
+        found = await self._read(lambda conn: load(conn, "scores", Score, task_id))
+        return found[-1] if found else None
+
+    # --- money
+
+    async def reserve(self, request: Request, worst_nanousd: int | None, budgets: Budgets) -> str:
+        await checkpoint_if_cancelled()
+        reserved = await self._write(lambda conn: self._reserve(conn, request, worst_nanousd, budgets))
+        if isinstance(reserved, OverBudget):
+            raise reserved
+        return reserved
+
+    def _reserve(
+        self, conn: sqlite3.Connection, request: Request, worst: int | None, budgets: Budgets
+    ) -> str | OverBudget:
+        at, task = self._now(), require_task(conn, request.task_id)
+        refused = refusal(conn, request, task["budget_key"], at, worst or 0, budgets)
+        if refused is not None:
+            decide(conn, request.task_id, at, "over_budget", refused.what)
+            return refused
+        row: dict[str, Value] = {
+            "call_id": uuid.uuid4().hex,
+            "task_id": request.task_id,
+            "route_id": request.route_id,
+            "owner_id": self._owner_id(conn),
+            "client": task["client"],
+            "at": at,
+            "stage": request.stage,
+            "tier": request.tier,
+            "requested_model": request.model,
+            "status": "reserved",
+            "prompt_id": request.prompt_id,
+            "reserved_nanousd": worst,
+        }
+        insert(conn, "calls", row)
+        return str(row["call_id"])
+
+    async def settle(self, call_id: str, call: Call) -> None:
+        if call.status == "reserved":
+            raise LedgerError(
+                f"Call {call_id!r} cannot be settled as reserved. Its reservation stays counted.",
+                next_step="Settle it as settled, failed, cancelled or interrupted.",
+            )
+        await self._write(lambda conn: self._settle(conn, call_id, call))
+
+    def _settle(self, conn: sqlite3.Connection, call_id: str, call: Call) -> None:
+        # An interrupted row is one that a sweep closed over its owner's head: what really happened is better.
+        where = "call_id = :call_id and status in ('reserved', 'interrupted')"
+        if not update(conn, "calls", call_row(call, self._now()), where, call_id=call_id):
+            _refuse_settle(conn, call_id)
+
+    async def spend(self, task_id: str) -> Spend:
+        def work(conn: sqlite3.Connection) -> Spend:
+            require_task(conn, task_id)
+            return spend_of(conn.execute(f"select {SPEND} from calls where task_id = ?", (task_id,)).fetchone())
+
+        return await self._read(work)
+
+    async def calls(self, task_id: str) -> tuple[Row, ...]:
+        def work(conn: sqlite3.Connection) -> tuple[Row, ...]:
+            require_task(conn, task_id)
+            query = """select *, coalesce(served_model, requested_model) as model
+                from calls where task_id = ? order by rowid"""
+            found = conn.execute(query, (task_id,))
+            return tuple(Row(**{name: row[name] for name in Row.model_fields}) for row in found)
+
+        return await self._read(work)
+
+    # --- work in hand
+
+    async def claim(self, task_id: str) -> bool:
+        def work(conn: sqlite3.Connection) -> bool:
+            task = require_task(conn, task_id)
+            if task["state"] == "running":
+                if owner_lives(conn, task["owner_id"]):
+                    return False
+                close_left(conn, task["owner_id"], self._now())
+            row: dict[str, Value] = {"state": "running", "owner_id": self._owner_id(conn), "cancel_requested": 0}
+            return update(conn, "tasks", row, "task_id = :task_id", task_id=task_id) == 1
+
+        return await self._write(work)
+
+    async def finish(self, task_id: str, state: TaskState, reply: str) -> None:
+        def work(conn: sqlite3.Connection) -> None:
+            task = require_task(conn, task_id)
+            mine = self._owner is not None and task["owner_id"] == self._owner.owner_id
+            if task["state"] == "running" and not mine:
+                raise LedgerError(
+                    f"Task {task_id!r} is in the hands of another process. Its last reply was left alone.",
+                    next_step="Call get_task to see how that one goes on.",
+                )
+            update(conn, "tasks", {"state": state, "reply": reply}, "task_id = :task_id", task_id=task_id)
+
+        await self._write(work)
+
+    async def standing(self, task_id: str) -> Standing:
+        def work(conn: sqlite3.Connection) -> Standing:
+            task = require_task(conn, task_id)
+            # Nobody has swept yet, and nobody works on it either.
+            is_left = task["state"] == "running" and not owner_lives(conn, task["owner_id"])
+            return Standing(
+                task_id=task_id,
+                state="interrupted" if is_left else task["state"],
+                reply=task["reply"],
+                cancel_requested=bool(task["cancel_requested"]),
+            )
+
+        return await self._read(work)
+
+    async def request_cancel(self, task_id: str) -> None:
+        def work(conn: sqlite3.Connection) -> None:
+            require_task(conn, task_id)
+            update(conn, "tasks", {"cancel_requested": 1}, "task_id = :task_id", task_id=task_id)
+            decide(conn, task_id, self._now(), "cancel_requested")
+
+        await self._write(work)
+
+    async def sweep(self) -> tuple[str, ...]:
+        def work(conn: sqlite3.Connection) -> tuple[str, ...]:
+            dead = [owner for owner in busy_owners(conn) if not owner_lives(conn, owner)]
+            touched = {task_id for owner in dead for task_id in close_left(conn, owner, self._now())}
+            remove_dead(self._owners)
+            return tuple(sorted(touched))
+
+        return await self._write(work)
+
+    async def close(self) -> None:
+        """Let go of the file. What this process still has in hand counts as left behind from here on."""
+        with anyio.CancelScope(shield=True):
+            await anyio.to_thread.run_sync(self._close)
+
+    # --- how
+
+    def _close(self) -> None:
+        self._writer.close()
+        self._reader.close()
+        if self._owner is not None:
+            self._owner.release()
+            self._owner = None
+
+    def _owner_id(self, conn: sqlite3.Connection) -> str:
+        """This process's name, locked before the first row that carries it."""
+        if self._owner is None:
+            private_folder(self._owners)
+            self._owner = Owner(self._owners)
+        row = (self._owner.owner_id, str(self._owner.lock), self._owner.pid, self._now())
+        conn.execute("insert or ignore into owners (owner_id, lock, pid, at) values (?, ?, ?, ?)", row)
+        return self._owner.owner_id
+
+    def _now(self) -> str:
+        return self._clock().astimezone(UTC).isoformat(timespec="milliseconds")
+
+    async def _read(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        return await anyio.to_thread.run_sync(self._reader.run, work, limiter=self._reader.slot)
+
+    async def _write(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        # Shielded: a cancelled request has been paid for, and its row must say so.
+        with anyio.CancelScope(shield=True):
+            written = await anyio.to_thread.run_sync(self._writer.transact, work, limiter=self._writer.slot)
+        return written  # noqa: RET504 - to mypy the scope might swallow an exception
+
+
+def _refuse_settle(conn: sqlite3.Connection, call_id: str) -> None:
+    found = conn.execute("select status from calls where call_id = ?", (call_id,)).fetchone()
+    if found is None:
+        raise NotFound(f"No call has id {call_id!r}. Nothing was recorded.", next_step="Settle what was reserved.")
+    raise LedgerError(
+        f"Call {call_id!r} is {found[0]} already. The first settlement stands.",
+        next_step="This is a fault in tierkit: report it with the version that `tierkit --version` prints.",
+    )
+
+
+def _last(found: tuple[T, ...], what: str, next_step: str) -> T:
+    if not found:
+        raise NotFound(f"{what}. No model was called.", next_step=next_step)
+    return found[-1]
