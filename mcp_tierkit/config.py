@@ -1,0 +1,217 @@
+"""Arguments, environment and `tierkit.toml` files as one frozen object, read once at start."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import tomllib
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, PrivateAttr
+
+from mcp_tierkit import narrowing
+from mcp_tierkit.errors import InvalidInput
+from mcp_tierkit.keys import find_keys
+from mcp_tierkit.places import Places, find_places, find_project, find_repository, make_private, read_regular
+from mcp_tierkit.prices import PriceTable
+from mcp_tierkit.settings import (
+    FILE,
+    Budget,
+    Caller,
+    Checks,
+    Policy,
+    Settings,
+    Stages,
+    TierConfig,
+    Tiers,
+    check_settings,
+    parse_toml,
+    unknown_key,
+)
+from mcp_tierkit.types import Budgets, Record, TierName
+
+_MAX_BYTES = 64_000
+_AMOUNTS = ("call", "task", "day", "project", "month")
+# Variables that are no settings: places, and what other rooms read for themselves.
+_OTHER_VARIABLES = ("TIERKIT_PROJECT", "TIERKIT_CONFIG", "TIERKIT_STATE_DIR", "TIERKIT_LEDGER", "TIERKIT_NO_SANDBOX")
+_MINE = "your tierkit.toml"
+
+
+class Config(Record):
+    """Everything decided before the first request. Its printed form never shows a key."""
+
+    project: Path
+    repository: Path = Field(description="What the worktrees of one repository have in common.")
+    config_file: Path
+    user_dir: Path
+    state_dir: Path
+    ledger_url: str = Field(repr=False, description="May hold a database password.")
+    caller: Caller
+    tiers: dict[TierName, TierConfig]
+    dropped: tuple[TierName, ...]
+    stages: Stages
+    budgets: Budgets
+    budget_is_default: bool
+    on_exhausted: Literal["refuse", "ask"]
+    checks: Checks
+    policy: Policy
+    log_text: bool
+    task_timeout_s: float
+    pack_tokens: int
+    notes: tuple[str, ...] = Field(default=(), description="What `doctor` should tell the user.")
+    _keys: dict[str, str] = PrivateAttr(default_factory=dict)
+
+    def key(self, name: str) -> str | None:
+        """The key in a variable that a provider or a tier names; None where it is not set."""
+        return self._keys.get(name)
+
+    def price_table(self) -> PriceTable:
+        """Prices, the user's own before the packaged ones."""
+        priced = [(tier.models, tier.own_price()) for tier in self.tiers.values()]
+        return PriceTable({model: price for models, price in priced if price for model in models})
+
+    @property
+    def prompt_dir(self) -> Path:
+        """Where the user may keep prompt texts of their own."""
+        return self.user_dir / "prompts"
+
+    @property
+    def draft_tier(self) -> TierName:
+        return self.stages.draft
+
+    @property
+    def review_tier(self) -> TierName | None:
+        return self.stages.review
+
+
+def load_config(
+    *, project: str | None = None, env: Mapping[str, str] | None = None, overrides: Mapping[str, str] | None = None
+) -> Config:
+    """The configuration: `overrides` (dotted keys), environment, the user's file, the project's, our defaults.
+
+    The project's file may only narrow. Raises InvalidInput for a folder that cannot be served and for
+    a file that cannot be used, naming the key and never its value.
+    """
+    env = os.environ if env is None else env
+    root, places, notes = find_project(project, env), find_places(env), list[str]()
+    if problem := make_private(places.state_dir):
+        notes.append(problem)
+    own, budget_is_default = _own_settings(places.config_file, env, overrides or {}, notes)
+    settings = narrowing.narrow(own, _read_toml(root / FILE, narrowing.PLACE, follow=False), notes)
+    keys = find_keys(settings, places.user_dir, env, notes)
+    _remark(root, places, env, notes)
+    config = Config(
+        project=root, repository=find_repository(root, env), **places.model_dump(), caller=settings.caller,
+        tiers=_usable_tiers(settings.tiers), dropped=settings.tiers.drop, stages=settings.stages,
+        budgets=_budgets(settings.budget), budget_is_default=budget_is_default,
+        on_exhausted=settings.budget.on_exhausted, checks=settings.checks, policy=settings.policy,
+        log_text=settings.log_text, **_defaults()["limits"], notes=tuple(notes),
+    )  # fmt: skip
+    config._keys.update(keys)
+    return config
+
+
+def _usable_tiers(tiers: Tiers) -> dict[TierName, TierConfig]:
+    named: dict[TierName, TierConfig | None] = {"cheap": tiers.cheap, "mid": tiers.mid, "strong": tiers.strong}
+    return {name: tier for name, tier in named.items() if tier is not None and name not in tiers.drop}
+
+
+def _budgets(budget: Budget) -> Budgets:
+    return Budgets(**{name: getattr(budget, f"{name}_usd") for name in _AMOUNTS})
+
+
+def _remark(project: Path, places: Places, env: Mapping[str, str], notes: list[str]) -> None:
+    """Notes about places that work but should not be so."""
+    if env.get("TIERKIT_CONFIG", "").strip() and not places.config_file.is_file():
+        notes.append("TIERKIT_CONFIG names no file, so our defaults hold.")
+    if places.state_dir.is_relative_to(project) or places.user_dir.is_relative_to(project):
+        notes.append("Your own folders lie inside the project, where a draft could reach them; move them out of it.")
+
+
+@cache
+def _defaults() -> dict[str, Any]:
+    return tomllib.loads((Path(__file__).parent / "data" / "defaults.toml").read_text("utf8"))
+
+
+def _read_toml(path: Path, place: str, *, follow: bool) -> dict[str, Any]:
+    try:
+        found = read_regular(path, _MAX_BYTES, follow=follow)
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) else str(error)
+        raise InvalidInput(
+            f"{place} cannot be used: {why}. Nothing was started.", next_step="Make it a plain file, or remove it."
+        ) from error
+    return parse_toml(found[0], place) if found else {}
+
+
+def _own_settings(
+    path: Path, env: Mapping[str, str], overrides: Mapping[str, str], notes: list[str]
+) -> tuple[Settings, bool]:
+    """The user's settings over our defaults, and whether the budgets are still ours."""
+    user = _read_toml(path, _MINE, follow=True)
+    given: dict[str, Any] = {}
+    for tables, place in (
+        (user, _MINE),
+        (_from_env(env, notes), "the environment"),
+        (_from_arguments(overrides), "the arguments"),
+    ):
+        check_settings(tables, place)
+        given = _merged(given, tables)
+    defaults = {table: values for table, values in _defaults().items() if table != "limits"}
+    budget_is_default = not any(f"{name}_usd" in given.get("budget", {}) for name in _AMOUNTS)
+    if not budget_is_default:
+        defaults["budget"] = {}
+    return check_settings(_merged(defaults, given), "the settings"), budget_is_default
+
+
+def _merged(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """`over` on top of `under`, key by key within tables; lists are replaced whole."""
+    result = dict(under)
+    for key, value in over.items():
+        below = result.get(key)
+        result[key] = _merged(below, value) if isinstance(value, Mapping) and isinstance(below, Mapping) else value
+    return result
+
+
+def _settable() -> dict[str, bool]:
+    """Dotted keys that one string can set, and whether that string is a list with commas."""
+    single = {"log_text": False}
+    for table in ("caller", "tiers", "stages", "budget", "checks", "policy"):
+        record = Settings.model_fields[table].annotation
+        assert record is not None
+        for key, field in record.model_fields.items():
+            if table != "tiers" or key == "drop":
+                single[f"{table}.{key}"] = "tuple" in str(field.annotation)
+    return single
+
+
+def _placed(dotted: str, value: str) -> dict[str, Any]:
+    table, _, key = dotted.rpartition(".")
+    settable = _settable()
+    if dotted not in settable:
+        raise unknown_key(tuple(dotted.split(".")), "the arguments")
+    held = [part.strip() for part in value.split(",") if part.strip()] if settable[dotted] else value
+    return {table: {key: held}} if table else {key: held}
+
+
+def _from_arguments(overrides: Mapping[str, str]) -> dict[str, Any]:
+    given: dict[str, Any] = {}
+    for dotted, value in overrides.items():
+        given = _merged(given, _placed(dotted, value))
+    return given
+
+
+def _from_env(env: Mapping[str, str], notes: list[str]) -> dict[str, Any]:
+    """Settings out of variables such as TIERKIT_BUDGET_TASK_USD; an unknown one is a note, not an error."""
+    variables = {"TIERKIT_" + dotted.replace(".", "_").upper(): dotted for dotted in _settable()}
+    given: dict[str, Any] = {}
+    for name in sorted(env):
+        if name in variables and env[name].strip():
+            given = _merged(given, _placed(variables[name], env[name].strip()))
+        elif name.startswith("TIERKIT_") and name not in (*variables, *_OTHER_VARIABLES):
+            near = difflib.get_close_matches(name, [*variables, *_OTHER_VARIABLES], n=1)
+            notes.append(f"The variable {name} sets nothing." + (f" Did you mean {near[0]}?" if near else ""))
+    return given

@@ -1,0 +1,173 @@
+"""`tierkit.toml` as records, and refusals that name the key and never its value."""
+
+from __future__ import annotations
+
+import difflib
+import re
+import tomllib
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import BaseModel, BeforeValidator, Field, ValidationError
+
+from mcp_tierkit.errors import InvalidInput
+from mcp_tierkit.prices import Price
+from mcp_tierkit.types import NanoUsd, Network, Record, TierName
+
+FILE = "tierkit.toml"
+
+
+def nanodollars(value: object) -> int:
+    """Whole nanodollars of an amount such as `"0.50"`, exactly. Raises ValueError for anything else."""
+    return int(_plain_amount(value) * 1_000_000_000)
+
+
+def _plain_amount(value: object) -> Decimal:
+    """A dollar amount up to 9,999,999 with at most nine places; no sign, exponent, or word such as `nan`."""
+    text = str(value) if isinstance(value, str | int) and not isinstance(value, bool) else ""
+    if not re.fullmatch(r"[0-9]{1,7}(\.[0-9]{1,9})?", text):
+        raise ValueError('is not an amount of US dollars such as "0.50": digits, at most nine after the point')
+    return Decimal(text)
+
+
+def _endpoint(value: object) -> object:
+    if isinstance(value, str) and not re.fullmatch(r"https?://[A-Za-z0-9.\-\[\]:]+(/[^\s?#]*)?", value):
+        raise ValueError("is not an http or https address without a user name, a query or a key in it")
+    return value
+
+
+def _variable(value: object) -> object:
+    if isinstance(value, str) and not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,99}", value):
+        raise ValueError("is not the name of an environment variable; the key itself never goes here")
+    return value
+
+
+Amount = Annotated[NanoUsd, BeforeValidator(nanodollars)]
+PerMillion = Annotated[Decimal, BeforeValidator(_plain_amount)]
+Name = Annotated[str, Field(min_length=1, max_length=300)]
+
+
+class Caller(Record):
+    """Who calls us: the baseline of every receipt. None where the user did not say."""
+
+    model: Name | None = None
+    billing: Literal["api", "subscription"] = "api"
+
+
+class TierPrice(Record):
+    """US dollars per million tokens, for models that the table lacks."""
+
+    input: PerMillion
+    output: PerMillion
+    cache_read: PerMillion | None = None
+    cache_write: PerMillion | None = None
+    cache_write_1h: PerMillion | None = None
+    batch_input: PerMillion | None = None
+    batch_output: PerMillion | None = None
+
+
+class TierConfig(Record):
+    """One tier as the user wrote it."""
+
+    models: tuple[Name, ...] = Field(min_length=1, description="litellm's names; the first that is usable is used.")
+    base_url: Annotated[str, BeforeValidator(_endpoint)] | None = None
+    api_key_env: Annotated[str, BeforeValidator(_variable)] | None = None
+    served: tuple[Name, ...] = ()
+    max_output_tokens: int = Field(default=8000, gt=0, le=1_000_000)
+    timeout_s: float = Field(default=120, gt=0, le=3600)
+    scratchpad: bool = False
+    price: TierPrice | None = None
+
+    def own_price(self) -> Price | None:
+        return Price(**self.price.model_dump(), source=FILE) if self.price else None
+
+
+class Tiers(Record):
+    cheap: TierConfig | None = None
+    mid: TierConfig | None = None
+    strong: TierConfig | None = None
+    drop: tuple[TierName, ...] = Field(default=(), description="Tiers that are not to be used.")
+
+
+class Stages(Record):
+    """Pins: which tier does what."""
+
+    plan: TierName | None = Field(default=None, description="A planner is used only where one is pinned.")
+    draft: TierName = "cheap"
+    climb: tuple[TierName, ...] = Field(default=(), description="Tiers to try after the drafting one, in order.")
+    review: TierName | None = None
+
+
+class Budget(Record):
+    call_usd: Amount | None = None
+    task_usd: Amount | None = None
+    day_usd: Amount | None = None
+    project_usd: Amount | None = None
+    month_usd: Amount | None = None
+    on_exhausted: Literal["refuse", "ask"] = "refuse"
+
+
+class Checks(Record):
+    allow: tuple[Name, ...] = Field(default=(), description="Commands that may run where there is no sandbox.")
+    network: Network = "none"
+
+
+class Policy(Record):
+    deny: tuple[Name, ...] = Field(default=(), description="Never read, never sent, on top of the built-in list.")
+    allow_unpriced: bool = False
+    allow_network_playbooks: bool = False
+
+
+class Settings(Record):
+    """A whole `tierkit.toml`. A key that is not here is refused."""
+
+    caller: Caller = Caller()
+    tiers: Tiers = Tiers()
+    stages: Stages = Stages()
+    budget: Budget = Budget()
+    checks: Checks = Checks()
+    policy: Policy = Policy()
+    log_text: bool = Field(default=False, description="Keep prompts and replies in the ledger.")
+
+
+def parse_toml(data: bytes, place: str) -> dict[str, Any]:
+    """The tables of a file; fractions stay text, so that no amount passes through a float."""
+    try:
+        return tomllib.loads(data.decode("utf8"), parse_float=str)
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+        where = str(error) if isinstance(error, tomllib.TOMLDecodeError) else "not UTF-8 text, or nested too deeply"
+        raise InvalidInput(f"{place} is not valid TOML: {where}. Nothing was started.", next_step="Mend it.") from error
+
+
+def check_settings(tables: Mapping[str, Any], place: str) -> Settings:
+    """The settings in `tables`. Raises InvalidInput for the first that is unknown or unusable."""
+    try:
+        return Settings.model_validate(tables)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        path = tuple(part for part in first["loc"] if isinstance(part, str))
+        if first["type"] == "extra_forbidden":
+            raise unknown_key(path, place) from None
+        reason = first["msg"].removeprefix("Value error, ")
+        wants = reason if reason.startswith("is ") else f"is refused: {reason[:1].lower()}{reason[1:]}"
+        what = f"{'.'.join(path)} in {place} {wants}. Nothing was started."
+        raise InvalidInput(what, next_step="Correct that setting and start again.") from None
+
+
+def unknown_key(path: tuple[str, ...], place: str) -> InvalidInput:
+    """A refusal that names the nearest key, or all keys where none is near."""
+    *parents, last = path
+    fields = _fields_at(tuple(parents))
+    near = difflib.get_close_matches(last, fields, n=1, cutoff=0.4)
+    offer = f"Did you mean {'.'.join((*parents, near[0]))}?" if near else f"Known here: {', '.join(fields)}."
+    return InvalidInput(f"{'.'.join(path)} in {place} is no setting. Nothing was started.", next_step=offer)
+
+
+def _fields_at(path: tuple[str, ...]) -> list[str]:
+    model: type[BaseModel] = Settings
+    for part in path:
+        annotation = model.model_fields[part].annotation
+        candidates = (annotation, *get_args(annotation))
+        model = next(kind for kind in candidates if isinstance(kind, type) and issubclass(kind, BaseModel))
+    return list(model.model_fields)
