@@ -1,0 +1,839 @@
+"""What any ledger promises. A second adapter joins by adding itself to ADAPTERS."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import stat
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+
+from mcp_tierkit.errors import LedgerError, NotFound, OverBudget
+from mcp_tierkit.ledger import Ledger, Standing, report
+from mcp_tierkit.ledger.migrations import SCHEMA, migrations
+from mcp_tierkit.ledger.money import dollars
+from mcp_tierkit.ledger.opening import connect, ledger_path
+from mcp_tierkit.ledger.sqlite import open_ledger
+from mcp_tierkit.types import (
+    Attempt,
+    Budgets,
+    Call,
+    Check,
+    CheckResult,
+    Draft,
+    FileChange,
+    Finding,
+    Handoff,
+    PlaybookRun,
+    Request,
+    Review,
+    Route,
+    Score,
+    Spend,
+    Task,
+    Usage,
+)
+
+pytestmark = pytest.mark.anyio
+
+NOON = datetime(2026, 10, 5, 12, tzinfo=UTC)
+SECRET = "sk-ant-api03-" + "A1b2C3d4" * 12
+ADAPTERS: dict[str, Callable[[Path], str]] = {"sqlite": lambda folder: f"sqlite://{folder / 'ledger.db'}"}
+
+
+class Clock:
+    """A clock that stands until it is set."""
+
+    def __init__(self) -> None:
+        self.at = NOON
+
+    def __call__(self) -> datetime:
+        return self.at
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> Path:
+    return tmp_path / "state" / "tierkit"
+
+
+@pytest.fixture(params=sorted(ADAPTERS))
+def url(request: pytest.FixtureRequest, state: Path) -> str:
+    return ADAPTERS[request.param](state)
+
+
+@pytest.fixture
+async def ledger(url: str, state: Path, clock: Clock) -> AsyncIterator[Ledger]:
+    opened = open_ledger(url, state_dir=state, clock=clock)
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture
+def raw(url: str) -> Iterator[sqlite3.Connection]:
+    """A SQL prompt on the same file. Opened by a test that has used the ledger."""
+    opened: list[sqlite3.Connection] = []
+
+    class Lazy:
+        def execute(self, *query: Any) -> sqlite3.Cursor:
+            if not opened:
+                opened.append(connect(ledger_path(url)))
+            return opened[0].execute(*query)
+
+    yield Lazy()  # type: ignore[misc]
+    for conn in opened:
+        conn.close()
+
+
+def task(task_id: str = "t1", **fields: Any) -> Task:
+    return Task(task_id=task_id, created_at=NOON, **({"project": "/home/dev/shop", "goal": "Fix the sum"} | fields))
+
+
+def route(task_id: str = "t1", route_id: str = "r1") -> Route:
+    return Route(
+        route_id=route_id, task_id=task_id, decision="draft", tier="cheap", rule="small", reason="It is small."
+    )
+
+
+def request(task_id: str = "t1", route_id: str = "r1", **fields: Any) -> Request:
+    given = {"stage": "draft", "tier": "cheap", "model": "openai/small", "prompt_id": "draft.v1@aaa"} | fields
+    return Request(task_id=task_id, route_id=route_id, messages=(), max_output_tokens=9, timeout_s=9, **given)
+
+
+async def routed(ledger: Ledger, task_id: str = "t1", **fields: Any) -> Request:
+    """A task with a route, and the request that it allows."""
+    await ledger.open_task(task(task_id, **fields))
+    await ledger.route(route(task_id, f"route-{task_id}"))
+    return request(task_id, f"route-{task_id}")
+
+
+def settled(cost: int | None, **fields: Any) -> Call:
+    return Call(status="settled", cost_nanousd=cost, **fields)
+
+
+# --- records ---
+
+
+CHECK = Check(argv=("pytest", "-q", "tests/test_sum.py"), cwd="api", timeout_s=12.5)
+RECORDS: list[Handoff | Draft | Review | PlaybookRun | Score] = [
+    Handoff(
+        task_id="t1", summary="Sum \u2211 \x00 \"it\"", files=("a.py",), context=("b.py",), steps=("one",),
+        constraints=("c",), acceptance=("d",), out_of_scope=("e",), assumptions=("f",), checks=(CHECK,),
+        proof="stays_green", open_questions=("g?",), risks=("h",), draft_diff="--- a\n+++ b\n",
+    ),
+    Draft(
+        task_id="t1", status="applied", note="Green.",
+        files=(FileChange(path="a.py", added=3, removed=1, ranges="3-5"),),
+        checks=(CheckResult(name="pytest", role="turns_green", before="red", after="green", digest="x", log="l"),),
+        attempts=(Attempt(call_id="c", tier="cheap", model="m", outcome="green", cost_nanousd=2**60 + 1),),
+        patch=".tierkit/t1/draft.patch", isolation="sandbox", question="why?",
+    ),
+    Review(
+        task_id="t1", verdict="findings", checked={"test": "findings", "nit": "none seen"}, dropped=2, rounds_left=1,
+        findings=(Finding(file="a.py", line=3, severity="major", klass="test", claim="c", evidence="e"),), note="n",
+    ),
+    PlaybookRun(
+        task_id="t1", playbook="rename", version="1.2.0", digest="ab" * 32, status="ok", changed=("a.py",), ms=12,
+        output={"count": 2**70, "nested": [{"deep": None}, 1.5, True]}, diff="d", log_tail="t", sandbox="none",
+    ),
+    Score(task_id="t1", outcome="edited", cleanup_minutes=2.5, defects=0, note="fine"),
+]  # fmt: skip
+
+
+async def test_a_task_reads_back_as_it_was_asked(ledger: Ledger) -> None:
+    asked = task(
+        repository="/home/dev/shop.git", files=("src/*.py",), context=("README.md",), steps=("s",), acceptance=("a",),
+        out_of_scope=("o",), constraints=("c",), checks=(CHECK,), proof="stays_green", assume=("yes",),
+        latency="interactive", tier="mid", client="some-client 2.1",
+    )  # fmt: skip
+    await ledger.open_task(asked)
+    assert await ledger.task("t1") == asked
+
+
+async def test_the_latest_route_is_the_one_that_counts(ledger: Ledger) -> None:
+    await ledger.open_task(task())
+    await ledger.route(route())
+    latest = route(route_id="r0").model_copy(update={"inputs": {"n": 3, "deep": {"x": [1]}}, "playbook": "rename"})
+    await ledger.route(latest)
+    assert await ledger.latest_route("t1") == latest
+
+
+@pytest.mark.parametrize("record", RECORDS, ids=lambda record: type(record).__name__)
+async def test_a_record_reads_back_equal_and_in_order(
+    ledger: Ledger, record: Handoff | Draft | Review | PlaybookRun | Score
+) -> None:
+    await ledger.open_task(task())
+    twin = type(record)(**{**dict(record), **({"summary": "later"} if isinstance(record, Handoff) else {})})
+    await ledger.save(record)
+    await ledger.save(twin)
+    reader: Any = {
+        Handoff: ledger.handoff, Draft: ledger.drafts, Review: ledger.reviews,
+        PlaybookRun: ledger.playbook_runs, Score: ledger.score,
+    }[type(record)]  # fmt: skip
+    found = await reader("t1")
+    assert found == ((record, twin) if isinstance(found, tuple) else twin)
+
+
+async def test_what_people_query_stands_in_columns(ledger: Ledger, raw: sqlite3.Connection) -> None:
+    await ledger.open_task(task())
+    for record in RECORDS:
+        await ledger.save(record)
+    assert tuple(raw.execute("select name, role, outcome_before, outcome_after from checks").fetchone()) == (
+        "pytest", "turns_green", "red", "green",
+    )  # fmt: skip
+    assert tuple(raw.execute("select file, line, severity, klass, claim from findings").fetchone()) == (
+        "a.py", 3, "major", "test", "c",
+    )  # fmt: skip
+
+
+async def test_what_nobody_opened_is_not_found(ledger: Ledger) -> None:
+    refused: list[Callable[[], Any]] = [
+        lambda: ledger.task("no"), lambda: ledger.latest_route("no"), lambda: ledger.handoff("no"),
+        lambda: ledger.drafts("no"), lambda: ledger.reviews("no"), lambda: ledger.playbook_runs("no"),
+        lambda: ledger.score("no"), lambda: ledger.spend("no"), lambda: ledger.calls("no"), lambda: ledger.claim("no"),
+        lambda: ledger.finish("no", "done", ""), lambda: ledger.standing("no"), lambda: ledger.request_cancel("no"),
+        lambda: ledger.save(Score(task_id="no", outcome="accepted")), lambda: ledger.route(route("no")),
+        lambda: ledger.reserve(request("no"), 1, Budgets()), lambda: ledger.settle("no", settled(1)),
+    ]  # fmt: skip
+    for ask in refused:
+        with pytest.raises(NotFound):
+            await ask()
+    await ledger.open_task(task())
+    for ask in (lambda: ledger.latest_route("t1"), lambda: ledger.handoff("t1")):
+        with pytest.raises(NotFound):
+            await ask()
+    assert (await ledger.drafts("t1"), await ledger.score("t1")) == ((), None)
+
+
+async def test_a_task_is_opened_once(ledger: Ledger) -> None:
+    await ledger.open_task(task())
+    with pytest.raises(LedgerError):
+        await ledger.open_task(task(goal="another"))
+    assert (await ledger.task("t1")).goal == "Fix the sum"
+
+
+async def test_no_secret_reaches_the_file(ledger: Ledger, url: str, state: Path) -> None:
+    asked = await routed(ledger, goal=f"use {SECRET}", client=f"c {SECRET}", steps=(SECRET,))
+    await ledger.save(Handoff(task_id="t1", summary=SECRET, files=("a",), draft_diff=f"+key = '{SECRET}'"))
+    finding = Finding(file="a", line=1, severity="nit", klass="nit", claim=SECRET, evidence=SECRET)
+    await ledger.save(Review(task_id="t1", verdict="findings", findings=(finding,), checked={SECRET: SECRET}))
+    await ledger.save(
+        PlaybookRun(task_id="t1", playbook="p", version="1", digest="d", status="ok", output={"k": [SECRET]})
+    )
+    call_id = await ledger.reserve(asked, 1, Budgets())
+    await ledger.settle(call_id, Call(status="failed", error=SECRET, served_model=SECRET, finish=SECRET))
+    await ledger.finish("t1", "done", f'{{"summary": "{SECRET}"}}')
+    await ledger.close()
+    for file in state.rglob("*"):
+        assert not file.is_file() or SECRET.encode() not in file.read_bytes(), file.name
+    assert (await ledger.task("t1")).goal.startswith("use [redacted:")
+
+
+async def test_digests_and_ids_are_not_taken_for_secrets(ledger: Ledger, raw: sqlite3.Connection) -> None:
+    asked = (await routed(ledger)).model_copy(update={"prompt_id": "draft.v1@" + "0f" * 32})
+    call_id = await ledger.reserve(asked, 1, Budgets())
+    await ledger.settle(call_id, settled(1, price_digest="9a" * 32))
+    found = raw.execute("select prompt_id, price_digest from calls").fetchone()
+    assert tuple(found) == ("draft.v1@" + "0f" * 32, "9a" * 32)
+
+
+# --- money ---
+
+
+async def test_a_call_without_a_route_cannot_be_reserved(ledger: Ledger, raw: sqlite3.Connection) -> None:
+    await ledger.open_task(task())
+    with pytest.raises(LedgerError):
+        await ledger.reserve(request(), 1, Budgets())
+    await ledger.route(route())
+    await ledger.open_task(task("t2"))
+    with pytest.raises(LedgerError):
+        await ledger.reserve(request("t2"), 1, Budgets())  # the route of another task
+    assert raw.execute("select count(*) from calls").fetchone()[0] == 0
+    with pytest.raises(sqlite3.IntegrityError):
+        raw.execute(
+            "insert into calls (call_id, task_id, owner_id, at, stage, tier, requested_model, status, prompt_id)"
+            " values ('c', 't1', 'o', '', '', '', '', 'reserved', '')"
+        )
+
+
+async def test_a_reservation_counts_until_its_cost_is_known(ledger: Ledger) -> None:
+    asked, limits = await routed(ledger), Budgets(task=100)
+    call_id = await ledger.reserve(asked, 60, limits)
+    with pytest.raises(OverBudget):
+        await ledger.reserve(asked, 41, limits)
+    await ledger.reserve(asked, 40, limits)
+    await ledger.settle(call_id, settled(10))
+    await ledger.reserve(asked, 50, limits)
+    with pytest.raises(OverBudget):
+        await ledger.reserve(asked, 1, limits)
+
+
+async def test_a_call_that_ended_at_an_unknown_cost_stays_counted(ledger: Ledger) -> None:
+    asked = await routed(ledger)
+    for status in ("failed", "cancelled", "interrupted", "settled"):
+        call_id = await ledger.reserve(asked, 25, Budgets(task=100))
+        await ledger.settle(call_id, Call(status=status))
+    with pytest.raises(OverBudget):
+        await ledger.reserve(asked, 1, Budgets(task=100))
+    assert await ledger.spend("t1") == Spend(calls=4, unpriced_calls=4, unknown_nanousd=100)
+
+
+@pytest.mark.parametrize("budget", ["call", "task", "day", "project", "month"])
+async def test_each_budget_refuses_one_nanodollar_too_many(ledger: Ledger, budget: str) -> None:
+    asked = await routed(ledger)
+    if budget == "call":
+        await ledger.reserve(asked, 1_000_000_007, Budgets(call=1_000_000_007))
+        spent, worst = "0.00", 1_000_000_008
+    else:
+        await ledger.reserve(asked, 1_000_000_000, Budgets(**{budget: 1_000_000_007}))
+        spent, worst = "1.00", 8
+        await ledger.reserve(asked, 7, Budgets(**{budget: 1_000_000_007}))
+        spent = "1.000000007"
+    with pytest.raises(OverBudget) as refused:
+        await ledger.reserve(asked, worst, Budgets(**{budget: 1_000_000_007}))
+    assert refused.value.budget == budget
+    assert f"The {budget} budget of $1.000000007 does not" in refused.value.what
+    assert f"${spent} is spent" in refused.value.what
+    assert f"cost ${dollars(worst)} (retryable=false)" in refused.value.what
+    assert f"{budget}_usd" in refused.value.next_step
+    assert (await ledger.spend("t1")).calls == (1 if budget == "call" else 2)
+
+
+async def test_a_budget_that_is_not_set_never_refuses(ledger: Ledger) -> None:
+    asked = await routed(ledger)
+    await ledger.reserve(asked, 2**61, Budgets())
+    await ledger.reserve(asked, 2**61, Budgets())
+
+
+async def test_days_and_months_begin_at_midnight_utc(ledger: Ledger, clock: Clock) -> None:
+    asked, limits = await routed(ledger), Budgets(day=10, month=20)
+    clock.at = datetime(2026, 10, 30, 23, 59, 59, tzinfo=UTC)
+    await ledger.reserve(asked, 10, limits)
+    with pytest.raises(OverBudget, match="The day budget"):
+        await ledger.reserve(asked, 1, limits)
+    # Two hours east it is another day already; the budget's is UTC's.
+    clock.at = clock.at.astimezone(tz=None) + timedelta(seconds=1)
+    await ledger.reserve(asked, 10, limits)
+    clock.at = datetime(2026, 10, 31, 0, 0, 0, tzinfo=UTC) + timedelta(days=0, hours=23)
+    with pytest.raises(OverBudget, match="The day budget"):
+        await ledger.reserve(asked, 1, limits)
+    with pytest.raises(OverBudget, match="The month budget"):
+        await ledger.reserve(asked, 1, Budgets(month=20))
+    clock.at = datetime(2026, 11, 1, tzinfo=UTC)
+    await ledger.reserve(asked, 10, limits)
+
+
+async def test_worktrees_of_one_repository_share_its_budget(ledger: Ledger) -> None:
+    repository = "/home/dev/shop/.git"
+    first = await routed(ledger, "t1", repository=repository)
+    second = await routed(ledger, "t2", project="/home/dev/shop-fix", repository=repository)
+    other = await routed(ledger, "t3", project="/home/dev/elsewhere")
+    await ledger.reserve(first, 6, Budgets(project=10))
+    with pytest.raises(OverBudget):
+        await ledger.reserve(second, 5, Budgets(project=10))
+    await ledger.reserve(other, 10, Budgets(project=10))
+
+
+async def test_an_unpriced_call_is_counted_and_never_called_zero(ledger: Ledger, raw: sqlite3.Connection) -> None:
+    asked = await routed(ledger)
+    call_id = await ledger.reserve(asked, None, Budgets(call=0, task=0, day=0))
+    assert (await ledger.spend("t1")).unpriced_calls == 1
+    await ledger.settle(call_id, settled(None, usage=Usage(input=5, output=7)))
+    assert await ledger.spend("t1") == Spend(calls=1, unpriced_calls=1, input_tokens=5, output_tokens=7)
+    assert tuple(raw.execute("select * from task_cost").fetchone()) == ("t1", "/home/dev/shop", 1, 0, 1)
+
+
+async def test_a_dropped_settle_shows_as_a_reservation(ledger: Ledger, raw: sqlite3.Connection) -> None:
+    asked = await routed(ledger)
+    await ledger.reserve(asked, 30, Budgets())
+    (row,) = await ledger.calls("t1")
+    assert (row.status, row.cost_nanousd, row.reserved_nanousd) == ("reserved", None, 30)
+    assert tuple(raw.execute("select status, reserved_nanousd, cost_nanousd from call_log").fetchone()) == (
+        "reserved", 30, None,
+    )  # fmt: skip
+    assert await ledger.spend("t1") == Spend(calls=1)
+
+
+async def test_the_first_settlement_stands(ledger: Ledger) -> None:
+    call_id = await ledger.reserve(await routed(ledger), 30, Budgets())
+    await ledger.settle(call_id, settled(7))
+    with pytest.raises(LedgerError, match="is settled already"):
+        await ledger.settle(call_id, settled(9))
+    assert (await ledger.spend("t1")).cost_nanousd == 7
+    with pytest.raises(LedgerError):
+        await ledger.settle(await ledger.reserve(request(route_id="route-t1"), 1, Budgets()), Call(status="reserved"))
+
+
+async def test_a_late_owner_may_settle_what_was_swept(ledger: Ledger, raw: sqlite3.Connection) -> None:
+    call_id = await ledger.reserve(await routed(ledger), 30, Budgets())
+    raw.execute("update calls set status = 'interrupted'")
+    await ledger.settle(call_id, settled(7))
+    assert await ledger.spend("t1") == Spend(calls=1, cost_nanousd=7)
+    with pytest.raises(LedgerError):
+        await ledger.settle(call_id, settled(7))
+
+
+async def test_sums_beyond_what_a_float_holds_are_exact(ledger: Ledger, url: str, raw: sqlite3.Connection) -> None:
+    asked = await routed(ledger)
+    for cost in (2**60 + 1, 2**60 + 3, 1):
+        await ledger.settle(await ledger.reserve(asked, cost, Budgets()), settled(cost))
+    exact = 2**61 + 5
+    assert (await ledger.spend("t1")).cost_nanousd == exact
+    assert raw.execute("select cost_nanousd from task_cost").fetchone()[0] == exact
+    with pytest.raises(OverBudget, match=r"of \$2305843009\.213693957 does not admit"):
+        await ledger.reserve(asked, 1, Budgets(month=exact))
+    await ledger.reserve(asked, 1, Budgets(month=exact + 1))
+    with report.reading(url) as conn:
+        assert report.totals(conn, "tier")[0].spend.cost_nanousd == exact
+
+
+async def test_an_amount_that_no_integer_holds_is_refused(ledger: Ledger) -> None:
+    asked = await routed(ledger)
+    with pytest.raises(LedgerError):
+        await ledger.reserve(asked, 2**63, Budgets())
+    await ledger.reserve(asked, 2**63 - 1, Budgets())
+    with pytest.raises(LedgerError):
+        await ledger.reserve(asked, 1, Budgets())
+    assert (await ledger.spend("t1")).calls == 1
+
+
+async def test_a_call_row_keeps_what_was_used_and_who_asked(ledger: Ledger, raw: sqlite3.Connection) -> None:
+    asked = await routed(ledger, client="some-client 2.1")
+    used = Usage(input=10, cached_input=20, cache_write=3, output=40, reasoning=15)
+    ended = settled(
+        5, usage=used, served_model="small-2026", price_digest="d", finish="length", duration_ms=12, model_mismatch=True
+    )
+    call_id = await ledger.reserve(asked, 9, Budgets())
+    await ledger.settle(call_id, ended)
+    row = dict(raw.execute("select * from calls").fetchone())
+    assert row.pop("owner_id")
+    assert row == {
+        "call_id": call_id, "task_id": "t1", "route_id": "route-t1", "client": "some-client 2.1",
+        "at": "2026-10-05T12:00:00.000+00:00", "ended_at": "2026-10-05T12:00:00.000+00:00", "stage": "draft",
+        "tier": "cheap", "requested_model": "openai/small", "served_model": "small-2026", "model_mismatch": 1,
+        "status": "settled", "prompt_id": "draft.v1@aaa", "price_digest": "d", "input_tokens": 10, "cached_tokens": 20,
+        "cache_write_tokens": 3, "output_tokens": 40, "reasoning_tokens": 15, "reserved_nanousd": 9, "cost_nanousd": 5,
+        "finish": "length", "error": None, "duration_ms": 12,
+    }  # fmt: skip
+    assert await ledger.spend("t1") == Spend(
+        calls=1, cost_nanousd=5, input_tokens=33, cached_tokens=20, output_tokens=40
+    )
+
+
+async def test_a_cancelled_caller_does_not_lose_a_settlement(ledger: Ledger) -> None:
+    asked = await routed(ledger)
+    call_ids = [await ledger.reserve(asked, 5, Budgets()) for _ in range(10)]
+    async with anyio.create_task_group() as group:
+        for call_id in call_ids:
+            group.start_soon(ledger.settle, call_id, settled(1))
+        await anyio.lowlevel.checkpoint()  # each has begun, most wait for the one slot
+        group.cancel_scope.cancel()
+    assert await ledger.spend("t1") == Spend(calls=10, cost_nanousd=10)
+
+
+async def test_a_cancelled_reserve_either_gives_its_id_or_leaves_no_row(ledger: Ledger) -> None:
+    asked = await routed(ledger)
+    given: list[str] = []
+
+    async def reserve() -> None:
+        given.append(await ledger.reserve(asked, 5, Budgets()))
+
+    async with anyio.create_task_group() as group:
+        for _ in range(10):
+            group.start_soon(reserve)
+        await anyio.lowlevel.checkpoint()
+        for _ in range(10):
+            group.start_soon(reserve)
+        group.cancel_scope.cancel()
+    assert sorted(row.call_id for row in await ledger.calls("t1")) == sorted(given)
+    assert len(given) == 10  # those that had begun; the other ten were cancelled before
+
+
+async def test_twenty_reservations_at_once_never_exceed_the_budget(ledger: Ledger) -> None:
+    requests = [await routed(ledger, f"t{n}") for n in range(20)]
+    outcomes: list[str] = []
+
+    async def reserve(asked: Request) -> None:
+        try:
+            await ledger.reserve(asked, 10, Budgets(day=79))
+            outcomes.append("granted")
+        except OverBudget:
+            outcomes.append("refused")
+
+    async with anyio.create_task_group() as group:
+        for asked in requests:
+            group.start_soon(reserve, asked)
+    assert sorted(outcomes) == ["granted"] * 7 + ["refused"] * 13
+
+
+async def test_eight_threads_of_fifty_writes_lose_none(url: str, state: Path, ledger: Ledger) -> None:
+    asked = await routed(ledger)
+    failures: list[BaseException] = []
+
+    async def work() -> None:
+        mine = open_ledger(url, state_dir=state)
+        for _ in range(25):
+            await mine.settle(await mine.reserve(asked, 3, Budgets(task=10_000)), settled(2))
+        await mine.close()
+
+    def thread() -> None:
+        try:
+            anyio.run(work)
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=thread) for _ in range(8)]
+    for each in threads:
+        each.start()
+    for each in threads:
+        await anyio.to_thread.run_sync(each.join)
+    assert failures == []
+    assert await ledger.spend("t1") == Spend(calls=200, cost_nanousd=400)
+    assert report.health(url).totals_agree
+
+
+# --- work in hand ---
+
+
+async def test_a_task_is_in_one_hand_at_a_time(ledger: Ledger, url: str, state: Path) -> None:
+    other = open_ledger(url, state_dir=state)
+    await ledger.open_task(task())
+    assert await ledger.standing("t1") == Standing(task_id="t1", state="open")
+    assert await ledger.claim("t1")
+    assert not await other.claim("t1")
+    assert not await ledger.claim("t1")
+    with pytest.raises(LedgerError, match="hands of another"):
+        await other.finish("t1", "done", "stolen")
+    await ledger.finish("t1", "done", "the reply")
+    assert await other.standing("t1") == Standing(task_id="t1", state="done", reply="the reply")
+    assert await other.claim("t1")
+    await other.close()
+
+
+async def test_a_cancel_reaches_the_owner_and_the_next_claim_clears_it(ledger: Ledger, url: str, state: Path) -> None:
+    other = open_ledger(url, state_dir=state)
+    await ledger.open_task(task())
+    await ledger.claim("t1")
+    await other.request_cancel("t1")
+    assert (await ledger.standing("t1")).cancel_requested
+    await ledger.finish("t1", "cancelled", "Cancelled.")
+    assert await ledger.claim("t1")
+    assert not (await ledger.standing("t1")).cancel_requested
+    await other.close()
+
+
+async def test_a_ledger_that_was_closed_counts_as_gone(ledger: Ledger, url: str, state: Path) -> None:
+    other = open_ledger(url, state_dir=state)
+    await other.reserve(await routed(ledger), 30, Budgets())
+    await other.claim("t1")
+    assert await ledger.sweep() == ()
+    await other.close()
+    assert (await ledger.standing("t1")).state == "interrupted"  # before anybody swept
+    assert await ledger.sweep() == ("t1",)
+    assert (await ledger.standing("t1")).state == "interrupted"
+    assert await ledger.spend("t1") == Spend(calls=1, unpriced_calls=1, unknown_nanousd=30)
+    assert await ledger.sweep() == ()
+
+
+async def test_claiming_what_a_dead_owner_left_closes_its_calls(ledger: Ledger, url: str, state: Path) -> None:
+    other = open_ledger(url, state_dir=state)
+    await other.reserve(await routed(ledger), 30, Budgets())
+    await other.claim("t1")
+    await other.close()
+    assert await ledger.claim("t1")
+    assert [row.status for row in await ledger.calls("t1")] == ["interrupted"]
+    assert (await ledger.standing("t1")).state == "running"
+
+
+# --- the file ---
+
+
+async def test_opening_costs_nothing_until_the_first_use(state: Path, url: str) -> None:
+    opened = open_ledger(url, state_dir=state)
+    assert not state.exists()
+    await opened.close()
+    assert not state.exists()
+
+
+@pytest.mark.parametrize(
+    "url", ["postgresql://x/y", "sqlite://", "sqlite:///", "sqlite:///:memory:", "sqlite:relative.db", "/abs/ledger.db"]
+)
+async def test_another_kind_of_place_is_refused_with_the_fix(url: str, tmp_path: Path) -> None:
+    with pytest.raises(LedgerError) as refused:
+        open_ledger(url, state_dir=tmp_path)
+    assert "TIERKIT_LEDGER" in refused.value.next_step
+
+
+async def test_only_the_owner_can_read_the_file_whatever_the_umask(ledger: Ledger, url: str, state: Path) -> None:
+    before = os.umask(0)
+    try:
+        await ledger.reserve(await routed(ledger), 1, Budgets())
+        names = {path.name: stat.S_IMODE(path.stat().st_mode) for path in state.parent.rglob("*")}
+    finally:
+        os.umask(before)
+    assert names.pop("tierkit") == names.pop("owners") == stat.S_IMODE(state.parent.stat().st_mode) == 0o700
+    assert {"ledger.db", "ledger.db-wal", "ledger.db-shm"} <= set(names)
+    assert set(names.values()) == {0o600}
+
+
+async def test_a_file_that_others_could_read_is_made_private(ledger: Ledger, url: str, state: Path) -> None:
+    await ledger.open_task(task())
+    await ledger.close()
+    ledger_path(url).chmod(0o644)
+    await ledger.task("t1")
+    assert stat.S_IMODE(ledger_path(url).stat().st_mode) == 0o600
+
+
+async def test_every_table_is_strict(ledger: Ledger, raw: sqlite3.Connection) -> None:
+    await ledger.open_task(task())
+    loose = [row["name"] for row in raw.execute("pragma table_list") if row["schema"] == "main" and not row["strict"]]
+    assert [
+        name for name in loose if name not in ("sqlite_schema", "_sqlite_migrations", "task_cost", "call_log")
+    ] == []
+
+
+async def test_the_views_have_the_promised_columns(ledger: Ledger, raw: sqlite3.Connection) -> None:
+    await ledger.open_task(task())
+    columns = {
+        view: [column[0] for column in raw.execute(f"select * from {view}").description]
+        for view in ("task_cost", "call_log")
+    }
+    assert columns == {
+        "task_cost": ["task_id", "project", "calls", "cost_nanousd", "unpriced_calls"],
+        "call_log": [
+            "call_id", "task_id", "project", "at", "stage", "tier", "requested_model", "served_model", "status",
+            "input_tokens", "cached_tokens", "cache_write_tokens", "output_tokens", "reserved_nanousd", "cost_nanousd",
+        ],
+    }  # fmt: skip
+
+
+async def test_a_call_cannot_have_a_status_of_its_own(ledger: Ledger, raw: sqlite3.Connection) -> None:
+    await ledger.reserve(await routed(ledger), 1, Budgets())
+    with pytest.raises(sqlite3.IntegrityError, match="CHECK"):
+        raw.execute("update calls set status = 'paid'")
+    with pytest.raises(sqlite3.IntegrityError):
+        raw.execute("update calls set status = 'settled', cost_nanousd = 0.5")
+
+
+async def test_a_newer_ledger_is_left_alone(ledger: Ledger, url: str, state: Path, raw: sqlite3.Connection) -> None:
+    asked = await routed(ledger)
+    raw.execute(f"pragma user_version = {SCHEMA + 1}")
+    with pytest.raises(LedgerError, match="newer tierkit"):  # open already: seen inside the write
+        await ledger.reserve(asked, 1, Budgets())
+    other = open_ledger(url, state_dir=state)
+    with pytest.raises(LedgerError, match="newer tierkit") as refused:
+        await other.task("t1")
+    assert "pip install -U" in refused.value.next_step
+    with pytest.raises(LedgerError, match="newer tierkit"), report.reading(url):
+        pass
+    await other.close()
+
+
+async def test_an_older_ledger_is_backed_up_and_migrated(url: str, state: Path, ledger: Ledger) -> None:
+    from sqlite_utils import Database
+
+    state.mkdir(parents=True)
+    with closing(sqlite3.connect(ledger_path(url), isolation_level=None)) as old:
+        migrations().apply(Database(old, execute_plugins=False), stop_before="m0002_totals_and_views")
+        old.execute("pragma user_version = 1")
+        old.execute("insert into owners values ('o', '/nowhere', 1, '')")
+        old.execute(
+            "insert into tasks values ('t1', '/p', '/p', null, '', 'open', null, 0, null, ?)",
+            (task().model_dump_json(),),
+        )
+        old.execute("insert into routes values ('r1', 't1', '', 'draft', 'cheap', 'small', '{}')")
+        for n, cost in enumerate((5, None)):
+            old.execute(
+                "insert into calls (call_id, task_id, route_id, owner_id, at, stage, tier, requested_model, status,"
+                " prompt_id, reserved_nanousd, cost_nanousd) values (?, 't1', 'r1', 'o', '2026-10-05T01', 'draft',"
+                " 'cheap', 'm', 'settled', 'p', 7, ?)",
+                (n, cost),
+            )  # fmt: skip
+    with pytest.raises(OverBudget, match=r"\$0.000000012 is spent"):
+        await ledger.reserve(request(), 1, Budgets(month=12))
+    (backup,) = state.glob("ledger.db.schema1.*.backup")
+    assert stat.S_IMODE(backup.stat().st_mode) == 0o600
+    with closing(sqlite3.connect(backup)) as copy:
+        assert copy.execute("select count(*) from calls").fetchone()[0] == 2
+        assert copy.execute("pragma user_version").fetchone()[0] == 1
+
+
+async def test_a_migration_that_fails_leaves_the_file_as_it_was(url: str, state: Path, ledger: Ledger) -> None:
+    from sqlite_utils import Database
+
+    state.mkdir(parents=True)
+    with closing(sqlite3.connect(ledger_path(url), isolation_level=None)) as old:
+        migrations().apply(Database(old, execute_plugins=False), stop_before="m0002_totals_and_views")
+        old.execute("pragma user_version = 1")
+        old.execute("create view call_log as select 1")  # in the way of the last statement
+        with pytest.raises(LedgerError):
+            await ledger.open_task(task())
+        names = [row[0] for row in old.execute("select name from sqlite_master where name = 'budget_spend'")]
+        assert (names, old.execute("pragma user_version").fetchone()[0]) == ([], 1)
+
+
+@pytest.mark.parametrize("content", ["database", "text"])
+async def test_a_file_that_is_no_ledger_is_not_touched(url: str, state: Path, ledger: Ledger, content: str) -> None:
+    state.mkdir(parents=True)
+    path = ledger_path(url)
+    if content == "text":
+        path.write_text("not a database, and long enough to be seen as none by its first bytes " * 20)
+    else:
+        with closing(sqlite3.connect(path)) as foreign:
+            foreign.execute("create table bookmarks (url text)")
+    before = path.read_bytes()
+    with pytest.raises(LedgerError):
+        await ledger.open_task(task())
+    assert path.read_bytes() == before
+
+
+async def test_a_full_disk_or_a_read_only_file_is_explained(ledger: Ledger, raw: sqlite3.Connection) -> None:
+    asked = await routed(ledger)
+    raw.execute("create trigger full before insert on calls begin select raise(abort, 'database or disk is full'); end")
+    with pytest.raises(LedgerError, match="disk is full"):
+        await ledger.reserve(asked, 1, Budgets())
+    raw.execute("drop trigger full")
+    await ledger.reserve(asked, 1, Budgets())
+
+
+# --- reports ---
+
+
+async def test_a_report_on_nothing_is_empty(url: str) -> None:
+    with report.reading(url) as conn:
+        assert report.overview(conn) == report.Overview(
+            tasks=0, spend=Spend(), in_flight_calls=0, refused_calls=0, playbook_runs=0
+        )
+        assert report.recent_tasks(conn) == ()
+        assert report.totals(conn, "day") == ()
+        assert report.prompt_changes(conn) == ()
+        with pytest.raises(NotFound):
+            report.task_summary(conn, "t1")
+    assert not ledger_path(url).exists()
+
+
+async def test_a_report_cannot_write(ledger: Ledger, url: str) -> None:
+    await ledger.open_task(task())
+    with pytest.raises(LedgerError, match="readonly"), report.reading(url) as conn:
+        conn.execute("delete from tasks")
+
+
+async def test_a_report_sums_what_is_known_and_counts_the_rest(ledger: Ledger, url: str, clock: Clock) -> None:
+    asked = await routed(ledger)
+    await ledger.settle(
+        await ledger.reserve(asked, 9, Budgets()), settled(5, usage=Usage(input=1, cached_input=2, output=3))
+    )
+    clock.at = NOON + timedelta(days=1)
+    strong = asked.model_copy(update={"tier": "strong", "model": "anthropic/big", "stage": "review"})
+    await ledger.settle(await ledger.reserve(strong, 90, Budgets()), settled(None, served_model="big-2026"))
+    await ledger.reserve(strong, 900, Budgets())
+    with pytest.raises(OverBudget):
+        await ledger.reserve(strong, 900, Budgets(call=1))
+    for record in RECORDS:
+        await ledger.save(record)
+    await routed(ledger, "t2", project="/home/dev/other", goal="Second")
+    known = Spend(calls=1, cost_nanousd=5, input_tokens=3, cached_tokens=2, output_tokens=3)
+    unknown = Spend(calls=1, unpriced_calls=1, unknown_nanousd=90)
+    flying = Spend(calls=1)
+    rest = Spend(calls=2, unpriced_calls=1, unknown_nanousd=90)
+    everything = Spend(
+        calls=3, cost_nanousd=5, unpriced_calls=1, unknown_nanousd=90, input_tokens=3, cached_tokens=2, output_tokens=3
+    )
+    first = report.TaskSummary(
+        task_id="t1", project="/home/dev/shop", client=None, goal="Fix the sum", created_at="2026-10-05T12:00:00+00:00",
+        state="open", decision="draft", tier="cheap", draft_status="applied", outcome="edited", playbook_runs=1,
+        spend=everything,
+    )  # fmt: skip
+    second = first.model_copy(
+        update={
+            "task_id": "t2", "project": "/home/dev/other", "goal": "Second", "draft_status": None, "outcome": None,
+            "playbook_runs": 0, "spend": Spend(),
+        }
+    )  # fmt: skip
+    total = report.Total
+    with report.reading(url) as conn:
+        assert report.overview(conn) == report.Overview(
+            tasks=2, spend=everything, in_flight_calls=1, refused_calls=1, playbook_runs=1
+        )
+        assert report.recent_tasks(conn) == (second, first)
+        assert report.recent_tasks(conn, limit=1) == (second,)
+        assert report.recent_tasks(conn, project="/home/dev/shop") == (first,) == (report.task_summary(conn, "t1"),)
+        assert report.totals(conn, "day") == (total(key="2026-10-05", spend=known), total(key="2026-10-06", spend=rest))
+        assert report.totals(conn, "tier") == (total(key="cheap", spend=known), total(key="strong", spend=rest))
+        assert report.totals(conn, "model") == (
+            total(key="anthropic/big", spend=flying),
+            total(key="big-2026", spend=unknown),
+            total(key="openai/small", spend=known),
+        )
+        assert report.totals(conn, "tier", since="2026-10-06") == (total(key="strong", spend=rest),)
+        assert report.totals(conn, "tier", until="2026-10-06") == (total(key="cheap", spend=known),)
+        assert report.totals(conn, "tier", project="/home/dev/other") == ()
+        log = report.call_log(conn, "t1")
+    assert [(row.stage, row.status, row.reserved_nanousd, row.cost_nanousd) for row in log[:1]] == [
+        ("draft", "settled", 9, 5)
+    ]
+    assert sorted((row.stage, row.status) for row in log[1:]) == [("review", "reserved"), ("review", "settled")]
+
+
+async def test_a_changed_prompt_text_is_listed_where_it_first_ran(ledger: Ledger, url: str, clock: Clock) -> None:
+    asked = await routed(ledger)
+    given: list[str] = []
+    for prompt_id in (
+        "draft.v1@a",
+        "review.v1@z",
+        "draft.v1@a",
+        "draft.v1@b",
+        "draft.v1@b",
+        "review.v1@z",
+        "draft.v2@c",
+    ):
+        clock.at += timedelta(seconds=1)
+        given.append(await ledger.reserve(asked.model_copy(update={"prompt_id": prompt_id}), 1, Budgets()))
+    with report.reading(url) as conn:
+        found = report.prompt_changes(conn)
+    assert [(change.call_id, change.prompt, change.before, change.after) for change in found] == [
+        (given[3], "draft", "draft.v1@a", "draft.v1@b"),
+        (given[6], "draft", "draft.v1@b", "draft.v2@c"),
+    ]
+
+
+async def test_doctor_sees_what_is_wrong_with_the_file(
+    ledger: Ledger, url: str, state: Path, raw: sqlite3.Connection
+) -> None:
+    other = open_ledger(url, state_dir=state)
+    await other.reserve(await routed(ledger), 3, Budgets())
+    await other.claim("t1")
+    healthy = report.health(url)
+    assert healthy == report.Health(
+        schema_number=SCHEMA, bytes=healthy.bytes, is_private=True, problems=(), live_owners=1, left_calls=0,
+        left_tasks=0, totals_agree=True,
+    )  # fmt: skip
+    await other.close()
+    raw.execute("pragma foreign_keys = off")
+    raw.execute("update calls set route_id = 'gone'")
+    raw.execute("update budget_spend set nanousd = 4 where budget = 'month'")
+    ledger_path(url).chmod(0o640)
+    found = report.health(url)
+    assert (found.is_private, found.live_owners, found.left_calls, found.left_tasks, found.totals_agree) == (
+        False, 0, 1, 1, False,
+    )  # fmt: skip
+    assert any("routes" in problem for problem in found.problems)
+
+
+@pytest.mark.parametrize(
+    ("nanousd", "shown"),
+    [(0, "0.00"), (3_100_000, "0.0031"), (2_000_000_000, "2.00"), (1, "0.000000001"), (2**62, "4611686018.427387904")],
+)
+def test_dollars_are_exact(nanousd: int, shown: str) -> None:
+    assert dollars(nanousd) == shown
