@@ -1,0 +1,173 @@
+"""Which model stands behind each tier: the user's choice, else a key that is there, else an engine on this machine."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Sequence
+from typing import Literal
+from urllib.parse import urlsplit
+
+from pydantic import Field
+
+from mcp_tierkit.config import Config
+from mcp_tierkit.errors import NoModel
+from mcp_tierkit.prices import LOCAL_PRICE, Price, PriceTable
+from mcp_tierkit.providers import Provider, can_draft, is_local, known, provider_of
+from mcp_tierkit.settings import TierConfig
+from mcp_tierkit.types import Record, TierName
+
+NAMES: tuple[TierName, ...] = ("cheap", "mid", "strong")
+
+
+class Engine(Record):
+    """A model server found on this machine."""
+
+    name: str
+    base_url: str
+    models: tuple[str, ...]
+
+
+class Tier(Record):
+    """One tier, ready for a request. It holds the name of a key, never a key."""
+
+    name: TierName
+    model: str = Field(description="litellm's name.")
+    base_url: str | None = None
+    api_key_env: str | None = Field(default=None, description="The variable whose key is spent; None where none is.")
+    price: Price | None = Field(description="None only where the user allows models without a price.")
+    served: tuple[str, ...] = ()
+    max_output_tokens: int = 8000
+    timeout_s: float = 120
+    scratchpad: bool = False
+    source: Literal["config", "key", "engine"] = Field(description="What chose the model.")
+    provider: str | None = Field(default=None, description="Provider or engine by name, where known.")
+
+
+class Survey(Record):
+    """The tiers that can be used, and for each of the others one sentence why not."""
+
+    tiers: dict[TierName, Tier]
+    missing: dict[TierName, str]
+
+
+def resolve(config: Config, engines: Sequence[Engine] = ()) -> dict[TierName, Tier]:
+    """The tiers that can be used; a tier without a usable model is simply absent."""
+    return survey(config, engines).tiers
+
+
+def survey(config: Config, engines: Sequence[Engine] = ()) -> Survey:
+    """Every tier with its model, or with the reason why it has none.
+
+    A tier that the user wrote stands or falls as written: it is never replaced by another model.
+    """
+    prices = config.price_table()
+    tiers: dict[TierName, Tier] = {}
+    missing: dict[TierName, str] = {}
+    for name in NAMES:
+        found = _one(name, config, engines, prices)
+        if isinstance(found, Tier):
+            tiers[name] = found
+        else:
+            missing[name] = found
+    return Survey(tiers=tiers, missing=missing)
+
+
+def no_model(name: TierName, config: Config, engines: Sequence[Engine] = ()) -> NoModel:
+    """The refusal for a tier that cannot be used: why, that nothing was spent, and what to set."""
+    reason = survey(config, engines).missing.get(name, f"The {name} tier is not available.")
+    usual = ", ".join(provider.keys[0] for provider in known().provider if provider.tiers)
+    local = ", ".join(engine.name for engine in known().engine)
+    return NoModel(
+        f"{reason} No model was called and nothing was spent.",
+        next_step=f"Set one of {usual} in the environment or in keys.env, or start {local} on this machine, "
+        f"or name a model under [tiers.{name}] in your tierkit.toml.",
+    )
+
+
+def _one(name: TierName, config: Config, engines: Sequence[Engine], prices: PriceTable) -> Tier | str:
+    if name in config.dropped:
+        return f"The {name} tier is dropped by a tierkit.toml."
+    if written := config.tiers.get(name):
+        return _written(name, written, config, prices)
+    provider = next((p for p in known().provider if p.tiers and _key_of(p, config)), None)
+    if provider:
+        return _from_provider(name, provider, config, prices)
+    return _from_engine(name, engines) or f"The {name} tier has no model: no key was found and no engine answered."
+
+
+def _written(name: TierName, written: TierConfig, config: Config, prices: PriceTable) -> Tier | str:
+    """The first model of the user's list that can be used, or why the first one cannot."""
+    reasons = []
+    for model in written.models:
+        usable = _usable(name, model, written, config, prices)
+        if isinstance(usable, Tier):
+            return usable
+        reasons.append(usable)
+    return reasons[0]
+
+
+def _usable(name: TierName, model: str, written: TierConfig, config: Config, prices: PriceTable) -> Tier | str:
+    provider = provider_of(model) if written.base_url is None else None
+    key = written.api_key_env or (_key_of(provider, config) if provider else None)
+    if (wanted := _missing_key(model, written, provider, config)) is not None:
+        return f"The {name} tier names {model}, and {wanted}."
+    price = written.own_price() or _listed_price(model, written, prices)
+    if price is None and not config.policy.allow_unpriced:
+        return (
+            f"The {name} tier names {model}, whose price is unknown; add `price` to [tiers.{name}] "
+            "or set policy.allow_unpriced."
+        )
+    return Tier(
+        name=name, model=model, base_url=written.base_url, api_key_env=key, price=price, served=written.served,
+        max_output_tokens=written.max_output_tokens, timeout_s=written.timeout_s, scratchpad=written.scratchpad,
+        source="config", provider=provider.name if provider else None,
+    )  # fmt: skip
+
+
+def _missing_key(model: str, written: TierConfig, provider: Provider | None, config: Config) -> str | None:
+    """What is lacking to authenticate, None where nothing is."""
+    if written.api_key_env:
+        return None if config.key(written.api_key_env) else f"{written.api_key_env} is not set"
+    if written.base_url is not None or is_local(model):
+        return None
+    if provider is None:
+        return "nothing says which key it wants; add `api_key_env` or `base_url`"
+    return None if _key_of(provider, config) else f"{' or '.join(provider.keys)} is not set"
+
+
+def _listed_price(model: str, written: TierConfig, prices: PriceTable) -> Price | None:
+    """The table's price; zero for an unlisted model behind a keyless address of this machine."""
+    if written.base_url is None:
+        return prices.price(model)
+    here = _is_loopback(written.base_url) and written.api_key_env is None and can_draft(model)
+    return prices.packaged(model) or (LOCAL_PRICE if here else None)
+
+
+def _is_loopback(url: str) -> bool:
+    host = urlsplit(url).hostname or ""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _key_of(provider: Provider, config: Config) -> str | None:
+    return next((name for name in provider.keys if config.key(name)), None)
+
+
+def _from_provider(name: TierName, provider: Provider, config: Config, prices: PriceTable) -> Tier | str:
+    model = provider.tiers.get(name)
+    if model is None:
+        return f"{provider.name} has no model for the {name} tier in our table."
+    return _usable(name, model, TierConfig(models=(model,)), config, prices)
+
+
+def _from_engine(name: TierName, engines: Sequence[Engine]) -> Tier | None:
+    """The first engine that holds a model that can draft; all three tiers may share it."""
+    for engine in engines:
+        if model := next(filter(can_draft, engine.models), None):
+            return Tier(
+                name=name, model=f"openai/{model}", base_url=engine.base_url, price=LOCAL_PRICE, source="engine",
+                provider=engine.name, served=(model,),
+            )  # fmt: skip
+    return None
