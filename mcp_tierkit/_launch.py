@@ -712,3 +712,4 @@ def main(order: dict[str, Any]) -> None:
     for fd in (life, status):
         os.set_inheritable(fd, False)
     (run_boxed if order["box"] else run_free)(order, life, status)
+    os._exit(0)  # Taking the interpreter down in order costs milliseconds and frees nothing that stays.
