@@ -185,6 +185,14 @@ def test_a_server_of_somebody_else_under_our_name_is_left_alone(project: Path, h
     assert change.entry == "tierkit-shop"
 
 
+@pytest.mark.parametrize("server", [3, [], {"command": 5, "args": "x"}, {"command": "mcp-tierkit", "env": []}])
+def test_a_misshapen_entry_does_no_harm(server: object, project: Path, home: dict[str, str]) -> None:
+    file_of("claude-code", project, home, json.dumps({"mcpServers": {"tierkit": server}}))
+    change = set_up("claude-code", project, home)
+    install(change)
+    assert json.loads(change.file.read_text())["mcpServers"][change.entry]["command"] == "/opt/env/bin/mcp-tierkit"
+
+
 def test_an_entry_renamed_by_hand_is_found_again(project: Path, home: dict[str, str]) -> None:
     install(set_up("claude-code", project, home))
     file = project / ".mcp.json"
@@ -197,7 +205,7 @@ def test_an_entry_renamed_by_hand_is_found_again(project: Path, home: dict[str, 
 
 @pytest.mark.parametrize(
     "text",
-    ["{", "[]", '{"a": 1, "a": 2}', '{"mcpServers": []}', "// no\n{}", '{"mcpServers": {"x": {"b": 1, "b": 1}}}', "\x00"],
+    ["{", "[]", "// no\n{}", "\x00", '{"a": 1, "a": 2}', '{"mcpServers": []}', '{"x": {"y": {"b": 1, "b": 1}}}'],
 )
 def test_a_broken_json_file_is_refused_untouched(text: str, project: Path, home: dict[str, str]) -> None:
     file = file_of("claude-code", project, home, text)

@@ -103,16 +103,17 @@ def _state(name: str, launch: Launch, project: Path) -> str:
     if client.format == "snippet":
         return "snippet"
     try:
-        return prepare(client, launch, project, os.environ).state
+        state = prepare(client, launch, project, os.environ).state
     except TierkitError as refusal:
         return redact(str(refusal))
+    return {"added": "absent", "updated": "out_of_date"}.get(state, state)
 
 
 def _advice(name: str, state: str) -> str:
     return {
         "already_there": "already there",
-        "added": f"tierkit init --client {name}",
-        "updated": f"tierkit init --client {name}   (its entry is out of date)",
+        "absent": f"tierkit init --client {name}",
+        "out_of_date": f"tierkit init --client {name}   (its entry is out of date)",
         "snippet": f"tierkit init --client {name}   (prints the entry)",
     }.get(state, state)
 

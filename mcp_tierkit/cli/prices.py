@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from datetime import UTC, date, datetime
 from decimal import Decimal
@@ -9,6 +10,9 @@ from decimal import Decimal
 import click
 
 from mcp_tierkit.cli.options import json_option, print_json
+from mcp_tierkit.config import load_config
+from mcp_tierkit.errors import InvalidInput
+from mcp_tierkit.places import find_project
 from mcp_tierkit.prices import STALE_DAYS, Price, PriceTable
 
 _COLUMNS = ("input", "output", "cache_read", "cache_write")
@@ -28,7 +32,7 @@ def prices(models: tuple[str, ...], as_json: bool) -> None:
       tierkit prices
       tierkit prices openai/some-model --json
     """
-    table = PriceTable()
+    table = _table()
     rows = [(model, table.price(model)) for model in models or table.models()]
     today = datetime.now(UTC).date()
     if as_json:
@@ -38,6 +42,15 @@ def prices(models: tuple[str, ...], as_json: bool) -> None:
         _warn([model for model, price in rows if price and price.is_stale(today)])
     if any(price is None for _, price in rows):
         click.get_current_context().exit(1)
+
+
+def _table() -> PriceTable:
+    """The user's own prices before ours; ours alone where there is no project to read settings for."""
+    try:
+        find_project(None, os.environ)
+    except InvalidInput:
+        return PriceTable()
+    return load_config().price_table()
 
 
 def _record(model: str, price: Price | None, today: date) -> dict[str, object]:

@@ -16,8 +16,11 @@ from mcp_tierkit.cli.options import project_option
 @click.option("--http", "over_http", is_flag=True, help="Serve streamable HTTP instead of stdio.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on, with --http.")
 @click.option("--port", default=8931, show_default=True, type=click.IntRange(0, 65535), help="Port, with --http.")
+@click.option("--allow-host", "hosts", multiple=True, help="A further Host to answer to, port included, with --http.")
 @click.pass_obj
-def serve(invocation: Invocation, project: Path | None, over_http: bool, host: str, port: int) -> None:
+def serve(
+    invocation: Invocation, project: Path | None, over_http: bool, host: str, port: int, hosts: tuple[str, ...]
+) -> None:
     """Serve the six tools to an MCP client.
 
     On stdio, stdout belongs to the protocol and everything else goes to stderr. Over HTTP every request needs the
@@ -41,4 +44,4 @@ def serve(invocation: Invocation, project: Path | None, over_http: bool, host: s
     if wire_fd is not None:
         serve_stdio(config, wire_fd)
     else:
-        serve_http(config, host, port)
+        serve_http(config, host=host, port=port, allowed_hosts=hosts)

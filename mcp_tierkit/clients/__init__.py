@@ -157,13 +157,16 @@ def install(change: Change) -> Path | None:
 
 def _merged(client: Client, current: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, Any]:
     """Our keys over theirs, so that a timeout or a variable added by hand stays."""
-    theirs = current.get(client.env, {})
+    theirs = current.get(client.env)
+    theirs = theirs if isinstance(theirs, dict) else {}
     kept = {name: theirs[name] for name in client.carry if name in theirs}
     merged = {**current, **wanted, client.env: {**theirs, **wanted[client.env], **kept}}
     if not merged[client.env]:
         del merged[client.env]
     if client.forward and client.forward in wanted:
-        merged[client.forward] = list(dict.fromkeys([*current.get(client.forward, ()), *wanted[client.forward]]))
+        named = current.get(client.forward)
+        named = named if isinstance(named, list) else []
+        merged[client.forward] = list(dict.fromkeys([*named, *wanted[client.forward]]))
     return merged
 
 
@@ -185,9 +188,8 @@ def _name_for(client: Client, servers: Mapping[str, Any], project: Path) -> str:
 def _words(server: Any) -> list[str]:
     if not isinstance(server, dict):
         return []
-    command, args = server.get("command", ()), server.get("args", ())
-    parts = [command] if isinstance(command, str) else list(command)
-    return [str(part) for part in [*parts, *(args if isinstance(args, list) else ())]]
+    command, args = server.get("command", []), server.get("args", [])
+    return [str(part) for words in (command, args) for part in (words if isinstance(words, list) else [words])]
 
 
 def _is_ours(server: Any) -> bool:
