@@ -1,0 +1,49 @@
+"""What a reply is made of, before any of it is held against a file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+Lines = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Piece:
+    """One edit as written. `name` stands beside it; `mentions` are known files that the prose before it speaks of."""
+
+    name: str | None = None
+    mentions: frozenset[str] = frozenset()
+    trouble: str | None = None
+
+
+@dataclass(frozen=True)
+class Block(Piece):
+    search: Lines = ()
+    new: Lines = ()
+
+
+@dataclass(frozen=True)
+class Hunk:
+    """`start` is the line (from 0) in the old file, None unless the header's counts agree with the body."""
+
+    search: Lines
+    new: Lines
+    start: int | None = None
+    old_is_open: bool = False
+    new_is_open: bool = False
+
+
+@dataclass(frozen=True)
+class Patch(Piece):
+    hunks: tuple[Hunk, ...] = ()
+    creates: bool = False
+    deletes: bool = False
+
+
+@dataclass(frozen=True)
+class Whole(Piece):
+    """A fenced block. `label` is a first line that names the file; `lines` holds it too if it is a comment."""
+
+    lines: Lines = ()
+    label: str | None = None
+    is_shell: bool = False

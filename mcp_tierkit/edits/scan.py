@@ -1,0 +1,147 @@
+"""A reply taken apart, line by line and once through: blocks, diffs, fenced files."""
+
+from __future__ import annotations
+
+from pathlib import PurePosixPath
+
+from mcp_tierkit.edits import blocks, udiff, whole
+from mcp_tierkit.edits.document import Document
+from mcp_tierkit.edits.names import SHELL_FILES, SHELLS, Known, NameRefused, info_name, name_line
+from mcp_tierkit.edits.pieces import Block, Lines, Piece, Whole
+from mcp_tierkit.edits.whole import Fence
+
+_PEEK = 4
+
+
+def scan(lines: Lines, known: Known, files: dict[str, str]) -> list[Piece]:
+    """The edits of a reply, in order, with the name that stands beside each."""
+    scanner = _Scanner(lines, known, files)
+    at = 0
+    while at < len(lines):
+        at = scanner.step(at)
+    return scanner.pieces
+
+
+class _Scanner:
+    def __init__(self, lines: Lines, known: Known, files: dict[str, str]) -> None:
+        self.lines = lines
+        self.known = known
+        self.files = files
+        self.pieces: list[Piece] = []
+        self.prose: list[str] = []
+        self.spoken: frozenset[str] = frozenset()
+        self.around: Fence | None = None
+        self.above: str | None = None
+
+    def step(self, at: int) -> int:
+        line = self.lines[at]
+        if blocks.HEAD.match(line):
+            return self._block(at)
+        if blocks.STRAY.match(line):
+            self._add(Piece(self._name_above(), trouble="a marker stands alone: a block has lost its other markers"))
+            return at + 1
+        if self.around is not None and self.around.closes(line):
+            self.around = None
+            return at + 1
+        if fence := whole.open_fence(line):
+            return self._fence(at, fence)
+        if udiff.starts_diff(self.lines, at):
+            return self._diff(at, udiff.diff_end(self.lines, at + 1), is_fenced=False)
+        self.prose.append(line)
+        return at + 1
+
+    def _add(self, piece: Piece) -> None:
+        self.pieces.append(piece)
+        self.prose.clear()
+
+    def _block(self, at: int) -> int:
+        head = blocks.HEAD.match(self.lines[at])
+        body = blocks.read_body(self.lines, at)
+        name = name_line(head[3], self.known) if head else None
+        mentions = self.known.mentioned(self._nearest()) if self.prose else set()
+        self._add(
+            Block(
+                name or self._name_above(), frozenset(mentions), trouble=body.trouble, search=body.search, new=body.new
+            )
+        )
+        self.above = None
+        return body.next
+
+    def _fence(self, at: int, fence: Fence) -> int:
+        ahead = [line for line in self.lines[at + 1 : at + 12] if line.strip()][:_PEEK]
+        if any(blocks.HEAD.match(line) for line in ahead):
+            self.above = self._name_above() or info_name(fence.info, self.known)
+            self.around = fence
+            return at + 1
+        first = next(
+            (at + 1 + skip for skip in range(12) if "".join(self.lines[at + 1 + skip : at + 2 + skip]).strip()), at
+        )
+        language = fence.info.split(" ")[0].casefold()
+        if language in ("diff", "patch", "udiff") or (first > at and udiff.starts_diff(self.lines, first)):
+            close = whole.first_close(self.lines, at + 1, fence)
+            return self._diff(at + 1, len(self.lines) if close is None else close, is_cut=close is None) + 1
+        return self._whole(at + 1, fence, language)
+
+    def _diff(self, start: int, end: int, *, is_fenced: bool = True, is_cut: bool = False) -> int:
+        name = self._name_above()
+        if is_cut:
+            self._add(Piece(name, trouble="the diff is cut off: its fence is not closed"))
+            return end
+        lines = self.lines[start:end]
+        patches = udiff.read_patches(lines, self.known, name, is_fenced=is_fenced)
+        if not patches:
+            self._add(Piece(name, trouble="the block is marked as a diff and holds no changed lines"))
+        for patch in patches:
+            self._add(patch)
+        return end
+
+    def _whole(self, start: int, fence: Fence, language: str) -> int:
+        name = self._name_above() or info_name(fence.info, self.known)
+        label = self._label(start) if name is None else None
+        self.spoken |= self.known.mentioned("\n".join(self.prose))
+        target = self._target(name or (label and name_line(label, self.known)))
+        is_shell = language in SHELLS and not (name or "").endswith(SHELL_FILES)
+        close, trouble = whole.find_close(self.lines, start, fence, not is_shell and self._holds_fences(target, fence))
+        if close is None:
+            trouble = "the block is cut off: its fence is not closed"
+        lines = whole.dedented(self.lines[start : len(self.lines) if close is None else close], fence.indent)
+        if label is not None and name_line(label, self.known) == label:
+            lines, label, name = lines[1:], None, label
+        if any(blocks.HEAD.match(line) or blocks.TAIL.match(line) for line in lines) and not is_shell:
+            trouble = trouble or "SEARCH or REPLACE markers stand in the middle of a code block"
+        named = name or (label and name_line(label, self.known))
+        self._add(Whole(named, self.spoken, trouble=trouble, lines=lines, label=label, is_shell=is_shell))
+        return len(self.lines) if close is None else close + 1
+
+    def _label(self, start: int) -> str | None:
+        """The first line of a fence if it is a path and nothing else, or a comment that holds such a path."""
+        first = "".join(self.lines[start : start + 1]).strip()
+        name = name_line(first, self.known)
+        if name is None:
+            return None
+        is_comment = first.startswith(("#", "//", "/*", "<!--", "--"))
+        return first if name == first or (is_comment and (name in self.known.paths or "/" in name)) else None
+
+    def _target(self, name: str | None) -> str | None:
+        if name is not None:
+            try:
+                return self.known.resolve(name)[0]
+            except NameRefused:
+                return name
+        only = self.spoken if len(self.spoken) == 1 else frozenset(self.known.paths)
+        return next(iter(only)) if len(only) == 1 else None
+
+    def _holds_fences(self, target: str | None, fence: Fence) -> bool:
+        if fence.info.casefold() in ("markdown", "md", "mdx"):
+            return True
+        if target is None:
+            return False
+        is_markup = PurePosixPath(target).suffix.lower() in whole.MARKUP
+        old = self.files.get(target)
+        return is_markup or (old is not None and any(fence.meets(line) for line in Document.parse(old).lines))
+
+    def _nearest(self) -> str:
+        return next((line for line in reversed(self.prose) if line.strip()), "")
+
+    def _name_above(self) -> str | None:
+        return name_line(self._nearest(), self.known) or self.above

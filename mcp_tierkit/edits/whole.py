@@ -1,0 +1,153 @@
+"""Whole files in fences: where a fence ends, and whether its content can be a whole file."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from mcp_tierkit.edits.document import Document
+from mcp_tierkit.edits.match import NoPlace
+from mcp_tierkit.edits.names import How
+from mcp_tierkit.edits.pieces import Lines, Whole
+
+_TICKS = re.compile(r"^([ \t]{0,16})(`{3,}|~{3,})[ \t]*([^`]{0,200})$")
+_TAG = re.compile(r"^([ \t]{0,16})<(source|code|pre|codeblock|sourcecode)>[ \t]*([\w+#.-]{0,60})[ \t]*$")
+MARKUP = (".md", ".mdx", ".markdown", ".rst", ".txt", ".adoc")
+
+
+@dataclass(frozen=True)
+class Fence:
+    """An opening fence: what it is made of and what stands after it."""
+
+    indent: str
+    mark: str
+    info: str
+
+    @property
+    def is_tag(self) -> bool:
+        return self.mark[0] not in "`~"
+
+    def closes(self, line: str) -> bool:
+        if self.is_tag:
+            return line.strip() == f"</{self.mark}>"
+        return self.meets(line) and not line.strip().strip(self.mark[0])
+
+    def meets(self, line: str) -> bool:
+        """Whether a line is a fence that could open inside this one, or end it."""
+        other = _TICKS.match(line)
+        return (
+            other is not None
+            and other[1] == self.indent
+            and other[2][0] == self.mark[0]
+            and len(other[2]) >= len(self.mark)
+        )
+
+
+def open_fence(line: str) -> Fence | None:
+    match = _TICKS.match(line) or _TAG.match(line)
+    return Fence(match[1], match[2], match[3].strip()) if match else None
+
+
+def first_close(lines: Lines, start: int, fence: Fence) -> int | None:
+    return next((at for at in range(start, len(lines)) if fence.closes(lines[at])), None)
+
+
+def find_close(lines: Lines, start: int, fence: Fence, holds_fences: bool) -> tuple[int | None, str | None]:
+    """The line that ends a fence opened before `start`, and what makes that uncertain.
+
+    `holds_fences` says that the content is markup, or that the file has fences already: then each bare fence is
+    judged by the blank lines around it, and one that could be either is trouble.
+    """
+    if fence.is_tag:
+        return first_close(lines, start, fence), None
+    marks = [at for at in range(start, len(lines)) if fence.meets(lines[at])]
+    if holds_fences:
+        return _nested_close(lines, marks, fence)
+    close = marks[0] if marks else None
+    if close is not None and not fence.closes(lines[close]):
+        return first_close(
+            lines, start, fence
+        ), "a fence opens inside the block; put four backticks around the whole of it"
+    if close is not None and len(marks) > 1 and _is_quoted(lines[start:close]):
+        return close, "a fence stands inside a text literal; put four backticks around the whole of it"
+    return close, None
+
+
+def _nested_close(lines: Lines, marks: list[int], fence: Fence) -> tuple[int | None, str | None]:
+    depth, sure = 1, True
+    for number, at in enumerate(marks):
+        rest = marks[number + 1 :]
+        if depth > 1:
+            depth += -1 if fence.closes(lines[at]) else 1
+        elif not fence.closes(lines[at]) or (rest and _opens(lines, at) is True):
+            depth = 2
+        else:
+            sure = not rest or (_opens(lines, at) is False and _starts_anew(lines, rest[0], fence))
+            return at, None if sure else "it is unclear which fence ends the block; put four backticks around it"
+    return None, None
+
+
+def _starts_anew(lines: Lines, at: int, fence: Fence) -> bool:
+    return not fence.closes(lines[at]) or _opens(lines, at) is True
+
+
+def _opens(lines: Lines, at: int) -> bool | None:
+    """True for a bare fence with a blank line before and none after, False for the reverse, None for neither."""
+    before = at == 0 or not lines[at - 1].strip()
+    after = at + 1 >= len(lines) or not lines[at + 1].strip()
+    return None if before == after else before
+
+
+def _is_quoted(lines: Lines) -> bool:
+    text = "\n".join(lines)
+    return any(text.count(quote) % 2 for quote in ('"""', "'''")) or text.count("/*") > text.count("*/")
+
+
+def dedented(lines: Lines, indent: str) -> Lines:
+    """Lines of an indented fence without its indent, as they are if some line lacks it."""
+    if all(line.startswith(indent) or not line.strip() for line in lines):
+        return tuple(line.removeprefix(indent) for line in lines)
+    return lines
+
+
+def apply_whole(doc: Document | None, piece: Whole, how: How, is_named: bool) -> Document | None:
+    """The file with new content, None if it has that already. Raises NoPlace where the block may be only a part."""
+    lines = _content(doc, piece)
+    if doc is None:
+        return Document((), ()).rewritten(lines)
+    why = None if doc.is_blank else _part(doc.lines, lines, how, is_named)
+    if why:
+        raise NoPlace(why)
+    changed = doc.rewritten(lines)
+    return None if changed.text == doc.text else changed
+
+
+def _content(doc: Document | None, piece: Whole) -> Lines:
+    if piece.label is None or not piece.lines or piece.lines[0].strip() != piece.label:
+        return piece.lines
+    is_content = doc is None or any(line.strip() == piece.label for line in doc.lines[:5])
+    return piece.lines if is_content else piece.lines[1:]
+
+
+def _part(old: Lines, new: Lines, how: How, is_named: bool) -> str | None:
+    was, now = _full(old), _full(new)
+    if not now:
+        return "the block is empty, and the file has content"
+    if len(was) >= 30 and (len(now) * 4 < len(was) or (len(now) * 2 < len(was) and was[0] != now[0])):
+        return f"the block has {len(now)} lines and the file {len(was)}: it looks like a part, not the whole file"
+    alike = likeness(old, new)
+    if not is_named and len(now) * 2 < len(was) and alike < 0.5:
+        return "the block has no file name, and it looks like a part of the file"
+    if (how == "close" and alike < 0.5) or (how == "suffix" and len(was) > 20 and alike < 0.2):
+        return "the block's file name is only close to that of a file; write the whole path"
+    return None
+
+
+def likeness(old: Lines, new: Lines) -> float:
+    """The share of the old lines that are still there, 0 to 1; blank lines and indents do not count."""
+    was = set(_full(old))
+    return len(was & set(_full(new))) / len(was) if was else 0.0
+
+
+def _full(lines: Lines) -> list[str]:
+    return [line.strip() for line in lines if line.strip()]
