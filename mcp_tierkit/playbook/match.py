@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from mcp_tierkit.playbook.schema import Fields
-from mcp_tierkit.types import Record
+from mcp_tierkit.routing import Match
 
 if TYPE_CHECKING:
     from mcp_tierkit.playbook.load import Playbook
@@ -35,14 +35,6 @@ class Phrase(NamedTuple):
     text: str
     words: tuple[Word, ...]
     literal: int
-
-
-class Match(Record):
-    """A playbook by name, and its inputs as the task states them, defaults filled in."""
-
-    name: str
-    inputs: dict[str, Any]
-    phrase: str
 
 
 def read_phrase(text: str, inputs: Fields) -> Phrase:
@@ -77,7 +69,7 @@ def match(task: str, playbooks: Iterable[Playbook]) -> Match | None:
         for phrase in playbook.phrases:
             if len(phrase.words) == len(words) and (best is None or phrase.literal > best[0]):
                 values = _fill(phrase, words, folded)
-                found = None if values is None else _checked(playbook, phrase, values)
+                found = None if values is None else _checked(playbook, values)
                 best = best if found is None else (phrase.literal, found)
     return best[1] if best else None
 
@@ -133,9 +125,9 @@ def _unquoted(value: str) -> str:
     return value[1:-1] if len(value) > 2 and value[0] == value[-1] and value[0] in "\"'`" else value
 
 
-def _checked(playbook: Playbook, phrase: Phrase, values: dict[str, str]) -> Match | None:
+def _checked(playbook: Playbook, values: dict[str, str]) -> Match | None:
     typed = {name: playbook.inputs.from_text(name, text) for name, text in values.items()}
     try:
-        return Match(name=playbook.name, inputs=playbook.inputs.check(typed), phrase=phrase.text)
+        return Match(name=playbook.name, inputs=playbook.inputs.check(typed))
     except ValueError:
         return None

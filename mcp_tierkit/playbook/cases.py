@@ -1,0 +1,201 @@
+"""A playbook's own test cases, each in a throwaway project, each twice."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import subprocess
+import tempfile
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import anyio
+from pydantic import Field, ValidationError
+
+from mcp_tierkit.errors import TierkitError
+from mcp_tierkit.playbook.apply import Ending, conclude
+from mcp_tierkit.playbook.load import BadPlaybook, Playbook, read_case
+from mcp_tierkit.playbook.run import Bench, Outcome, run
+from mcp_tierkit.playbook.tree import moment, moved
+from mcp_tierkit.sandbox import Confinement
+from mcp_tierkit.types import PlaybookStatus, Record
+from mcp_tierkit.workspace import Workspace, clean_path
+
+SQL_SECONDS = 10
+_ATTACH, _DETACH = 24, 25  # SQLite's authoriser codes: a script may open no file but its own.
+
+
+class Setup(Record):
+    sqlite: dict[str, str] = Field(default_factory=dict)
+
+
+class Expect(Record):
+    status: PlaybookStatus | Literal["invalid_input"]
+    output: dict[str, Any] = Field(default_factory=dict)
+    contains: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    changed: tuple[str, ...] | None = None
+    diff: str | None = None
+
+
+class Case(Record):
+    """`case.json`: what goes in, what the project holds, what must come out."""
+
+    inputs: dict[str, Any] = Field(default_factory=dict)
+    setup: Setup = Setup()
+    expect: Expect
+
+
+class CaseResult(Record):
+    """One case after both turns; no faults means that it passed."""
+
+    name: str
+    faults: tuple[str, ...] = ()
+    ms: int = 0
+
+
+@dataclass(frozen=True)
+class _Turn:
+    outcome: Outcome
+    ending: Ending
+    changed: tuple[str, ...]
+    diff: str
+
+
+def read_cases(playbook: Playbook) -> dict[str, Case]:
+    """The cases by name; BadPlaybook where one cannot be read."""
+    found: dict[str, Case] = {}
+    for entry in playbook.folder.files:
+        parts = entry.path.split("/")
+        if len(parts) == 3 and parts[0] == "tests" and parts[2] == "case.json":
+            try:
+                found[parts[1]] = Case.model_validate(read_case(entry.data))
+            except ValidationError as error:
+                first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+                where = ".".join(str(part) for part in first["loc"])
+                raise BadPlaybook(f"{entry.path}: {where}: {first['msg']}") from None
+    return found
+
+
+async def run_cases(
+    playbook: Playbook, confinement: Confinement, *, only: str | None = None
+) -> AsyncIterator[CaseResult]:
+    """Each case as it ends. Where `confinement` is none the scripts run with the user's own rights."""
+    for name, case in read_cases(playbook).items():
+        if only in (None, name):
+            yield await _run_case(playbook, name, case, confinement)
+
+
+async def _run_case(playbook: Playbook, name: str, case: Case, confinement: Confinement) -> CaseResult:
+    started = time.monotonic()
+    try:
+        first, second = [await _turn(playbook, name, case, confinement) for _ in range(2)]
+        faults = _faults(playbook, name, case, first)
+        if not faults and _essence(first) != _essence(second):
+            faults = ("the second run came out differently",)
+    except (TierkitError, BadPlaybook, sqlite3.Error, subprocess.SubprocessError, OSError) as error:
+        faults = (" ".join(str(error).split())[:300],)
+    return CaseResult(name=name, faults=faults, ms=int((time.monotonic() - started) * 1000))
+
+
+async def _turn(playbook: Playbook, name: str, case: Case, confinement: Confinement) -> _Turn:
+    with tempfile.TemporaryDirectory(prefix="tierkit-case-") as folder:
+        project, state = Path(os.path.realpath(folder), "project"), Path(os.path.realpath(folder), "state")
+        await anyio.to_thread.run_sync(_build, playbook, name, case, project)
+        workspace = Workspace(project)
+        before = moment(project)
+        bench = Bench(workspace=workspace, confinement=confinement, allow_unconfined_writes=True)
+        try:
+            inputs = playbook.inputs.check(case.inputs)
+        except ValueError as error:
+            refused = Ending.model_construct(status="invalid_input", changed=(), diff=None, note=str(error))
+            return _Turn(Outcome("failed"), refused, (), "")
+        outcome = await run(playbook, inputs, bench)
+        ending = await conclude(playbook, outcome, workspace, state, "case")
+        diff = (project / ending.diff).read_text("utf-8") if ending.diff else ""
+        return _Turn(outcome, ending, moved(before, moment(project)), diff)
+
+
+def _build(playbook: Playbook, name: str, case: Case, project: Path) -> None:
+    """The project of a case: its `workspace/` or its git history, and databases made from SQL."""
+    project.mkdir(parents=True)
+    above = f"tests/{name}/"
+    history = playbook.folder.read(above + "repo.fast-import")
+    if history is not None:
+        _import_history(project, history)
+    for entry in playbook.folder.files:
+        if entry.path.startswith(above + "workspace/"):
+            target = project / entry.path.removeprefix(above + "workspace/")
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(entry.data)
+            target.chmod(0o755 if entry.mode & 0o100 else 0o644)
+    for path, source in case.setup.sqlite.items():
+        script = playbook.folder.read(above + source)
+        if script is None:
+            raise BadPlaybook(f"{above}{source}: does not exist")
+        _make_database(project / clean_path(path), script.decode())
+
+
+def _import_history(project: Path, history: bytes) -> None:
+    env = {"PATH": os.environ.get("PATH", os.defpath), "HOME": str(project), "LANG": "C.UTF-8"}
+    env |= {"GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": os.devnull, "GIT_TERMINAL_PROMPT": "0"}
+    quiet = ["git", "-c", "core.hooksPath=/dev/null", "-c", "core.fsmonitor=false"]
+    for command, given in (
+        (["init", "--quiet", "--template=", "--initial-branch=main"], b""),
+        (["fast-import", "--quiet"], history),
+        (["reset", "--quiet", "--hard"], b""),
+    ):
+        whole = [*quiet, *command]
+        subprocess.run(whole, input=given, cwd=project, env=env, check=True, capture_output=True, timeout=60)
+
+
+def _make_database(path: Path, script: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    deadline = time.monotonic() + SQL_SECONDS
+    connection = sqlite3.connect(path)
+    try:
+        connection.set_authorizer(_no_other_file)
+        connection.set_progress_handler(lambda: int(time.monotonic() > deadline), 10_000)
+        connection.executescript(script)
+        connection.commit()
+    finally:
+        connection.close()
+
+
+def _no_other_file(action: int, *_: object) -> int:
+    return sqlite3.SQLITE_DENY if action in (_ATTACH, _DETACH) else sqlite3.SQLITE_OK
+
+
+def _faults(playbook: Playbook, name: str, case: Case, turn: _Turn) -> tuple[str, ...]:
+    expect, output, status = case.expect, turn.outcome.output or {}, turn.ending.status
+    if status != expect.status:
+        told = turn.ending.note or turn.outcome.log_tail[-300:]
+        return (f"status is {status}, not {expect.status}: {told}",)
+    faults = [
+        f"output {key} is {output.get(key)!r}, not {value!r}"
+        for key, value in expect.output.items()
+        if key not in output or output[key] != value
+    ]
+    for key, parts in expect.contains.items():
+        faults += [f"output {key} lacks {part!r}" for part in parts if part not in str(output.get(key))]
+    changed = tuple(sorted(turn.ending.changed))
+    if expect.changed is not None and changed != tuple(sorted(expect.changed)):
+        faults.append(f"changed {list(changed)}, not {sorted(expect.changed)}")
+    if changed != turn.changed:
+        faults.append(f"the project differs in {list(turn.changed)}, {list(changed)} was reported")
+    return (*faults, *_diff_fault(playbook, name, expect, turn.diff))
+
+
+def _diff_fault(playbook: Playbook, name: str, expect: Expect, diff: str) -> tuple[str, ...]:
+    if expect.diff is None:
+        return ()
+    wanted = playbook.folder.read(f"tests/{name}/{expect.diff}")
+    if wanted is not None and wanted.decode() == diff:
+        return ()
+    return (f"the diff is not that of {expect.diff}:\n{diff}",)
+
+
+def _essence(turn: _Turn) -> tuple[object, ...]:
+    return turn.ending.status, turn.outcome.output, turn.ending.changed, turn.diff

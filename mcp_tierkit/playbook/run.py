@@ -1,0 +1,367 @@
+"""One run of one script: the bytes that were hashed, JSON in, one JSON object out, everything else refused."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import stat
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import anyio
+
+from mcp_tierkit.errors import PolicyRefused
+from mcp_tierkit.playbook.folder import write_folder
+from mcp_tierkit.playbook.load import Playbook, RunRules
+from mcp_tierkit.playbook.runtime import Interpreter, interpreter
+from mcp_tierkit.playbook.schema import strict_json
+from mcp_tierkit.playbook.tree import Moment, compare, copy_project, moment, moved, secret_paths
+from mcp_tierkit.redact import find_secrets, redact
+from mcp_tierkit.sandbox import Confinement, Layer, Limits, Ran, clean_env
+from mcp_tierkit.sandbox import run as run_process
+from mcp_tierkit.types import Changes, Content, Network, PlaybookStatus
+from mcp_tierkit.workspace import Workspace
+
+DECLINED = 10
+LOG_LINES = 20
+LOG_CHARS = 2000
+MEMORY_MB = 4096
+PROCESSES = 512
+FILE_MB = 256
+
+_PREFIX = "tierkit-run-"
+
+_CONTROL = re.compile(
+    r"\x1b\[[0-9;?]*[ -/]*[@-~]|[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]"
+)
+_LOGIN_IN_URL = re.compile(r"://[^/\s@]+@")
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Where playbooks run, and what the user allows there."""
+
+    workspace: Workspace
+    confinement: Confinement
+    allow_network: bool = False
+    allow_unconfined_writes: bool = False
+    readable: tuple[Path, ...] = ()
+    environ: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
+    max_timeout_s: float = 900
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended. `changes` is what it would change; nothing is applied yet."""
+
+    status: PlaybookStatus
+    output: dict[str, Any] | None = None
+    changes: Changes = field(default_factory=dict)
+    log_tail: str = ""
+    confined: bool = True
+    ms: int = 0
+    before: Moment = field(default_factory=dict)
+
+
+def refuse_unless_runnable(playbook: Playbook, bench: Bench) -> Interpreter:
+    """What will run the script. Raises PolicyRefused where kind, runtime, sandbox or the user's policy forbids it."""
+    contract = playbook.contract
+    if contract.run is None:
+        raise _refused(f"The playbook {playbook.name} is of kind {contract.kind}, which this version does not run")
+    if contract.run.runtime not in ("python", "bash"):
+        raise _refused(
+            f"The playbook {playbook.name} needs the runtime {contract.run.runtime}, which is not supported yet"
+        )
+    if contract.effects.network and not bench.allow_network:
+        raise _refused(
+            f"The playbook {playbook.name} wants the network, which your configuration does not allow",
+            "Set policy.allow_network_playbooks in the user's tierkit.toml if you want that.",
+        )
+    confined = bench.confinement.kind == "sandbox"
+    can_write = confined and bench.confinement.writable_layer
+    if not bench.allow_unconfined_writes:
+        if not confined and contract.effects.network:
+            raise _refused(f"The playbook {playbook.name} wants the network and there is no sandbox here", _MEND)
+        if not contract.effects.read_only and not can_write:
+            raise _refused(
+                f"The playbook {playbook.name} changes files and there is no sandbox for that here"
+                f" ({bench.confinement.reason})",
+                _MEND,
+            )
+    found = interpreter(contract.run.runtime, bench.workspace.root, confined=confined)
+    if found is None:
+        raise _refused(f"There is no {contract.run.runtime} on PATH to run the playbook {playbook.name}")
+    return found
+
+
+async def run(playbook: Playbook, inputs: Mapping[str, Any], bench: Bench) -> Outcome:
+    """Run the script on checked inputs. The project is as it was, whatever the outcome.
+
+    Raises PolicyRefused before anything is started, where it may not run here.
+    """
+    program = await anyio.to_thread.run_sync(refuse_unless_runnable, playbook, bench)
+    with _private_folder() as stage:
+        await anyio.to_thread.run_sync(_lay_out, stage, playbook)
+        job = await anyio.to_thread.run_sync(_Job.prepare, playbook, bench, program, stage)
+        started = time.monotonic()
+        ran = await run_process(
+            job.argv,
+            cwd=job.cwd,
+            env=job.env,
+            stdin=json.dumps(dict(inputs)).encode(),
+            limits=job.limits,
+            layer=job.layer,
+        )
+        ms = int((time.monotonic() - started) * 1000)
+        return await anyio.to_thread.run_sync(job.judge, ran, ms)
+
+
+_MEND = "Run it where user namespaces are allowed (see tierkit doctor), or make the change yourself."
+
+
+@dataclass(frozen=True)
+class _Job:
+    """A prepared run: its command, its view of the files, and how its end is judged."""
+
+    playbook: Playbook
+    bench: Bench
+    stage: Path
+    argv: tuple[str, ...]
+    cwd: Path
+    env: dict[str, str]
+    limits: Limits
+    layer: Layer | None
+    notes: tuple[str, ...]
+    before: Moment
+    result: int
+
+    @classmethod
+    def prepare(cls, playbook: Playbook, bench: Bench, program: Interpreter, stage: Path) -> _Job:
+        rules = _script(playbook)
+        root = bench.workspace.root
+        confined = bench.confinement.kind == "sandbox"
+        in_copy = not confined and not playbook.contract.effects.read_only
+        if in_copy:
+            copy_project(root, stage / "project", without=secret_paths(bench.workspace))
+        project = stage / "project" if in_copy else root
+        env, notes = _environment(playbook, bench, stage)
+        return cls(
+            playbook=playbook,
+            bench=bench,
+            stage=stage,
+            argv=(*program.argv, str(stage / "playbook" / rules.script)),
+            cwd=project if rules.cwd == "project" else stage / "scratch",
+            env=env,
+            limits=Limits(
+                timeout_s=min(rules.timeout_s, bench.max_timeout_s), output_kb=rules.max_output_kb,
+                memory_mb=MEMORY_MB, processes=PROCESSES, file_mb=FILE_MB,
+            ),
+            layer=_layer(playbook, bench, program, stage) if confined else None,
+            notes=notes,
+            before=moment(root),
+            # Held open from before the start: the script cannot put another folder in its place.
+            result=os.open(stage / "result", os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC),
+        )  # fmt: skip
+
+    def judge(self, ran: Ran, ms: int) -> Outcome:
+        try:
+            status, output, fault = self._ending(ran)
+        finally:
+            os.close(self.result)
+        changes = self._changes(ran)
+        if self.playbook.contract.effects.read_only and changes:
+            status, output = "write_outside", None
+            fault = f"it is declared read-only and changed {', '.join(sorted(changes)[:5])}"
+        if ran.refused and status == "ok":
+            status, output = "write_outside", None
+            fault = f"it made what cannot be applied: {', '.join(ran.refused[:5])}"
+        log = _tail("\n".join((*self.notes, ran.output.decode(errors="replace"), fault)))
+        return Outcome(
+            status=status,
+            output=output,
+            changes=changes if status in ("ok", "write_outside") else {},
+            log_tail=log,
+            confined=self.layer is not None,
+            ms=ms,
+            before=self.before,
+        )
+
+    def _ending(self, ran: Ran) -> tuple[PlaybookStatus, dict[str, Any] | None, str]:
+        if ran.ending == "timeout":
+            return "timeout", None, f"stopped after {self.limits.timeout_s:g} s"
+        if ran.ending == "output_limit":
+            return "output_limit", None, f"stopped at {self.limits.output_kb} KB of output"
+        if ran.ending != "exited":
+            return "failed", None, f"the script could not be started ({ran.ending.replace('_', ' ')})"
+        if ran.exit_code == DECLINED:
+            return "declined", None, ""
+        if ran.exit_code != 0:
+            return "failed", None, f"exit code {ran.exit_code}"
+        try:
+            return "ok", self._output(), ""
+        except _ResultTooLarge:
+            return "output_limit", None, f"the result is larger than {self.limits.output_kb} KB"
+        except ValueError as error:
+            return "bad_output", None, f"the result was refused: {error}"
+
+    def _output(self) -> dict[str, Any]:
+        value = strict_json(_read_result(self.result, self.limits.output_kb * 1024))
+        if not isinstance(value, dict):
+            raise ValueError("it is not a JSON object")
+        checked = self.playbook.outputs.check(value)
+        shown: dict[str, Any] = _redacted(checked)
+        return shown
+
+    def _changes(self, ran: Ran) -> Changes:
+        if self.layer is not None:
+            return _real(ran.changes, self.bench.workspace.root)
+        if self.cwd != self.bench.workspace.root and (self.stage / "project").is_dir():
+            return _without(compare(self.bench.workspace.root, self.stage / "project"), self.bench.workspace)
+        return dict.fromkeys(moved(self.before, moment(self.bench.workspace.root)))
+
+
+def _script(playbook: Playbook) -> RunRules:
+    rules = playbook.contract.run
+    assert rules is not None  # refuse_unless_runnable saw to it.
+    return rules
+
+
+def _lay_out(stage: Path, playbook: Playbook) -> None:
+    write_folder(playbook.folder, stage / "playbook")
+    for name in ("home", "result", "scratch"):
+        (stage / name).mkdir(mode=0o700)
+
+
+def _layer(playbook: Playbook, bench: Bench, program: Interpreter, stage: Path) -> Layer:
+    effects, root = playbook.contract.effects, bench.workspace.root
+    network: Network = "full" if effects.network and bench.allow_network else "none"
+    return Layer(
+        project=root,
+        writable=not effects.read_only,
+        collect=not effects.read_only,
+        readable=(stage / "playbook", *program.readable, *bench.readable),
+        writable_dirs=(stage / "result", stage / "scratch"),
+        hidden=secret_paths(bench.workspace),
+        network=network,
+    )
+
+
+def _environment(playbook: Playbook, bench: Bench, stage: Path) -> tuple[dict[str, str], tuple[str, ...]]:
+    env = {"PATH": clean_env()["PATH"], "HOME": str(stage / "home"), "LANG": "C.UTF-8"}
+    env["PLAYBOOK_RESULT"] = str(stage / "result" / "result.json")
+    notes = []
+    for name in _script(playbook).env:
+        value = bench.environ.get(name)
+        if value is None:
+            continue
+        if find_secrets(f"{name}={value}") or _LOGIN_IN_URL.search(value):
+            notes.append(f"{name} was not passed on: its value looks like a credential")
+            continue
+        env[name] = value
+    return env, tuple(notes)
+
+
+class _ResultTooLarge(ValueError):
+    pass
+
+
+def _read_result(folder: int, limit: int) -> bytes:
+    """The result file, if it is a plain file of its own; a link is not followed and a pipe not waited for."""
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+    try:
+        fd = os.open("result.json", flags, dir_fd=folder)
+    except FileNotFoundError:
+        raise ValueError("nothing was written to PLAYBOOK_RESULT") from None
+    except OSError:
+        raise ValueError("PLAYBOOK_RESULT is not a plain file") from None
+    with open(fd, "rb") as file:
+        found = os.fstat(fd)
+        if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1:
+            raise ValueError("PLAYBOOK_RESULT is not a plain file")
+        data = file.read(limit + 1)
+    if len(data) > limit:
+        raise _ResultTooLarge
+    return data
+
+
+def _redacted(value: Any) -> Any:
+    if isinstance(value, str):
+        return redact(value)
+    if isinstance(value, list):
+        return [_redacted(one) for one in value]
+    return {key: _redacted(one) for key, one in value.items()} if isinstance(value, dict) else value
+
+
+def _tail(text: str) -> str:
+    """The end of a log as data: secrets by rule and control characters taken out, capped."""
+    plain = _CONTROL.sub("", redact(text.replace("\r\n", "\n"))).strip()
+    lines = plain.split("\n")[-LOG_LINES:]
+    return "\n".join(lines)[-LOG_CHARS:]
+
+
+def _real(changes: Changes, root: Path) -> Changes:
+    """Without files that were only touched, or written anew as they were."""
+    return {path: content for path, content in changes.items() if not _is_same(root / path, content)}
+
+
+def _is_same(path: Path, content: Content | None) -> bool:
+    try:
+        found = path.lstat()
+        if content is None or not stat.S_ISREG(found.st_mode) or found.st_size != len(content.data):
+            return False
+        mode = stat.S_IMODE(found.st_mode)
+        return content.mode in (None, mode) and path.read_bytes() == content.data
+    except OSError:
+        return content is None
+
+
+def _without(changes: Changes, ws: Workspace) -> Changes:
+    """Files that were kept from the copy did not vanish."""
+    hidden = set(secret_paths(ws))
+    return {
+        path: content for path, content in changes.items() if path not in hidden and not path.startswith(".tierkit/")
+    }
+
+
+@contextlib.contextmanager
+def _private_folder() -> Iterator[Path]:
+    # Not in our state folder: a sandbox hides all of that.
+    place = Path(os.path.realpath(tempfile.gettempdir()))
+    _sweep(place)
+    stage = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-", dir=place))
+    try:
+        yield stage
+    finally:
+        _remove(stage)
+
+
+def _sweep(place: Path) -> None:
+    """Remove what runs of dead servers left."""
+    for left in place.glob(f"{_PREFIX}*"):
+        owner = left.name.removeprefix(_PREFIX).split("-")[0]
+        with contextlib.suppress(OSError):
+            is_ours = left.lstat().st_uid == os.geteuid() and stat.S_ISDIR(left.lstat().st_mode)
+            if is_ours and owner.isdigit() and not Path(f"/proc/{owner}").exists():
+                _remove(left)
+
+
+def _remove(stage: Path) -> None:
+    """All of it, folders that the script closed to us included."""
+    for here, folders, _ in os.walk(stage):
+        for name in folders:
+            with contextlib.suppress(OSError):
+                path = os.path.join(here, name)
+                if not os.path.islink(path):
+                    os.chmod(path, 0o700)
+    shutil.rmtree(stage, ignore_errors=True)
+
+
+def _refused(what: str, next_step: str = "Do this task another way.") -> PolicyRefused:
+    return PolicyRefused(f"refused_policy: {what}. Nothing was run and nothing was spent.", next_step=next_step)

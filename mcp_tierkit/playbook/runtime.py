@@ -1,0 +1,90 @@
+"""How a script is started: the interpreter, what of it must be readable, and the words of the command."""
+
+from __future__ import annotations
+
+import functools
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Literal
+
+from mcp_tierkit.types import Record
+
+_SYSTEM = (Path("/usr"), Path("/usr/local"), Path("/bin"), Path("/lib"), Path("/opt"))
+
+# `-I` keeps the project and the environment off the import path; the script's own folder is put back,
+# so that files beside it can be imported as they are when a person runs it by hand.
+_START = (
+    "import runpy,sys,os;sys.argv=sys.argv[1:];sys.path.insert(0,os.path.dirname(sys.argv[0]));"
+    "runpy.run_path(sys.argv[0],run_name='__main__')"
+)
+
+
+class Interpreter(Record):
+    """A program that runs scripts, and host folders outside the system's own that it needs."""
+
+    argv: tuple[str, ...]
+    readable: tuple[Path, ...] = ()
+
+
+def interpreter(runtime: Literal["python", "bash"], project: Path, *, confined: bool) -> Interpreter | None:
+    """What runs a script of that runtime, None where there is none.
+
+    The project's own Python is taken only where the run is confined: its environment comes with the repository
+    and may run code of its own as it starts.
+    """
+    if runtime == "bash":
+        bash = shutil.which("bash")
+        return Interpreter(argv=(bash, "--norc", "--noprofile")) if bash else None
+    return (_of_project(project) if confined else None) or _of_path()
+
+
+def _of_project(project: Path) -> Interpreter | None:
+    for folder in (".venv", "venv"):
+        python = project / folder / "bin" / "python"
+        if not os.access(python, os.X_OK) or not (project / folder / "pyvenv.cfg").is_file():
+            continue
+        base = _base(Path(os.path.realpath(python)))
+        if base is not None:
+            return _python(str(python), base)
+    return None
+
+
+def _base(python: Path) -> Path | None:
+    """The installation that an interpreter belongs to; None unless it looks like one.
+
+    The link is the repository's, so it must not be able to name any other folder as readable.
+    """
+    prefix = python.parent.parent
+    has_library = any(prefix.glob("lib*/python3.*/os.py"))
+    is_place = prefix != prefix.parent and prefix != Path.home()
+    return prefix if python.name.startswith("python") and has_library and is_place else None
+
+
+@functools.cache
+def _of_path() -> Interpreter | None:
+    """`python3` of the user's PATH, asked once where it really is: what is on PATH may be a shim."""
+    found = shutil.which("python3")
+    if found is None:
+        return _python(sys.executable, Path(sys.base_prefix))
+    ask = "import sys; print(sys.executable); print(sys.prefix); print(sys.base_prefix)"
+    try:
+        said = subprocess.run(
+            [found, "-I", "-S", "-c", ask],
+            capture_output=True,
+            cwd="/",
+            timeout=20,
+            check=True,
+            stdin=subprocess.DEVNULL,
+        )
+        python, prefix, base = said.stdout.decode().splitlines()
+    except (OSError, ValueError, subprocess.SubprocessError):
+        return _python(sys.executable, Path(sys.base_prefix))
+    return _python(python, Path(prefix), Path(base))
+
+
+def _python(python: str, *prefixes: Path) -> Interpreter:
+    needed = {prefix for prefix in prefixes if not any(prefix.is_relative_to(system) for system in _SYSTEM)}
+    return Interpreter(argv=(python, "-I", "-B", "-c", _START), readable=tuple(sorted(needed)))

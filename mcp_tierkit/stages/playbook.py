@@ -1,0 +1,258 @@
+"""A playbook asked for by name or by a task's words: found, trusted, checked, run, applied, written down."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import anyio
+
+from mcp_tierkit.config import Config
+from mcp_tierkit.errors import NotFound, PathRefused, Untrusted
+from mcp_tierkit.kit import Kit
+from mcp_tierkit.ledger import Ledger
+from mcp_tierkit.playbook.apply import Ending, conclude
+from mcp_tierkit.playbook.folder import Folder, FolderRefused, digest, read_folder
+from mcp_tierkit.playbook.load import BadPlaybook, Found, Origin, Playbook, find, load, read_front_matter
+from mcp_tierkit.playbook.match import match
+from mcp_tierkit.playbook.run import Bench, Outcome, refuse_unless_runnable, run
+from mcp_tierkit.playbook.schema import invalid_input
+from mcp_tierkit.playbook.trust import is_shipped, is_trusted
+from mcp_tierkit.routing import Match
+from mcp_tierkit.types import PlaybookRun, Record
+from mcp_tierkit.workspace import Workspace
+
+
+class Entry(Record):
+    """A playbook as `list` shows it. An untrusted one is a name and nothing more."""
+
+    name: str
+    origin: Origin
+    trusted: bool
+    version: str | None = None
+    kind: str | None = None
+    read_only: bool | None = None
+    description: str | None = None
+    fault: str | None = None
+
+
+@dataclass(frozen=True)
+class Shelf:
+    """What is to be had: trusted playbooks, nearest first, one for each name; and names that are not trusted."""
+
+    playbooks: tuple[Playbook, ...] = ()
+    untrusted: tuple[Found, ...] = ()
+    broken: Mapping[str, str] = field(default_factory=dict)
+
+    def named(self, name: str) -> Playbook:
+        """The playbook of that name. Raises NotFound or Untrusted, whose text begins with the code."""
+        for playbook in self.playbooks:
+            if playbook.name == name:
+                return playbook
+        if name in self.broken:
+            raise NotFound(
+                f"not_found: The playbook {name} cannot be loaded ({self.broken[name]}). Nothing was run.",
+                next_step=f"Mend it (tierkit playbook lint {name}), or do the task another way.",
+            )
+        if any(found.name == name for found in self.untrusted):
+            raise Untrusted(
+                f"untrusted: The playbook {name} is not trusted as it is now. Nothing of it was read out or run.",
+                next_step=f"Ask the user to look at it and run: tierkit playbook trust {name}",
+            )
+        raise NotFound(
+            f"not_found: There is no playbook {name[:64]!a}. Nothing was run.",
+            next_step="Call run_playbook without a name for those there are.",
+        )
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A run that nothing refuses any more."""
+
+    playbook: Playbook
+    inputs: dict[str, Any]
+    bench: Bench
+    state_dir: Path
+
+
+def open_shelf(config: Config, *, name: str | None = None) -> Shelf:
+    """Every playbook within reach, or those of one name. Reads and hashes folders; runs nothing."""
+    playbooks: dict[str, Playbook] = {}
+    untrusted: list[Found] = []
+    broken: dict[str, str] = {}
+    for found in find(config.project, config.user_dir):
+        if name is not None and found.name != name:
+            continue
+        trusted = read_trusted(config, found)
+        if trusted is None:
+            untrusted.append(found)
+        elif found.name not in playbooks and found.name not in broken:
+            try:
+                playbooks[found.name] = load(trusted[0], trusted[1], origin=found.origin)
+            except BadPlaybook as error:
+                broken[found.name] = str(error)
+    return Shelf(tuple(playbooks.values()), tuple(untrusted), broken)
+
+
+def read_trusted(config: Config, found: Found) -> tuple[Folder, str] | None:
+    """The folder's bytes and their digest, where just these bytes are trusted; else None."""
+    shipped = found.origin == "package"
+    try:
+        folder = read_folder(found.path, shipped=shipped)
+    except FolderRefused:
+        return None
+    value = digest(folder, shipped=shipped)
+    if shipped:
+        return (folder, value) if is_shipped(found.name, value) else None
+    bound_to = repository_of(config, found.origin)
+    return (folder, value) if is_trusted(config.state_dir, found.name, value, repository=bound_to) else None
+
+
+def repository_of(config: Config, origin: Origin) -> str | None:
+    """What trust in a playbook of that origin is bound to."""
+    return str(config.repository) if origin == "project" else None
+
+
+def match_task(kit: Kit, task: str) -> Match | None:
+    """The trusted playbook that does this task, inputs filled in; None where none plainly does."""
+    return match(task, open_shelf(kit.config).playbooks)
+
+
+def choose(kit: Kit, name: str, inputs: Mapping[str, Any]) -> Match:
+    """The playbook of that name with its inputs checked. Raises NotFound, Untrusted or InvalidInput."""
+    playbook = open_shelf(kit.config, name=name).named(name)
+    return Match(name=name, inputs=check_inputs(playbook, inputs, kit.workspace))
+
+
+def trusted(kit: Kit) -> tuple[Entry, ...]:
+    """The trusted playbooks that can be run, nearest first."""
+    return tuple(entry for entry in list_entries(kit.config) if entry.trusted and entry.fault is None)
+
+
+def list_entries(config: Config) -> tuple[Entry, ...]:
+    """Every playbook by name; the text of trusted ones only."""
+    shelf = open_shelf(config)
+    shown = [_entry(playbook) for playbook in shelf.playbooks]
+    names = {entry.name for entry in shown}
+    shown += [
+        Entry(name=name, origin="project", trusted=True, fault=fault)
+        for name, fault in shelf.broken.items()
+        if name not in names
+    ]
+    shown += [Entry(name=found.name, origin=found.origin, trusted=False) for found in shelf.untrusted]
+    return tuple(shown)
+
+
+async def prepare(kit: Kit, name: str, inputs: Mapping[str, Any]) -> Prepared:
+    """Everything that can be refused before the script starts.
+
+    Raises NotFound, Untrusted, InvalidInput or PolicyRefused, each text begun by its code.
+    """
+    config = kit.config
+    shelf = await anyio.to_thread.run_sync(lambda: open_shelf(config, name=name))
+    playbook = shelf.named(name)
+    checked = check_inputs(playbook, inputs, kit.workspace)
+    bench = Bench(
+        workspace=kit.workspace,
+        confinement=await kit.confinement(),
+        allow_network=config.policy.allow_network_playbooks,
+        readable=() if config.repository.is_relative_to(config.project) else (config.repository,),
+        max_timeout_s=config.task_timeout_s,
+    )
+    await anyio.to_thread.run_sync(refuse_unless_runnable, playbook, bench)
+    return Prepared(playbook=playbook, inputs=checked, bench=bench, state_dir=config.state_dir)
+
+
+def check_inputs(playbook: Playbook, inputs: Mapping[str, Any], workspace: Workspace) -> dict[str, Any]:
+    """The inputs with defaults, each path known to stay in the project. Raises InvalidInput."""
+    try:
+        checked = playbook.inputs.check(dict(inputs))
+    except ValueError as error:
+        raise invalid_input(str(error)) from None
+    for name in playbook.inputs.paths:
+        value = checked.get(name, [])
+        for path in value if isinstance(value, list) else [value]:
+            _check_path(name, path, workspace)
+    return checked
+
+
+async def execute(prepared: Prepared, ledger: Ledger, task_id: str, *, dry_run: bool = False) -> PlaybookRun:
+    """Run what was prepared, apply its change unless `dry_run`, and save the one row."""
+    playbook, bench = prepared.playbook, prepared.bench
+    try:
+        outcome = await run(playbook, prepared.inputs, bench)
+        ending = await conclude(playbook, outcome, bench.workspace, prepared.state_dir, task_id, dry_run=dry_run)
+    except anyio.get_cancelled_exc_class():
+        # Shielded: a run that was cut short is a row too.
+        with anyio.CancelScope(shield=True):
+            cut = Outcome("cancelled", confined=bench.confinement.kind == "sandbox")
+            await ledger.save(_record(prepared, cut, Ending(status="cancelled"), task_id))
+        raise
+    record = _record(prepared, outcome, ending, task_id)
+    await ledger.save(record)
+    return record
+
+
+async def run_playbook(
+    kit: Kit, task_id: str, name: str, inputs: Mapping[str, Any], *, dry_run: bool = False
+) -> PlaybookRun:
+    """`prepare` and `execute` in one; the task must be on the ledger."""
+    return await execute(await prepare(kit, name, inputs), kit.ledger, task_id, dry_run=dry_run)
+
+
+def _record(prepared: Prepared, outcome: Outcome, ending: Ending, task_id: str) -> PlaybookRun:
+    contract = prepared.playbook.contract
+    return PlaybookRun(
+        task_id=task_id,
+        playbook=prepared.playbook.name,
+        version=contract.version,
+        digest=prepared.playbook.digest,
+        status=ending.status,
+        output=outcome.output if ending.status == "ok" else None,
+        changed=ending.changed,
+        diff=ending.diff,
+        log_tail="\n".join(filter(None, (outcome.log_tail, ending.note))),
+        sandbox="sandbox" if outcome.confined else "none",
+        ms=outcome.ms,
+        fallback=contract.fallback.on_failure,
+    )
+
+
+def _check_path(name: str, path: str, workspace: Workspace) -> None:
+    try:
+        clean = workspace.clean(path)
+        if workspace.denied(clean):
+            raise invalid_input(f"{name}: is on the deny list")
+        workspace.exists(clean)  # Refuses links and special files; what is not there yet may be made.
+    except PathRefused as error:
+        if not _is_folder(workspace, path):
+            raise invalid_input(f"{name}: {_as_clause(error.what)}") from None
+
+
+def _is_folder(workspace: Workspace, path: str) -> bool:
+    """Whether the path is a folder that is reached without a link."""
+    try:
+        with workspace.folder(workspace.clean(path)):
+            return True
+    except (PathRefused, OSError):
+        return False
+
+
+def _as_clause(text: str) -> str:
+    """The first sentence, as the end of another."""
+    first = text.split(". ")[0]
+    return first[:1].lower() + first[1:]
+
+
+def _entry(playbook: Playbook) -> Entry:
+    contract = playbook.contract
+    fields: dict[str, Any] = {
+        "name": playbook.name, "origin": playbook.origin, "trusted": True, "version": contract.version,
+        "kind": contract.kind, "read_only": contract.effects.read_only,
+    }  # fmt: skip
+    try:
+        return Entry(**fields, description=read_front_matter(playbook.folder).description)
+    except BadPlaybook as error:
+        return Entry(**fields, fault=str(error))

@@ -1,0 +1,7 @@
+class Box:
+    def __init__(self, value):
+        self.value = value
+
+
+def read(box):
+    return getattr(box, "value")

@@ -1,0 +1,8 @@
+PRAGMA journal_mode = WAL;
+CREATE TABLE orders (id INTEGER PRIMARY KEY, placed_at TEXT NOT NULL, cents INTEGER NOT NULL);
+INSERT INTO orders (placed_at, cents) VALUES
+  ('2024-02-25 23:59:59', 100),
+  ('2024-02-26 00:00:00', 700),
+  ('2024-03-04 00:00:00', 250),
+  ('2024-03-10 23:59:59', 1000),
+  ('2024-03-11 00:00:00', 9900);
