@@ -63,13 +63,6 @@ def test_every_command_shows_an_example(name: str, command: click.Command) -> No
     assert re.search(rf"Example:\n\s+(\S+=\S+ )?tierkit {name}\b", command.get_help(context))
 
 
-@pytest.mark.parametrize("name", PRESENT)
-def test_the_line_in_the_list_is_the_commands_own(name: str) -> None:
-    command = main.get_command(click.Context(main), name)
-    assert command is not None
-    assert (command.help or "").split("\n")[0].strip() == COMMANDS[name][1]
-
-
 # --- exit codes
 
 

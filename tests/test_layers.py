@@ -24,7 +24,7 @@ FLOORS = {
         "gateway wire ledger workspace sandbox _launch checks journal playbook clients engines git demo_upstream"
     ),
     "work": "kit metering stages jobs desk",
-    "doors": "server web cli entry __main__",
+    "doors": "server web cli demo entry __main__",
 }
 ORDER = tuple(FLOORS)
 FLOOR_OF = {room: floor for floor, rooms in FLOORS.items() for room in rooms.split()}
@@ -32,7 +32,6 @@ FLOOR_OF = {room: floor for floor, rooms in FLOORS.items() for room in rooms.spl
 OWNERS = {
     "litellm": {"gateway"},
     "sqlite_utils": {"ledger"},
-    "sqlite3": {"ledger"},
     "psycopg": {"ledger"},
     "mcp": {"server"},
     "mcp_types": {"server"},
@@ -52,7 +51,8 @@ SHELL_CALLS = {
 
 
 def files() -> list[Path]:
-    return sorted(PACKAGE.rglob("*.py"))
+    """Our modules; what lies in `data` is a demo's project, not code of ours."""
+    return sorted(file for file in PACKAGE.rglob("*.py") if room_of(file) != "data")
 
 
 def room_of(file: Path) -> str:
@@ -187,12 +187,12 @@ def test_the_ground_needs_pydantic_and_the_standard_library_only() -> None:
 
 
 def test_rules_neither_wait_nor_reach_outside() -> None:
-    outside = {"subprocess", "socket", "asyncio", "anyio", "httpx", "urllib", "http"}
+    outside = {"subprocess", "socket", "asyncio", "anyio", "httpx", "urllib.request", "http.client"}
     impure = []
     for file in files():
         if floor_of(file) == "rules":
             waits = [node for node in ast.walk(tree_of(file)) if isinstance(node, ast.AsyncFunctionDef | ast.Await)]
-            reaches = [node for node, module in imports(tree_of(file)) if module.split(".")[0] in outside]
+            reaches = [node for node, module in imports(tree_of(file)) if {module, module.split(".")[0]} & outside]
             impure += [shown(file, node) for node in (*waits, *reaches)]
     assert impure == []
 
