@@ -369,6 +369,14 @@ class Collector:
         self.refused: list[str] = []
         self.bytes_left, self.entries_left = ALL_BYTES, ALL_ENTRIES
 
+    def collect(self) -> None:
+        self.walk()
+        seen = {path for path, _, _ in self.changes}
+        for path, (content, _) in self.given.items():
+            # A given file that the host lacks vanishes from the upper folder without a trace.
+            if content is not None and path not in seen and lower_mode(self.upper, path) is None:
+                self.changes.append((path, None, None))
+
     def walk(self, folder: str = "") -> None:
         fd = os.open(folder or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self.upper)
         try:
@@ -406,7 +414,7 @@ class Collector:
             limit = FILE_BYTES if found.st_size > FILE_BYTES else ALL_BYTES
             self.refused.append(f"{path}: larger than the limit of {limit} bytes")
             return
-        content, mode = read_beneath(parent, name, FILE_BYTES), stat.S_IMODE(found.st_mode)
+        content, mode = read_beneath(parent, name, FILE_BYTES), found.st_mode & 0o777
         before, mode_before = self.before(path)
         if content == before and mode == mode_before:
             return
@@ -418,11 +426,11 @@ class Collector:
         lower = lower_mode(self.lower, path, stat.S_ISREG)
         if path in self.given:
             content, mode = self.given[path]
-            return content, (mode or lower or 0o644) if content is not None else None
+            return content, (mode or lower or 0o644) & 0o777 if content is not None else None
         if lower is None:
             return None, None
         size = os.stat(path, dir_fd=self.lower, follow_symlinks=False).st_size
-        return (read_beneath(self.lower, path, FILE_BYTES) if size <= FILE_BYTES else None), lower
+        return (read_beneath(self.lower, path, FILE_BYTES) if size <= FILE_BYTES else None), lower & 0o777
 
     def drop(self, path: str) -> None:
         """A name that is no longer there: one file, or every file of a folder."""
@@ -701,7 +709,7 @@ def run_inside(order: dict[str, Any], life: int, status: int) -> None:
     answer = watch_over(order, life, everyone_inside)
     if box["collect"] and upper >= 0 and "code" in answer:
         collector = Collector(upper, lower, box["changes"])
-        collector.walk()
+        collector.collect()
         answer |= {"changes": collector.changes, "refused": collector.refused}
     return say(status, answer)
 

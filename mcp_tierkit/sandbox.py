@@ -214,7 +214,7 @@ async def run(
         overlay = confinement.writable_layer
         if confinement.kind == "none" or (layer.writable and not overlay):
             return Ran(ending="unconfined", stderr=confinement.reason.encode())
-    order = _order(list(argv), cwd, env, limits, layer, overlay)
+    order = _order([str(word) for word in argv], cwd, env, limits, layer, overlay)
     return await _supervise(order, stdin, limits.timeout_s, limits.output_kb * 1024)
 
 

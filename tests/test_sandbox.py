@@ -1,5 +1,7 @@
 """Every process of a run ends, however the run ends; output and time are bounded."""
 
+# ruff: noqa: ASYNC110, ASYNC220, ASYNC230
+
 from __future__ import annotations
 
 import os
