@@ -11,7 +11,6 @@ import anyio
 
 from mcp_tierkit.config import Config
 from mcp_tierkit.errors import NotFound, PathRefused, Untrusted
-from mcp_tierkit.kit import Kit
 from mcp_tierkit.ledger import Ledger
 from mcp_tierkit.playbook.apply import Ending, conclude
 from mcp_tierkit.playbook.folder import Folder, FolderRefused, digest, read_folder
@@ -21,8 +20,11 @@ from mcp_tierkit.playbook.run import Bench, Outcome, refuse_unless_runnable, run
 from mcp_tierkit.playbook.schema import invalid_input
 from mcp_tierkit.playbook.trust import is_shipped, is_trusted
 from mcp_tierkit.routing import Match
+from mcp_tierkit.sandbox import probe
 from mcp_tierkit.types import PlaybookRun, Record
 from mcp_tierkit.workspace import Workspace
+
+SHOWN = 25
 
 
 class Entry(Record):
@@ -115,20 +117,9 @@ def repository_of(config: Config, origin: Origin) -> str | None:
     return str(config.repository) if origin == "project" else None
 
 
-def match_task(kit: Kit, task: str) -> Match | None:
+def match_playbook(config: Config, task: str) -> Match | None:
     """The trusted playbook that does this task, inputs filled in; None where none plainly does."""
-    return match(task, open_shelf(kit.config).playbooks)
-
-
-def choose(kit: Kit, name: str, inputs: Mapping[str, Any]) -> Match:
-    """The playbook of that name with its inputs checked. Raises NotFound, Untrusted or InvalidInput."""
-    playbook = open_shelf(kit.config, name=name).named(name)
-    return Match(name=name, inputs=check_inputs(playbook, inputs, kit.workspace))
-
-
-def trusted(kit: Kit) -> tuple[Entry, ...]:
-    """The trusted playbooks that can be run, nearest first."""
-    return tuple(entry for entry in list_entries(kit.config) if entry.trusted and entry.fault is None)
+    return match(task, open_shelf(config).playbooks)
 
 
 def list_entries(config: Config) -> tuple[Entry, ...]:
@@ -145,18 +136,32 @@ def list_entries(config: Config) -> tuple[Entry, ...]:
     return tuple(shown)
 
 
-async def prepare(kit: Kit, name: str, inputs: Mapping[str, Any]) -> Prepared:
+def list_reply(config: Config) -> dict[str, Any]:
+    """The reply of `run_playbook` without a name: one line for each trusted playbook, at most 25, and names."""
+    entries = list_entries(config)
+    usable = [entry for entry in entries if entry.trusted and entry.fault is None]
+    reply: dict[str, Any] = {
+        "summary": f"{len(usable)} trusted playbooks.",
+        "playbooks": [f"{entry.name}: {_first_sentence(entry.description or '')}" for entry in usable[:SHOWN]],
+    }
+    if len(usable) > SHOWN:
+        reply["more"] = len(usable) - SHOWN
+    if untrusted := sorted({entry.name for entry in entries if not entry.trusted}):
+        reply["untrusted"] = untrusted[:SHOWN]
+    return reply | {"next": "Call run_playbook with a name and its inputs."}
+
+
+async def prepare(config: Config, workspace: Workspace, name: str, inputs: Mapping[str, Any]) -> Prepared:
     """Everything that can be refused before the script starts.
 
     Raises NotFound, Untrusted, InvalidInput or PolicyRefused, each text begun by its code.
     """
-    config = kit.config
     shelf = await anyio.to_thread.run_sync(lambda: open_shelf(config, name=name))
     playbook = shelf.named(name)
-    checked = check_inputs(playbook, inputs, kit.workspace)
+    checked = check_inputs(playbook, inputs, workspace)
     bench = Bench(
-        workspace=kit.workspace,
-        confinement=await kit.confinement(),
+        workspace=workspace,
+        confinement=await probe(),
         allow_network=config.policy.allow_network_playbooks,
         readable=() if config.repository.is_relative_to(config.project) else (config.repository,),
         max_timeout_s=config.task_timeout_s,
@@ -196,10 +201,12 @@ async def execute(prepared: Prepared, ledger: Ledger, task_id: str, *, dry_run: 
 
 
 async def run_playbook(
-    kit: Kit, task_id: str, name: str, inputs: Mapping[str, Any], *, dry_run: bool = False
-) -> PlaybookRun:
+    config: Config, workspace: Workspace, ledger: Ledger, name: str, inputs: Mapping[str, Any], *, task_id: str,
+    dry_run: bool = False,
+) -> PlaybookRun:  # fmt: skip
     """`prepare` and `execute` in one; the task must be on the ledger."""
-    return await execute(await prepare(kit, name, inputs), kit.ledger, task_id, dry_run=dry_run)
+    prepared = await prepare(config, workspace, name, inputs)
+    return await execute(prepared, ledger, task_id, dry_run=dry_run)
 
 
 def _record(prepared: Prepared, outcome: Outcome, ending: Ending, task_id: str) -> PlaybookRun:
@@ -256,3 +263,8 @@ def _entry(playbook: Playbook) -> Entry:
         return Entry(**fields, description=read_front_matter(playbook.folder).description)
     except BadPlaybook as error:
         return Entry(**fields, fault=str(error))
+
+
+def _first_sentence(text: str) -> str:
+    first = " ".join(text.split()).split(". ")[0].rstrip(".")
+    return first if len(first) <= 160 else first[:159] + "…"
