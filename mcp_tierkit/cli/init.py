@@ -85,9 +85,7 @@ def _overview(config: Config, launch: Launch, as_json: bool) -> None:
     task = first_task(checks or config.checks.allow)
     if as_json:
         server = [launch.command, *launch.args]
-        print_json(
-            {"project": config.project, "server": server, "clients": rows, "checks": checks, "first_task": task}
-        )
+        print_json({"project": config.project, "server": server, "clients": rows, "checks": checks, "first_task": task})
         return
     click.echo(f"Project: {config.project}\n")
     click.echo("Clients found here:" if rows else "No client that we know was found here.")
