@@ -16,9 +16,10 @@ __all__ = ["Engine", "find_engines"]
 HOST = "127.0.0.1"
 CONNECT_S = 0.3
 ANSWER_S = 1.5
+_MAX_HEAD = 16_384
 _MAX_BYTES = 1_000_000
 _MAX_MODELS = 200
-_NAME = re.compile(r"[\w./:@+\-]{1,200}")
+_NAME = re.compile(r"[\w./:@+\- ()]{1,200}")
 
 
 async def find_engines(endpoints: Sequence[Endpoint] | None = None) -> tuple[Engine, ...]:
@@ -44,14 +45,14 @@ async def _models_at(port: int, path: str) -> tuple[str, ...]:
     try:
         async with asyncio.timeout(ANSWER_S):
             return _names(await _get(port, path))
-    except (OSError, TimeoutError, ValueError, EOFError, RecursionError):
+    except (OSError, ValueError, EOFError, RecursionError, asyncio.LimitOverrunError):
         return ()
 
 
 async def _get(port: int, path: str) -> Any:
     """The JSON that a page answers with. HTTP/1.0, so that the body ends where the connection does."""
     async with asyncio.timeout(CONNECT_S):
-        reader, writer = await asyncio.open_connection(HOST, port, limit=_MAX_BYTES)
+        reader, writer = await asyncio.open_connection(HOST, port, limit=_MAX_HEAD)
     try:
         writer.write(f"GET {path} HTTP/1.0\r\nHost: {HOST}:{port}\r\nAccept: application/json\r\n\r\n".encode())
         await writer.drain()

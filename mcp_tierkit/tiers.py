@@ -16,6 +16,7 @@ from mcp_tierkit.providers import Provider, can_draft, is_local, known, provider
 from mcp_tierkit.settings import TierConfig
 from mcp_tierkit.types import Record, TierName
 
+Source = Literal["config", "key", "engine"]
 NAMES: tuple[TierName, ...] = ("cheap", "mid", "strong")
 
 
@@ -36,10 +37,10 @@ class Tier(Record):
     api_key_env: str | None = Field(default=None, description="The variable whose key is spent; None where none is.")
     price: Price | None = Field(description="None only where the user allows models without a price.")
     served: tuple[str, ...] = ()
-    max_output_tokens: int = 8000
-    timeout_s: float = 120
-    scratchpad: bool = False
-    source: Literal["config", "key", "engine"] = Field(description="What chose the model.")
+    max_output_tokens: int
+    timeout_s: float
+    scratchpad: bool
+    source: Source = Field(description="What chose the model.")
     provider: str | None = Field(default=None, description="Provider or engine by name, where known.")
 
 
@@ -106,7 +107,9 @@ def _written(name: TierName, written: TierConfig, config: Config, prices: PriceT
     return reasons[0]
 
 
-def _usable(name: TierName, model: str, written: TierConfig, config: Config, prices: PriceTable) -> Tier | str:
+def _usable(
+    name: TierName, model: str, written: TierConfig, config: Config, prices: PriceTable, source: Source = "config"
+) -> Tier | str:
     provider = provider_of(model) if written.base_url is None else None
     key = written.api_key_env or (_key_of(provider, config) if provider else None)
     if (wanted := _missing_key(model, written, provider, config)) is not None:
@@ -117,10 +120,19 @@ def _usable(name: TierName, model: str, written: TierConfig, config: Config, pri
             f"The {name} tier names {model}, whose price is unknown; add `price` to [tiers.{name}] "
             "or set policy.allow_unpriced."
         )
+    return _tier(
+        name, model, written, key=key, price=price, source=source, provider=provider.name if provider else None
+    )
+
+
+def _tier(
+    name: TierName, model: str, settings: TierConfig, *, key: str | None, price: Price | None, source: Source,
+    provider: str | None,
+) -> Tier:  # fmt: skip
     return Tier(
-        name=name, model=model, base_url=written.base_url, api_key_env=key, price=price, served=written.served,
-        max_output_tokens=written.max_output_tokens, timeout_s=written.timeout_s, scratchpad=written.scratchpad,
-        source="config", provider=provider.name if provider else None,
+        name=name, model=model, base_url=settings.base_url, api_key_env=key, price=price, served=settings.served,
+        max_output_tokens=settings.max_output_tokens, timeout_s=settings.timeout_s, scratchpad=settings.scratchpad,
+        source=source, provider=provider,
     )  # fmt: skip
 
 
@@ -159,15 +171,15 @@ def _from_provider(name: TierName, provider: Provider, config: Config, prices: P
     model = provider.tiers.get(name)
     if model is None:
         return f"{provider.name} has no model for the {name} tier in our table."
-    return _usable(name, model, TierConfig(models=(model,)), config, prices)
+    return _usable(name, model, TierConfig(models=(model,)), config, prices, "key")
 
 
 def _from_engine(name: TierName, engines: Sequence[Engine]) -> Tier | None:
     """The first engine that holds a model that can draft; all three tiers may share it."""
     for engine in engines:
         if model := next(filter(can_draft, engine.models), None):
-            return Tier(
-                name=name, model=f"openai/{model}", base_url=engine.base_url, price=LOCAL_PRICE, source="engine",
-                provider=engine.name, served=(model,),
-            )  # fmt: skip
+            settings = TierConfig(models=(model,), base_url=engine.base_url, served=(model,))
+            return _tier(
+                name, f"openai/{model}", settings, key=None, price=LOCAL_PRICE, source="engine", provider=engine.name
+            )
     return None

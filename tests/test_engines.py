@@ -1,0 +1,126 @@
+"""Local engines: found by what they answer, on this machine only, and silence costs no time."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from mcp_tierkit.engines import Engine, find_engines
+from mcp_tierkit.providers import Endpoint, known
+
+pytestmark = pytest.mark.anyio
+
+
+@asynccontextmanager
+async def server(answers: dict[str, bytes], *, silent: bool = False) -> AsyncIterator[tuple[int, list[str]]]:
+    """A server on a free port that answers pages with whole responses, and the request lines it saw."""
+    seen: list[str] = []
+    stop = asyncio.Event()
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = (await reader.readuntil(b"\r\n\r\n")).decode()
+        seen.append(head.splitlines()[0])
+        if silent:
+            await stop.wait()
+        writer.write(answers.get(head.split()[1], b"HTTP/1.1 404 Not Found\r\n\r\n"))
+        await writer.drain()
+        writer.close()
+
+    listening = await asyncio.start_server(handle, "127.0.0.1", 0)
+    try:
+        yield listening.sockets[0].getsockname()[1], seen
+    finally:
+        stop.set()
+        listening.close()
+
+
+def page(body: object, *, status: str = "200 OK", with_length: bool = True) -> bytes:
+    data = json.dumps(body).encode()
+    length = f"Content-Length: {len(data)}\r\n" if with_length else ""
+    return f"HTTP/1.1 {status}\r\nContent-Type: application/json\r\n{length}\r\n".encode() + data
+
+
+def at(port: int, *paths: str, name: str = "engine") -> Endpoint:
+    return Endpoint(name=name, port=port, paths=paths or ("/v1/models",))
+
+
+async def test_an_engine_is_found_with_its_models_in_order() -> None:
+    async with server({"/v1/models": page({"object": "list", "data": [{"id": "b"}, {"id": "a"}, {"id": "b"}]})}) as (
+        port,
+        _,
+    ):
+        assert await find_engines([at(port)]) == (
+            Engine(name="engine", base_url=f"http://127.0.0.1:{port}/v1", models=("b", "a")),
+        )
+
+
+async def test_ollamas_own_page_is_asked_where_the_common_one_lists_nothing() -> None:
+    answers = {
+        "/v1/models": page({"data": []}),
+        "/api/tags": page({"models": [{"name": "qwen3:8b"}]}, with_length=False),
+    }
+    async with server(answers) as (port, seen):
+        (engine,) = await find_engines([at(port, "/v1/models", "/api/tags")])
+        assert engine.models == ("qwen3:8b",)
+        assert seen == ["GET /v1/models HTTP/1.0", "GET /api/tags HTTP/1.0"]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"",
+        b"SSH-2.0-OpenSSH\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\n\r\n<html>a web app</html>",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 99999999\r\n\r\n{",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 20\r\n\r\n{}",
+        b"HTTP/1.1 200 OK\r\n\r\n" + b"[" * 200_000,
+        b"HTTP/1.1 200 OK\r\n\r\n" + b"x" * 1_100_000,
+        b"HTTP/1.1 200 OK\r\n\r\n\xff\xfe",
+        b"x" * 1_100_000,
+        page([{"id": "x"}]),
+        page({"data": "x"}),
+        page({"data": [1, {"id": 3}, {"id": ""}, {"id": "a\nb"}, {"id": "x" * 500}, {}]}),
+        page({"data": [{"id": "x"}]}, status="503 Loading"),
+        page({"data": [{"id": "x"}]}, status="401 Unauthorized"),
+    ],
+)
+async def test_another_program_on_the_port_is_no_engine_and_no_error(answer: bytes) -> None:
+    async with server({"/v1/models": answer}) as (port, _):
+        assert await find_engines([at(port)]) == ()
+
+
+async def test_odd_names_are_left_out_and_the_good_ones_kept() -> None:
+    async with server({"/v1/models": page({"data": [{"id": "ignore\nall"}, {"id": "org/model-Q4_K_M.gguf"}]})}) as (
+        port,
+        _,
+    ):
+        (engine,) = await find_engines([at(port)])
+        assert engine.models == ("org/model-Q4_K_M.gguf",)
+
+
+async def test_a_closed_port_is_no_engine() -> None:
+    async with server({}) as (port, _):
+        pass
+    assert await find_engines([at(port)]) == ()
+
+
+async def test_silent_engines_are_asked_at_once_and_given_up_together() -> None:
+    good = {"/v1/models": page({"data": [{"id": "m"}]})}
+    async with server({}, silent=True) as (one, _), server({}, silent=True) as (two, _), server(good) as (three, _):
+        started = time.monotonic()
+        found = await find_engines([at(one), at(two), at(three, name="third")])
+        assert [engine.name for engine in found] == ["third"]
+        assert time.monotonic() - started < 2.5, "two silent engines took longer than one would"
+
+
+async def test_every_known_engine_is_asked_on_a_fixed_port_and_nowhere_but_here() -> None:
+    assert {endpoint.name: endpoint.port for endpoint in known().engine} == {
+        "llama.cpp": 8080, "Ollama": 11434, "LM Studio": 1234, "vLLM": 8000,
+    }  # fmt: skip
+    for engine in await find_engines():
+        assert engine.base_url.startswith("http://127.0.0.1:")

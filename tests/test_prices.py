@@ -1,0 +1,275 @@
+"""Prices: every row has a source that still says so, every token is charged once, unknown is never zero."""
+
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+import sys
+from datetime import date, timedelta
+from decimal import Decimal
+from fractions import Fraction
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mcp_tierkit.price_map import from_entry, price_in_map
+from mcp_tierkit.prices import LOCAL_PRICE, STALE_DAYS, LongContext, Price, PriceTable, cost, worst_cost
+from mcp_tierkit.providers import can_draft, is_local, known, provider_of
+from mcp_tierkit.types import Usage
+
+ROOT = Path(__file__).parent.parent
+TABLE = PriceTable()
+CALLERS = [
+    "claude-opus-5-5",
+    "claude-sonnet-5-5",
+    "claude-fable-5-1",
+    "gpt-6.1-sol",
+    "gpt-5.4",
+    "gemini/gemini-3.1-pro-preview",
+]
+
+
+def price(**rates: str | LongContext) -> Price:
+    return Price.model_validate({"input": "1", "output": "2", "source": "test"} | rates)
+
+
+@pytest.fixture(scope="module")
+def derivation() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("derive_prices", ROOT / "scripts" / "derive_prices.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_every_row_is_exactly_what_the_installed_packages_say(derivation: ModuleType) -> None:
+    rows = derivation.derive()
+    assert set(rows) == set(TABLE.models())
+    for name, row in rows.items():
+        assert TABLE.price(name) == row, name
+    assert (ROOT / "mcp_tierkit" / "data" / "prices.toml").read_text("utf8") == derivation.to_toml(rows)
+
+
+def test_every_row_names_an_artefact_a_version_and_a_day_that_is_not_in_the_future() -> None:
+    for name in TABLE.models():
+        row = TABLE.packaged(name)
+        assert row is not None
+        assert row.source.startswith(("litellm 1.", "genai-prices 0.")), name
+        assert row.as_of is not None, name
+        assert row.as_of <= date.today(), name
+
+
+def test_every_model_of_the_provider_table_has_a_row_of_its_own() -> None:
+    models = [model for provider in known().provider for model in provider.tiers.values()]
+    assert models
+    assert [model for model in models if TABLE.packaged(model) is None] == []
+
+
+@pytest.mark.parametrize("model", CALLERS)
+def test_the_frontier_callers_have_rows_for_baselines(model: str) -> None:
+    assert TABLE.packaged(model) is not None
+
+
+def test_dearer_tiers_of_a_provider_never_cost_less_than_cheaper_ones() -> None:
+    for provider in (p for p in known().provider if p.tiers):
+        rows = [TABLE.packaged(provider.tiers[tier]) for tier in ("cheap", "mid", "strong")]
+        outputs = [row.output for row in rows if row]
+        assert outputs == sorted(outputs), provider.name
+
+
+# What a call costs.
+
+
+def test_a_call_costs_the_hand_computed_sum_of_its_four_buckets() -> None:
+    opus = TABLE.packaged("claude-opus-5-5")
+    assert opus is not None
+    usage = Usage(input=300, cached_input=400, cache_write=300, output=500, reasoning=200)
+    # 300 at $4, 400 at $0.20, 300 at $5, 500 at $20 a million
+    assert cost(opus, usage) == 1_200_000 + 80_000 + 1_500_000 + 10_000_000
+
+
+def test_cached_tokens_are_not_charged_a_second_time_as_fresh_input() -> None:
+    cached = price(cache_read="0.1")
+    assert cost(cached, Usage(input=0, cached_input=1_000_000, cache_write=0, output=0)) == 100_000_000
+
+
+@pytest.mark.parametrize(
+    "usage",
+    [
+        Usage(),
+        Usage(input=10, cached_input=0, cache_write=0),
+        Usage(input=10, cache_write=0, output=1),
+        Usage(input=10, cached_input=0, output=1),
+        Usage(input=10, cached_input=5, cache_write=0, output=1),
+        Usage(input=10, cached_input=0, cache_write=5, output=1),
+    ],
+)
+def test_a_count_or_a_rate_that_is_unknown_makes_the_cost_unknown(usage: Usage) -> None:
+    assert cost(price(), usage) is None
+
+
+def test_a_bucket_without_tokens_needs_no_rate() -> None:
+    assert cost(price(), Usage(input=1000, cached_input=0, cache_write=0, output=100)) == 1_200_000
+
+
+def test_a_local_call_costs_zero_even_where_the_engine_reports_no_usage() -> None:
+    assert cost(LOCAL_PRICE, Usage()) == 0
+
+
+def test_a_long_prompt_is_charged_whole_at_the_long_rate_and_the_boundary_at_the_short_one() -> None:
+    step = price(above=LongContext(tokens=1000, input=Decimal(3), output=Decimal(5)))
+    at = Usage(input=1000, cached_input=0, cache_write=0, output=10)
+    over = Usage(input=1001, cached_input=0, cache_write=0, output=10)
+    assert cost(step, at) == 1000 * 1000 + 10 * 2000
+    assert cost(step, over) == 1001 * 3000 + 10 * 5000
+
+
+def test_cached_and_written_tokens_count_towards_the_long_prompt() -> None:
+    step = price(
+        cache_read="0", above=LongContext(tokens=1000, input=Decimal(3), output=Decimal(5), cache_read=Decimal(1))
+    )
+    assert cost(step, Usage(input=1, cached_input=1000, cache_write=0, output=0)) == 3000 + 1000 * 1000
+
+
+def test_a_rate_that_the_long_step_does_not_name_is_unknown_there() -> None:
+    step = price(cache_read="0.1", above=LongContext(tokens=10, input=Decimal(3), output=Decimal(5)))
+    assert cost(step, Usage(input=10, cached_input=10, cache_write=0, output=0)) is None
+
+
+@pytest.mark.parametrize(
+    ("tokens", "rate", "nanodollars"), [(1, "0.0005", 0), (3, "0.0005", 2), (1, "0.0015", 2), (1, "0.0025", 2)]
+)
+def test_halves_of_a_nanodollar_go_to_the_even_neighbour(tokens: int, rate: str, nanodollars: int) -> None:
+    assert cost(price(input=rate), Usage(input=tokens, cached_input=0, cache_write=0, output=0)) == nanodollars
+
+
+RATES = st.decimals(min_value=0, max_value=1000, places=6)
+COUNTS = st.integers(min_value=0, max_value=2_000_000)
+
+
+@given(RATES, RATES, RATES, COUNTS, COUNTS, COUNTS)
+def test_no_call_costs_more_than_the_worst_that_was_reserved_for_it(
+    fresh: Decimal, read: Decimal, write: Decimal, a: int, b: int, c: int
+) -> None:
+    row = Price(input=fresh, output=fresh + 1, cache_read=read, cache_write=write, source="test")
+    paid = cost(row, Usage(input=a, cached_input=b, cache_write=c, output=77))
+    assert paid is not None
+    assert paid <= worst_cost(row, a + b + c, 77)
+
+
+@given(RATES, COUNTS)
+def test_a_cost_is_the_exact_fraction_rounded_once(rate: Decimal, tokens: int) -> None:
+    row = Price(input=rate, output=rate, source="test")
+    paid = cost(row, Usage(input=tokens, cached_input=0, cache_write=0, output=tokens))
+    assert paid == round(Fraction(rate) * 2 * tokens * 1000)
+
+
+def test_the_worst_case_takes_the_long_rates_only_for_a_long_prompt() -> None:
+    step = price(above=LongContext(tokens=1000, input=Decimal(3), output=Decimal(5), cache_write=Decimal(4)))
+    assert worst_cost(step, 1000, 10) == 1000 * 1000 + 10 * 2000
+    assert worst_cost(step, 1001, 10) == 1001 * 4000 + 10 * 5000
+
+
+def test_a_price_is_stale_after_its_ninetieth_day() -> None:
+    row = price().model_copy(update={"as_of": date(2026, 1, 1)})
+    assert not row.is_stale(date(2026, 1, 1) + timedelta(days=STALE_DAYS))
+    assert row.is_stale(date(2026, 1, 1) + timedelta(days=STALE_DAYS + 1))
+
+
+# Where a price comes from.
+
+
+def test_a_vendors_route_in_front_of_a_model_finds_its_bare_row() -> None:
+    assert TABLE.price("anthropic/claude-opus-5-5") == TABLE.price("claude-opus-5-5")
+    assert TABLE.price("openrouter/claude-opus-5-5") is None
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        "anthropic/claude-opus-5.5",
+        "openrouter/no/such",
+        "made-up",
+        "gemini/gemini-exp-1206",
+        "ollama/gpt-oss:120b-cloud",
+    ],
+)
+def test_a_model_that_nobody_priced_has_no_price_rather_than_a_free_one(model: str) -> None:
+    assert TABLE.price(model) is None
+
+
+def test_a_model_missing_from_the_table_is_found_in_the_installed_map_with_its_version_as_source() -> None:
+    assert TABLE.packaged("groq/openai/gpt-oss-120b") is None
+    row = TABLE.price("groq/openai/gpt-oss-120b")
+    assert row is not None
+    assert (row.input, row.output, row.cache_read) == (Decimal("0.15"), Decimal("0.6"), Decimal("0.075"))
+    assert row.source.startswith("litellm ")
+    assert row.as_of is None
+
+
+def test_local_models_are_free_by_name() -> None:
+    assert TABLE.price("ollama_chat/any-model") == LOCAL_PRICE
+
+
+def test_the_users_price_beats_the_table_and_changes_the_digest() -> None:
+    own = PriceTable({"gpt-5.4": price(), "my-model": price(input="7")})
+    assert own.price("gpt-5.4") == price()
+    assert own.price("my-model") == price(input="7")
+    assert own.digest != TABLE.digest
+    assert PriceTable().digest == TABLE.digest
+
+
+def test_two_pricing_tiers_of_the_map_become_one_long_step_and_three_are_not_read() -> None:
+    def tier(first: float, rate: float) -> dict[str, object]:
+        return {
+            "range": [first, 1e6],
+            "input_cost_per_token": Decimal(str(rate)),
+            "output_cost_per_token": Decimal(str(rate)),
+        }
+
+    two = from_entry({"tiered_pricing": [tier(0, 1e-6), tier(256000, 2e-6)]}, source="test", as_of=None)
+    assert two == price(output="1", above=LongContext(tokens=256_000, input=Decimal(2), output=Decimal(2)))
+    three = [tier(0, 1e-6), tier(1000, 2e-6), tier(2000, 3e-6)]
+    assert from_entry({"tiered_pricing": three}, source="test", as_of=None) is None
+
+
+def test_deepseek_is_charged_at_the_peak_price_and_says_so() -> None:
+    row = TABLE.packaged("deepseek/deepseek-v4-flash")
+    assert row is not None
+    assert row.input == Decimal("0.3")
+    assert "peak" in row.note
+
+
+def test_looking_up_a_price_never_imports_litellm() -> None:
+    code = (
+        "import sys; from mcp_tierkit.prices import PriceTable; t = PriceTable(); "
+        "assert t.price('groq/openai/gpt-oss-120b'); t.digest; sys.exit('litellm' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
+
+
+def test_a_price_read_twice_is_the_same_object() -> None:
+    assert price_in_map("groq/openai/gpt-oss-120b") is price_in_map("groq/openai/gpt-oss-120b")
+
+
+# The names that price and tiers rest on.
+
+
+def test_a_provider_is_known_by_the_longest_prefix() -> None:
+    groq = provider_of("groq/openai/gpt-oss-20b")
+    assert groq is not None
+    assert groq.name == "Groq"
+    assert provider_of("gpt-5.4") is None
+
+
+def test_names_tell_local_from_remote_and_drafters_from_embedders() -> None:
+    assert is_local("ollama/llama3")
+    assert not is_local("ollama/qwen3-coder:480b-cloud")
+    assert not is_local("openai/gpt-6-luna")
+    assert can_draft("qwen3-coder")
+    assert not can_draft("text-embedding-nomic")
+    assert not can_draft("gpt-oss:20b-cloud")
