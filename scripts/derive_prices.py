@@ -51,14 +51,14 @@ HEAD = """\
 
 def derive() -> dict[str, Price]:
     """Every row of the packaged table, read from the installed packages."""
-    rows = {name: _litellm_row(name) for name in LITELLM} | dict(map(_genai_row, GENAI))
+    path = map_path()
+    assert path is not None, "litellm is not installed"
+    entries = json.loads(path.read_bytes(), parse_float=Decimal)
+    rows = {name: _litellm_row(name, entries[name]) for name in LITELLM} | dict(map(_genai_row, GENAI))
     return dict(sorted(rows.items()))
 
 
-def _litellm_row(name: str) -> Price:
-    path = map_path()
-    assert path is not None, "litellm is not installed"
-    entry = json.loads(path.read_bytes(), parse_float=Decimal)[name]
+def _litellm_row(name: str, entry: dict[str, Any]) -> Price:
     price = from_entry(entry, source=f"litellm {version('litellm')} model_prices map", as_of=AS_OF)
     assert price is not None, f"{name} has no price in the map"
     return price

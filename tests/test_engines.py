@@ -7,11 +7,17 @@ import json
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
+from mcp_tierkit.config import load_config
 from mcp_tierkit.engines import Engine, find_engines
+from mcp_tierkit.prices import LOCAL_PRICE
 from mcp_tierkit.providers import Endpoint, known
+from mcp_tierkit.tiers import resolve
+from tests.engine import tiny_engine, write_tiny_model
 
 pytestmark = pytest.mark.anyio
 
@@ -116,6 +122,20 @@ async def test_silent_engines_are_asked_at_once_and_given_up_together() -> None:
         found = await find_engines([at(one), at(two), at(three, name="third")])
         assert [engine.name for engine in found] == ["third"]
         assert time.monotonic() - started < 2.5, "two silent engines took longer than one would"
+
+
+async def test_a_real_llama_cpp_is_found_and_becomes_a_free_tier(tmp_path: Path) -> None:
+    with tiny_engine(write_tiny_model(tmp_path / "tiny.gguf")) as address:
+        port = urlsplit(address).port
+        assert port is not None
+        (engine,) = await find_engines([at(port, name="llama.cpp")])
+    assert engine.base_url == f"http://127.0.0.1:{port}/v1"
+    assert len(engine.models) == 1
+    (tmp_path / "home").mkdir()
+    (tmp_path / "work").mkdir()
+    config = load_config(project=str(tmp_path / "work"), env={"HOME": str(tmp_path / "home")})
+    cheap = resolve(config, [engine])["cheap"]
+    assert (cheap.model, cheap.price) == (f"openai/{engine.models[0]}", LOCAL_PRICE)
 
 
 async def test_every_known_engine_is_asked_on_a_fixed_port_and_nowhere_but_here() -> None:
