@@ -24,7 +24,11 @@ pytestmark = pytest.mark.anyio
 
 PYTHON = sys.executable
 SECOND = Limits(timeout_s=20)
-ORPHAN = "setsid sleep {mark} </dev/null >/dev/null 2>&1 & "
+ORPHAN = """
+door=$(mktemp -u); mkfifo $door
+setsid sh -c "echo >$door; exec sleep {mark}" </dev/null >/dev/null 2>&1 &
+read _ <$door; rm $door
+"""
 
 
 @pytest.fixture(params=["free", "confined"])

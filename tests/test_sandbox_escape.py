@@ -364,11 +364,17 @@ print(os.getuid())
     assert (await python(script, project)).splitlines() == expected
 
 
-async def test_the_servers_processes_and_keys_are_out_of_sight(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with subprocess.Popen(["sleep", "60"], env={"PROVIDER_KEY": "canary-key"}) as keeper:
+async def test_the_servers_processes_and_keys_are_out_of_sight(project: Path) -> None:
+    keeper = subprocess.Popen(["/bin/cat"], env={"PROVIDER_KEY": "canary-key"}, stdin=-1, stdout=-1)
+    with keeper:
+        assert keeper.stdin
+        assert keeper.stdout
+        keeper.stdin.write(b"up\n")
+        keeper.stdin.flush()
+        assert keeper.stdout.readline() == b"up\n"
         assert b"canary-key" in Path(f"/proc/{keeper.pid}/environ").read_bytes()
         ran = await shell("echo /proc/[0-9]*; cat /proc/[0-9]*/environ /proc/[0-9]*/cmdline", project)
-        keeper.kill()
+        keeper.stdin.close()
     assert b"canary-key" not in ran.output
     assert ran.stdout.splitlines()[0] == b"/proc/1 /proc/2"
     assert b"cat: /proc/1/environ: Permission denied" in ran.stderr
