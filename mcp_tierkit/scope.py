@@ -127,6 +127,14 @@ def command_words(argv: Sequence[str]) -> tuple[str, ...]:
     return ()
 
 
+def module_flag(argv: Sequence[str]) -> int | None:
+    """Where the `-m` of a `python -m module` stands; None where Python itself is not what reads it."""
+    for at, word in enumerate(argv):
+        if _PYTHON.fullmatch(posixpath.basename(word)):
+            return at + len(_options(list(argv[at + 1 :]))) if "-m" in _options(list(argv[at + 1 :])) else None
+    return None
+
+
 def _after_options(words: list[str], *, settings: bool) -> list[str]:
     for at, word in enumerate(words):
         if word == "-m":

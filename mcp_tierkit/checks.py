@@ -1,0 +1,472 @@
+"""Run the caller's checks where the changed files seem to be in place, and judge before against after."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import re
+import shlex
+import shutil
+import sys
+import tempfile
+import tomllib
+from collections.abc import Iterator, MutableMapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from anyio import to_thread
+from pydantic import ValidationError
+
+from mcp_tierkit.errors import InvalidInput, TierkitError
+from mcp_tierkit.evidence import Observed, Seen, fault, plain, read_run, runner_of
+from mcp_tierkit.redact import is_denied, redact
+from mcp_tierkit.sandbox import Layer, Limits, Ran, clean_env, probe, run
+from mcp_tierkit.scope import in_scope, module_flag
+from mcp_tierkit.types import (
+    Changes,
+    Check,
+    CheckOutcome,
+    CheckResult,
+    CheckRun,
+    Isolation,
+    Network,
+    Proof,
+    Record,
+)
+from mcp_tierkit.workspace import MAX_WALK, SKIPPED, Workspace, clean_path
+
+REPEAT_UNDER_S = 60
+OUTPUT_KB = 4096
+REPORT_BYTES = 20_000_000
+MAX_LISTED = 5000
+_OPERATOR = re.compile(r"[|&;<>`\n]|\$\(|\$\{")
+_SETTING = re.compile(r"[A-Za-z_]\w*=.*", re.S)
+
+
+class Bench(Record):
+    """Where a task's checks run. `files` are the patterns the draft may write; `allow` counts without a sandbox."""
+
+    root: Path
+    isolation: Isolation
+    log_dir: str
+    allow: tuple[str, ...] = ()
+    network: Network = "none"
+    readable: tuple[Path, ...] = ()
+    hidden: tuple[str, ...] = ()
+    deny: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
+
+
+class Baseline(Record):
+    """The checks before anything was spent. Where `may_start` is False, `reason` says why in a sentence."""
+
+    results: tuple[CheckResult, ...] = ()
+    runs: tuple[Observed, ...] = ()
+    may_start: bool = True
+    reason: str = ""
+
+
+# --- what a check is ----------------------------------------------------------------------------
+
+
+def parse_check(value: str | dict[str, Any] | Check) -> Check:
+    """A check from a command line or from {argv, cwd, timeout_s}; InvalidInput where it needs a shell."""
+    if isinstance(value, Check):
+        return value
+    given: dict[str, Any] = {"argv": value} if isinstance(value, str) else dict(value)
+    if isinstance(given.get("argv"), str):
+        given["argv"] = _split(given["argv"])
+    try:
+        check = Check.model_validate(given)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "check"
+        raise _unusable(f"{where}: {first['msg']}", "Give a command line, or {argv, cwd, timeout_s}.") from None
+    if not check.argv[0] or any(plain(word.encode("utf-8", "replace")) != word for word in check.argv):
+        raise _unusable("a word is empty or holds control characters", "Give a plain command line.")
+    cwd = "." if check.cwd in (".", "./", "") else clean_path(check.cwd)
+    return check.model_copy(update={"cwd": cwd})
+
+
+def _split(line: str) -> list[str]:
+    try:
+        words = shlex.split(line)
+        bare = "".join(_unquoted(line))
+    except ValueError as error:
+        raise _unusable(f"{str(error).lower()} in {line[:80]!r}", "Close the quotes.") from None
+    if _OPERATOR.search(bare):
+        raise _unusable(
+            f"{line[:80]!r} needs a shell, and none is used", "Put it into a script and name the script as the check."
+        )
+    if not words:
+        raise _unusable("it is empty", "Give a command line such as `pytest -q`.")
+    if _SETTING.fullmatch(words[0]):
+        raise _unusable(
+            f"it begins with the setting {words[0][:40]!r}", "Set the variable in a script and name the script."
+        )
+    return words
+
+
+def _unquoted(line: str) -> Iterator[str]:
+    """The characters that a shell would look at for operators."""
+    quote, escaped = "", False
+    for char in line:
+        if escaped:
+            escaped = False
+        elif char == "\\" and quote != "'":
+            escaped = True
+        elif char in "'\"" and quote in ("", char):
+            quote = "" if quote else char
+        elif not quote or (quote == '"' and char in "`$("):
+            yield char
+        else:
+            yield " "
+
+
+def _unusable(what: str, fix: str) -> InvalidInput:
+    return InvalidInput(f"A check cannot be used: {what}. Nothing was run.", next_step=fix)
+
+
+# --- running ------------------------------------------------------------------------------------
+
+
+async def run_checks(bench: Bench, checks: Sequence[Check], changes: Changes, *, label: str) -> tuple[CheckRun, ...]:
+    """Run each check once, one after the other; a failed check is a result.
+
+    In a sandbox it sees `changes` in place and keeps nothing it writes. In place the caller has them on disk, under
+    `tree_lock`, and only allowed commands run. Whole outputs are below `log_dir`, redacted.
+    """
+    return tuple([await _run_one(bench, check, changes, f"{label}-{at}") for at, check in enumerate(checks, 1)])
+
+
+async def _run_one(bench: Bench, check: Check, changes: Changes, label: str) -> Observed:
+    if bench.isolation == "in_place" and not is_allowed(check, bench.allow):
+        why = "not allowed without a sandbox: add it to [checks] allow"
+        return Observed(name=check.name, outcome="unrunnable", reason=why)
+    with contextlib.ExitStack() as stack:
+        place = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tierkit-", ignore_cleanup_errors=True)))
+        seen = await _execute(bench, check, changes, place.resolve())
+    found = read_run(check.name, check.argv, seen, lambda name: _provides(bench, check, changes, name))
+    found = found.model_copy(update={"digest": redact(found.digest), "reason": redact(found.reason)})
+    return found.model_copy(update={"log": _write_log(bench, check, label, seen)})
+
+
+async def _execute(bench: Bench, check: Check, changes: Changes, place: Path) -> Seen:
+    cwd = bench.root if check.cwd == "." else bench.root / check.cwd
+    if not _is_folder(bench, check.cwd, changes):
+        return Seen(ending="not_found", reason=f"there is no folder {check.cwd}")
+    for name in ("result", "tmp"):
+        (place / name).mkdir()
+    env = _environment(bench, check, place)
+    argv, is_asked = _arguments(check, env, place / "result" / "report")
+    ran = await run(
+        argv,
+        cwd=cwd,
+        env=env,
+        limits=Limits(timeout_s=check.timeout_s, output_kb=OUTPUT_KB),
+        layer=await _layer(bench, changes, place) if bench.isolation == "sandbox" else None,
+    )
+    return Seen(
+        ending=ran.ending,
+        exit_code=ran.exit_code,
+        output=ran.output or ran.stdout + ran.stderr,
+        duration_ms=ran.duration_ms,
+        report=_report(place / "result"),
+        is_asked=is_asked,
+        reason=_ending(ran, check),
+    )
+
+
+def _ending(ran: Ran, check: Check) -> str:
+    match ran.ending:
+        case "not_found":
+            return f"command not found: {check.argv[0]}"
+        case "timeout":
+            return f"it took longer than {check.timeout_s:g} s"
+        case "unconfined":
+            lines = plain(ran.stderr).strip().splitlines()
+            return f"the sandbox did not start: {lines[-1][:120] if lines else 'no reason given'}"
+    return ""
+
+
+async def _layer(bench: Bench, changes: Changes, place: Path) -> Layer:
+    return Layer(
+        project=bench.root,
+        writable=(await probe()).writable_layer,
+        changes=changes,
+        readable=bench.readable,
+        writable_dirs=(place / "result",),
+        hidden=(*bench.hidden, *_secret_files(bench, changes)),
+        network=bench.network,
+    )
+
+
+def _secret_files(bench: Bench, changes: Changes) -> list[str]:
+    """Denied files at the project's root and one level down: a full walk would cost more than the check."""
+    found: list[str] = []
+    for name, path in _entries(bench.root):
+        if name == ".git":
+            continue
+        if is_denied(name, bench.deny):
+            found.append(name)
+        elif os.path.isdir(path) and not os.path.islink(path) and name not in SKIPPED:
+            found += [f"{name}/{below}" for below, _ in _entries(path) if is_denied(f"{name}/{below}", bench.deny)]
+    return [path for path in found if path not in changes]
+
+
+def _entries(folder: Path | str) -> list[tuple[str, str]]:
+    try:
+        with os.scandir(folder) as entries:
+            return [(entry.name, entry.path) for entry, _ in zip(entries, range(MAX_LISTED), strict=False)]
+    except OSError:
+        return []
+
+
+def _is_folder(bench: Bench, cwd: str, changes: Changes) -> bool:
+    if cwd == "." or any(path.startswith(cwd + "/") for path, content in changes.items() if content):
+        return True
+    try:
+        with Workspace(bench.root).folder(cwd):
+            return True
+    except (OSError, TierkitError):
+        return False
+
+
+def is_allowed(check: Check, allow: Sequence[str]) -> bool:
+    """Whether a command begins with the words of an allowed one; `python -m x` counts as `x`."""
+    said = [check.argv]
+    if check.argv[0] in ("python", "python3") and check.argv[1:2] == ("-m",):
+        said.append(check.argv[2:])
+    wanted = [tuple(shlex.split(entry)) for entry in allow]
+    return any(words and argv[: len(words)] == words for words in wanted for argv in said)
+
+
+def _environment(bench: Bench, check: Check, place: Path) -> dict[str, str]:
+    """Clean, with the project's own tools first and every cache outside the project."""
+    scratch = "/tmp" if bench.isolation == "sandbox" else str(place / "tmp")
+    env = clean_env({"CI": "true", "NO_COLOR": "1", "TERM": "dumb", "TMPDIR": scratch})
+    folders = [bench.root] if check.cwd == "." else [bench.root / check.cwd, bench.root]
+    found = [folder / name for folder in folders for name in (".venv", "venv") if (folder / name / "bin").is_dir()]
+    first = [str(venv / "bin") for venv in found[:1]]
+    if found:
+        env["VIRTUAL_ENV"] = str(found[0])
+    first += [str(folder / "node_modules/.bin") for folder in folders if (folder / "node_modules/.bin").is_dir()]
+    env["PATH"] = os.pathsep.join([*first, env["PATH"]])
+    report = place / "result" / "report"
+    env |= {
+        "PYTHONPYCACHEPREFIX": f"{scratch}/pycache",
+        "MYPY_CACHE_DIR": f"{scratch}/mypy",
+        "RUFF_CACHE_DIR": f"{scratch}/ruff",
+        "COVERAGE_FILE": f"{scratch}/coverage",
+        "HYPOTHESIS_STORAGE_DIRECTORY": f"{scratch}/hypothesis",
+        "PYTEST_ADDOPTS": shlex.join([f"--junitxml={report}", *_pytest_cache(bench, scratch)]),
+        "CHECK_REPORT": str(report),
+    }
+    return env
+
+
+def _pytest_cache(bench: Bench, scratch: str) -> tuple[str, ...]:
+    """In place, pytest's cache goes elsewhere, unless the project's settings would take that for a mistake."""
+    if bench.isolation == "sandbox":
+        return ()
+    for name in ("pyproject.toml", "pytest.ini", ".pytest.ini", "pytest.toml", "tox.ini", "setup.cfg"):
+        if "no:cacheprovider" in _read(bench.root / name):
+            return ()
+    return ("-o", f"cache_dir={scratch}/pytest")
+
+
+def _read(path: Path) -> str:
+    try:
+        return Workspace(path.parent).text(path.name)
+    except (TierkitError, OSError):
+        return ""
+
+
+def _arguments(check: Check, env: dict[str, str], report: Path) -> tuple[list[str], bool]:
+    """The command, made to leave its report where its runner can, and whether it was."""
+    argv, row = list(check.argv), runner_of(check.argv)
+    if argv[0] == "python" and not shutil.which("python", path=env["PATH"]):
+        argv[0] = "python3"
+    if row["name"] == "pytest":
+        return [word for word in argv if not word.startswith(tuple(row["drop"]))], True
+    if row["name"] == "unittest":
+        at = module_flag(argv)
+        recorder = Path(__file__).with_name("_unittest.py").read_text(encoding="utf-8")
+        return ([*argv[:at], "-c", recorder, *argv[at + 2 :]], True) if at else (argv, False)
+    more = [word.replace("{report}", str(report)) for word in row.get("arguments", ())]
+    if not more or any(word.startswith(row["unless"]) for word in argv):
+        return argv, False
+    at = argv.index(row["after"]) + 1 if "after" in row else len(argv)
+    return [*argv[:at], *more, *argv[at:]], True
+
+
+def _report(folder: Path) -> bytes | None:
+    """What the command left there: its own process may have put anything in that place."""
+    try:
+        return Workspace(folder).read("report", limit=REPORT_BYTES)
+    except (TierkitError, OSError):
+        return None
+
+
+def _write_log(bench: Bench, check: Check, label: str, seen: Seen) -> str:
+    head = f"$ {check.name}\n[{seen.ending}, exit code {seen.exit_code}, {seen.duration_ms} ms]\n\n"
+    text = redact(head + plain(seen.output))
+    return Workspace(bench.root).write_private(f"{bench.log_dir}/{label}.log", text.encode())
+
+
+# --- missing modules ----------------------------------------------------------------------------
+
+
+def _provides(bench: Bench, check: Check, changes: Changes, name: str) -> bool:
+    """Whether a module that was not found is the project's own to provide: there, or the draft's to write."""
+    wanted = (name, f"{name}.py", f"{name}.js", f"{name}.ts")
+    if any(part in wanted for path in changes for part in path.split("/")):
+        return True
+    if any(part in wanted for pattern in bench.files for part in pattern.rstrip("/").split("/")):
+        return True
+    if any((bench.root / folder / entry).exists() for folder in _roots(bench, check) for entry in wanted):
+        return True
+    if _is_dependency(bench, name):
+        return False
+    places = (f"{name}.py", f"{name}/__init__.py", f"src/{name}.py", f"src/{name}/__init__.py")
+    return any(in_scope(place, bench.files) for place in places)
+
+
+def _roots(bench: Bench, check: Check) -> set[str]:
+    base = "" if check.cwd == "." else check.cwd
+    below = {name for name, path in _entries(bench.root) if name not in SKIPPED and os.path.isdir(path)}
+    return {"", base, f"{base}/src".lstrip("/"), *below, *(f"{name}/src" for name in below)}
+
+
+def _is_dependency(bench: Bench, name: str) -> bool:
+    """Whether the project's own lists of packages name it."""
+    squeezed = re.sub(r"[-_.]+", "-", name).lower()
+    texts = [
+        _read(bench.root / file) for file in ("pyproject.toml", "setup.cfg", "setup.py", "package.json", "Pipfile")
+    ]
+    texts += [
+        _read(Path(path)) for file, path in _entries(bench.root) if re.fullmatch(r"requirements[\w.-]*\.txt", file)
+    ]
+    words = re.findall(r"[A-Za-z0-9@/][\w./-]*", "\n".join(texts))
+    own = _own_name(texts[0])
+    return any(re.sub(r"[-_.]+", "-", word).lower() == squeezed != own for word in words)
+
+
+def _own_name(pyproject: str) -> str:
+    with contextlib.suppress(tomllib.TOMLDecodeError, TypeError, AttributeError):
+        return re.sub(r"[-_.]+", "-", str(tomllib.loads(pyproject).get("project", {}).get("name", ""))).lower()
+    return ""
+
+
+# --- before and after ---------------------------------------------------------------------------
+
+
+async def baseline(
+    bench: Bench, checks: Sequence[Check], proof: Proof, seen: MutableMapping[str, Any] | None = None
+) -> Baseline:
+    """How the checks stand before anything is spent, and whether a draft could prove anything by them.
+
+    `seen` remembers green and red by the state of the tree. A red check that ends within a minute is run again: green
+    then means flaky.
+    """
+    state = await to_thread.run_sync(tree_state, bench.root) if seen is not None else None
+    runs, outcomes = [], []
+    for at, check in enumerate(checks, 1):
+        key = f"{state}:{check.model_dump_json()}:{bench.isolation}:{bench.network}"
+        known = seen.get(key) if seen is not None and state else None
+        found, flaky = known or await _twice(bench, check, f"before-{at}")
+        if seen is not None and state and found.outcome != "unrunnable":
+            seen[key] = (found, flaky)
+        runs.append(found)
+        outcomes.append(_before(found, proof, flaky))
+    results = tuple(
+        CheckResult(name=run.name, role=proof, before=outcome, digest=_said(run), log=run.log)
+        for run, outcome in zip(runs, outcomes, strict=True)
+    )
+    reason = _obstacle(results, runs, proof)
+    return Baseline(results=results, runs=tuple(runs), may_start=not reason, reason=reason)
+
+
+async def _twice(bench: Bench, check: Check, label: str) -> tuple[Observed, bool]:
+    found = await _run_one(bench, check, {}, label)
+    if found.outcome != "red" or found.duration_ms > REPEAT_UNDER_S * 1000:
+        return found, False
+    again = await _run_one(bench, check, {}, f"{label}-again")
+    return found, again.outcome == "green"
+
+
+def _before(found: CheckRun, proof: Proof, flaky: bool) -> CheckOutcome:
+    if flaky:
+        return "flaky"
+    return "vacuous" if found.outcome == "green" and proof == "turns_green" else found.outcome
+
+
+def _said(found: CheckRun) -> str:
+    return "\n".join(filter(None, (found.reason, found.digest))) if found.outcome != "green" else ""
+
+
+def _obstacle(results: Sequence[CheckResult], runs: Sequence[CheckRun], proof: Proof) -> str:
+    """Why no draft may start, in a sentence; "" where one may."""
+    for result, found in zip(results, runs, strict=True):
+        if result.before == "unrunnable":
+            return f"The check {result.name} cannot run here: {found.reason}."
+        if proof == "stays_green" and result.before != "green":
+            return f"The check {result.name} is {result.before} before the change, and stays_green needs it green."
+    if proof == "turns_green" and results and not any(result.before == "red" for result in results):
+        flaky = [result.name for result in results if result.before == "flaky"]
+        if flaky:
+            return f"The check {flaky[0]} is red and green without a change, so it proves nothing."
+        return f"The check {results[0].name} is green already, so it can prove no change."
+    return ""
+
+
+def judge(
+    checks: Sequence[Check], proof: Proof, before: Baseline, after: Sequence[CheckRun]
+) -> tuple[tuple[CheckResult, ...], bool]:
+    """Each check before and after, and whether together they prove the change.
+
+    A green exit code counts only where every test that ran before has passed. All must be green; under `turns_green`
+    one at least must have been red, and not flaky.
+    """
+    rows = zip(checks, before.results, before.runs, after, strict=True)
+    results = tuple(_compared(check, was, first, second) for check, was, first, second in rows)
+    stands = bool(results) and before.may_start and all(result.after == "green" for result in results)
+    turned = any(result.before == "red" for result in results)
+    return results, stands and (proof == "stays_green" or turned)
+
+
+def _compared(check: Check, was: CheckResult, first: Observed, second: CheckRun) -> CheckResult:
+    observed = second if isinstance(second, Observed) else Observed(**second.model_dump())
+    why = fault(first, observed) if second.outcome == "green" else ""
+    after: CheckOutcome = "red" if why else second.outcome
+    said = f"Exit code 0, but {why}." if why else _said(second)
+    return was.model_copy(update={"name": check.name, "after": after, "digest": said, "log": second.log})
+
+
+def tree_state(root: Path) -> str | None:
+    """A digest of every file's path, size, time and mode, the skipped folders left out; None for a huge tree.
+
+    git is not asked: its filters could run a program of the repository's choice.
+    """
+    digest, stack, count = hashlib.sha256(sys.version.encode()), [str(root)], 0
+    while stack:
+        try:
+            entries = sorted(os.scandir(stack.pop()), key=lambda entry: entry.name)
+        except OSError:
+            continue
+        for entry in entries:
+            if entry.name in SKIPPED:
+                continue
+            count += 1
+            if entry.is_dir(follow_symlinks=False):
+                stack.append(entry.path)
+                continue
+            with contextlib.suppress(FileNotFoundError):
+                found = entry.stat(follow_symlinks=False)
+                digest.update(
+                    f"{entry.path}\0{found.st_size}\0{found.st_mtime_ns}\0{found.st_mode}\n".encode("utf-8", "replace")
+                )
+        if count > MAX_WALK:
+            return None
+    return digest.hexdigest()

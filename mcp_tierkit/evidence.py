@@ -1,0 +1,282 @@
+"""What one run of a check shows: green, red or unrunnable, and which tests ended how."""
+
+from __future__ import annotations
+
+import functools
+import json
+import re
+import tomllib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from importlib.resources import files as packaged
+from typing import Any, Literal
+from xml.etree import ElementTree
+
+from pydantic import Field
+
+from mcp_tierkit.scope import command_words
+from mcp_tierkit.types import CheckRun, Record
+
+End = Literal["passed", "failed", "skipped"]
+DIGEST_LINES = 10
+LINE_CHARS = 160
+UNCOLLECTED = "uncollected:"
+"""Before the name of a module whose tests could not even be collected."""
+
+_ESCAPES = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\)?|[@-Z\\-_])")
+_UNSEEN = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]")
+_MISSING = (
+    re.compile(r"^(?:E\s+)?(?:ModuleNotFoundError: |ImportError: |\S*python[\d.]*: )No module named '?([\w.]+)", re.M),
+    re.compile(
+        r"^\s*(?:E\s+)?(?:Error \[ERR_MODULE_NOT_FOUND\]: |Error: )?Cannot find (?:module|package) '([^']+)'", re.M
+    ),
+)
+_NOT_FOUND = re.compile(r"(?:^|: )(\S+): (?:command )?not found$", re.M)
+
+
+class Observed(CheckRun):
+    """A run with what its report said of each test, where the runner left one."""
+
+    runner: str = "generic"
+    ends: dict[str, End] = Field(default_factory=dict)
+    is_reported: bool = False
+
+
+class Seen(Record):
+    """A process as it ended, and the report it left."""
+
+    ending: Literal["exited", "timeout", "output_limit", "not_found", "unconfined"]
+    exit_code: int | None = None
+    output: bytes = b""
+    duration_ms: int = 0
+    report: bytes | None = None
+    is_asked: bool = Field(default=False, description="It was made to leave a report.")
+    reason: str = ""
+
+
+@functools.cache
+def _rows() -> tuple[dict[str, Any], ...]:
+    text = (packaged("mcp_tierkit") / "data" / "runners.toml").read_text(encoding="utf-8")
+    return tuple(tomllib.loads(text)["runner"])
+
+
+def runner_of(argv: Sequence[str]) -> Mapping[str, Any]:
+    """The row of data/runners.toml that a command's words fit."""
+    words = command_words(argv)
+    for row in _rows():
+        if words and words[0] in row["words"] and row.get("needs", words[0]) in words:
+            return row
+    return _rows()[-1]
+
+
+def plain(output: bytes) -> str:
+    """Text without escape sequences, control or direction-changing characters."""
+    text = _ESCAPES.sub("", output.decode("utf-8", "replace").replace("\r\n", "\n"))
+    return _UNSEEN.sub("", text.replace("\r", "\n"))
+
+
+def read_run(name: str, argv: Sequence[str], seen: Seen, provides: Callable[[str], bool]) -> Observed:
+    """Green, red or unrunnable. `provides` says whether a missing module is one the project itself could have."""
+    row, text = runner_of(argv), plain(seen.output)
+    ends = read_report(seen.report) if seen.report is not None else {}
+    counts = _counted(row, text, ends)
+    why = _unrunnable(row, seen, text, provides)
+    if not why and seen.exit_code == 0:
+        why = _unshown(row, seen, text, counts, ends)
+    return Observed(
+        name=name,
+        outcome="unrunnable" if why else "green" if seen.exit_code == 0 else "red",
+        reason=why,
+        exit_code=seen.exit_code,
+        tests=counts.get("tests"),
+        passed=counts.get("passed"),
+        failing=tuple(name.removeprefix(UNCOLLECTED) for name, end in ends.items() if end == "failed")[:50],
+        digest="" if seen.exit_code == 0 and not why else digest(row, text),
+        duration_ms=seen.duration_ms,
+        runner=row["name"],
+        ends=ends,
+        is_reported=seen.report is not None,
+    )
+
+
+# --- why it could not run -----------------------------------------------------------------------
+
+
+def _unrunnable(row: Mapping[str, Any], seen: Seen, text: str, provides: Callable[[str], bool]) -> str:
+    if seen.ending != "exited":
+        return seen.reason or {"output_limit": "it wrote too much output"}.get(seen.ending, seen.ending)
+    if seen.exit_code == 0:
+        return ""
+    if seen.exit_code in (-9, 137):
+        return "it was killed, perhaps for want of memory"
+    if seen.exit_code in (126, 127):
+        found = _NOT_FOUND.search(text)
+        return f"command not found: {found[1]}" if found else "command not found"
+    for missing in _missing(text):
+        if not provides(missing):
+            return f"missing environment: no module named {missing}"
+    for pattern, reason in row.get("unrunnable", ()):
+        if re.search(pattern, text, re.M):
+            return str(reason)
+    reason = row.get("exits", {}).get(str(seen.exit_code), "")
+    if reason and "still_red" in row and re.search(row["still_red"], text, re.M):
+        return ""
+    return str(reason)
+
+
+def _missing(text: str) -> Iterator[str]:
+    python, node = _MISSING
+    marked = [line for line in text.splitlines() if line.startswith("E  ")]
+    # pytest marks what failed; anything else that looks so is what a test printed.
+    text = "\n".join(marked) or text
+    for found in python.finditer(text):
+        yield found[1].partition(".")[0]
+    for found in node.finditer(text):
+        # What begins so is a file of the project or an alias of its configuration.
+        if not found[1].startswith((".", "/", "#", "@/", "~")):
+            yield "/".join(found[1].split("/")[: 2 if found[1].startswith("@") else 1])
+
+
+def _unshown(row: Mapping[str, Any], seen: Seen, text: str, counts: Mapping[str, int], ends: Mapping[str, End]) -> str:
+    """Why an exit code of 0 is no proof: a runner that really ran its tests leaves more than that."""
+    if seen.is_asked and seen.report is None:
+        return "it ended without a test report"
+    if (ends or seen.is_asked) and "passed" not in ends.values():
+        return "no test passed"
+    if counts.get("passed") == 0:
+        return "no tests collected"
+    if "closing" in row and not re.search(row["closing"], text, re.M) and not ends:
+        return "it ended before it was done"
+    return ""
+
+
+# --- counts and reports -------------------------------------------------------------------------
+
+
+def _counted(row: Mapping[str, Any], text: str, ends: Mapping[str, End]) -> dict[str, int]:
+    if ends:
+        real = [end for name, end in ends.items() if not name.startswith(UNCOLLECTED)]
+        return {"tests": len(real), "passed": real.count("passed")}
+    # `npm test` and `make` show the lines of whatever runner they started.
+    rows = [row] if "counts" in row else _rows() if row.get("wraps") else ()
+    for each in (each for each in rows if "counts" in each):
+        found = _matches(each, text)
+        if found:
+            return found
+    return {}
+
+
+def _matches(row: Mapping[str, Any], text: str) -> dict[str, int]:
+    totals: dict[str, int] = {}
+    for pattern in row["counts"]:
+        matches = list(re.finditer(pattern, text, re.M))
+        for match in matches if row.get("sum") else matches[-1:]:
+            for group, value in match.groupdict().items():
+                if value is not None:
+                    totals[group] = totals.get(group, 0) + (int(value) if value.isdigit() else 1)
+    if totals and "uncounted" in row:
+        empty = len(re.findall(row["uncounted"], text, re.M))
+        totals |= {name: max(0, totals[name] - empty) for name in ("tests", "passed") if name in totals}
+    if totals:
+        totals.setdefault("passed", max(0, totals.get("tests", 0) - totals.get("failed", 0)))
+        totals.setdefault("tests", sum(totals.get(name, 0) for name in ("passed", "failed", "skipped")))
+    return totals
+
+
+def read_report(report: bytes) -> dict[str, End]:
+    """Each test's end by name; the worst counts where a name occurs twice. Unreadable is empty."""
+    try:
+        named = list(_junit(report) if report.lstrip()[:1] == b"<" else _json(report))
+    except (ValueError, TypeError, KeyError, AttributeError, ElementTree.ParseError, RecursionError):
+        return {}
+    order = ("passed", "skipped", "failed")
+    ends: dict[str, End] = {}
+    for name, end in named:
+        # Object addresses in the ids of parametrised tests differ from run to run.
+        name = re.sub(r"0x[0-9a-fA-F]+", "0x", name)
+        ends[name] = max(end, ends.get(name, "passed"), key=order.index)
+    return ends
+
+
+def _junit(report: bytes) -> Iterator[tuple[str, End]]:
+    if b"<!DOCTYPE" in report or b"<!ENTITY" in report:
+        raise ValueError("a report with entities")
+    for case in ElementTree.fromstring(report).iter("testcase"):
+        group, name = case.get("classname", ""), case.get("name", "")
+        end: End = "passed"
+        if case.find("failure") is not None or case.find("error") is not None:
+            end = "failed"
+        elif case.find("skipped") is not None:
+            end = "skipped"
+        if re.fullmatch(r"\S+\.[cm]?[jt]sx?", name):
+            # node names a whole file so when no test in it ran: it failed to load, or ended itself.
+            yield UNCOLLECTED + name, "failed" if end == "failed" else "skipped"
+        elif not group:
+            yield UNCOLLECTED + name, end
+        elif (group, name) != ("pytest", "internal"):
+            yield f"{group}::{name}", end
+
+
+def _json(report: bytes) -> Iterator[tuple[str, End]]:
+    read = json.loads(report)
+    if "testResults" not in read:
+        for name, end in read.items():
+            failed_import = name.removeprefix("unittest.loader._FailedTest.")
+            yield (name if failed_import == name else UNCOLLECTED + failed_import), _end(end)
+        return
+    for suite in read["testResults"]:
+        if not suite["assertionResults"]:
+            yield UNCOLLECTED + suite["name"], _end(suite["status"])
+        for case in suite["assertionResults"]:
+            yield f"{suite['name']}::{case['fullName']}", _end(case["status"])
+
+
+def _end(word: str) -> End:
+    return "passed" if word == "passed" else "failed" if word == "failed" else "skipped"
+
+
+# --- comparing ----------------------------------------------------------------------------------
+
+
+def fault(before: Observed, after: Observed) -> str:
+    """Why a green run proves less than it seems beside the run before the change; "" where it holds."""
+    if before.is_reported and not after.is_reported:
+        return "the run before left a test report, this one none"
+    passed = [name for name, end in after.ends.items() if end == "passed"]
+    for name, end in before.ends.items():
+        if name.startswith(UNCOLLECTED):
+            module = name.removeprefix(UNCOLLECTED)
+            if end == "failed" and (name in after.ends or not _any_in(module, passed)):
+                return f"no test of {module} passed"
+        elif end != "skipped" and after.ends.get(name) != "passed":
+            return f"{name} {after.ends.get(name, 'is gone')}"
+    if before.tests and (after.tests is None or after.tests < before.tests):
+        return f"{before.tests} tests ran before, {after.tests or 'none are reported'} now"
+    if after.tests is not None and not after.passed:
+        return "no test passed"
+    return ""
+
+
+def _any_in(module: str, passed: Sequence[str]) -> bool:
+    """Whether a test of a module passed; a JavaScript report does not say which file a test is from."""
+    if re.search(r"\.[cm]?[jt]sx?$", module):
+        return bool(passed)
+    last = re.split(r"[./]", module.removesuffix(".py"))[-1]
+    return any(last in re.split(r"[.:/]+", name) for name in passed)
+
+
+def digest(row: Mapping[str, Any], text: str) -> str:
+    """The lines that tell what failed, ten at most, the end of the output among them."""
+    lines = [line.rstrip() for line in text.splitlines() if line.strip()]
+    telling = [at for at, line in enumerate(lines) if re.search(row["telling"], line)]
+    tail = range(max(0, len(lines) - 2), len(lines))
+    if not telling:
+        tail = range(max(0, len(lines) - DIGEST_LINES), len(lines))
+    first = [at for at in telling if at not in tail]
+    room = DIGEST_LINES - len(tail)
+    # The first failures say most, the last ones sum up.
+    kept = first if len(first) <= room else first[: room - 3] + first[-3:]
+    return "\n".join(_short(lines[at]) for at in sorted({*kept, *tail}))
+
+
+def _short(line: str) -> str:
+    return line if len(line) <= LINE_CHARS else line[: LINE_CHARS - 3] + "..."
