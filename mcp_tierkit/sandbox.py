@@ -137,7 +137,9 @@ def clean_env(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     kept = {name: os.environ[name] for name in (*PLAIN_VARIABLES, *TOOL_VARIABLES) if os.environ.get(name)}
     path = [part for part in kept.get("PATH", os.defpath).split(os.pathsep) if os.path.isabs(part)]
     fixed = {"PATH": os.pathsep.join(path), "LANG": "C.UTF-8", "TMPDIR": "/tmp"}
-    return {name: value for name, value in {**kept, **fixed, **(extra or {})}.items() if is_harmless(name)}
+    harmless = {name: value for name, value in {**kept, **fixed, **(extra or {})}.items() if is_harmless(name)}
+    # A confined project is a mount of its own: git would not look for the repository above it.
+    return {**harmless, "GIT_DISCOVERY_ACROSS_FILESYSTEM": "1"}
 
 
 def is_harmless(name: str) -> bool:

@@ -237,6 +237,14 @@ async def test_a_worktree_finds_the_repository_it_belongs_to(tmp_path: Path, lay
     assert ran.output == b"first\n?? new\n"
 
 
+async def test_a_package_of_a_monorepo_finds_the_repository_above_it(tmp_path: Path, layered: None) -> None:
+    package = tmp_path / "packages" / "one"
+    package.mkdir(parents=True)
+    subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
+    ran = await shell("git status --short", package, readable=(tmp_path,), changes={"new": Content(data=b"")})
+    assert ran.output == b"?? ./\n"
+
+
 async def test_readable_folders_are_read_only_and_writable_ones_are_real(project: Path, tmp_path: Path) -> None:
     (tmp_path / "read").mkdir()
     (tmp_path / "read" / "f").write_text("readable\n")
