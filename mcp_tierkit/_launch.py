@@ -231,8 +231,9 @@ def hide(path: str) -> None:
         is_folder = stat.S_ISDIR(os.stat(path).st_mode)
     except OSError:
         return
-    mount(f"{STAGE}/{'empty' if is_folder else 'nothing'}", path, None, MS_BIND)
-    restrict(path, ATTR_RDONLY | ATTR_NOSUID | ATTR_NODEV)
+    with suppress(FileNotFoundError):  # Sockets come and go while we look.
+        mount(f"{STAGE}/{'empty' if is_folder else 'nothing'}", path, None, MS_BIND)
+        restrict(path, ATTR_RDONLY | ATTR_NOSUID | ATTR_NODEV)
 
 
 def replace_proc(processes: int | None) -> None:
@@ -647,8 +648,9 @@ class Watch:
 
 def watch_over(order: dict[str, Any], life: int, signal_all: Callable[[int], None]) -> dict[str, Any]:
     watch = Watch(life, signal_all)
+    nothing = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
     pid, problem = start(order)
-    let_go_of_streams()
+    let_go_of_streams(nothing)
     if problem:
         kind, _, why = problem.partition(":")
         return {"failed": kind, "why": why}
@@ -656,8 +658,7 @@ def watch_over(order: dict[str, Any], life: int, signal_all: Callable[[int], Non
     return {"code": None if status is None else os.waitstatus_to_exitcode(status)}
 
 
-def let_go_of_streams() -> None:
-    nothing = os.open(os.devnull, os.O_RDWR)
+def let_go_of_streams(nothing: int) -> None:
     for fd in (0, 1, 2):
         os.dup2(nothing, fd)
 
@@ -677,6 +678,7 @@ def run_free(order: dict[str, Any], life: int, status: int) -> None:
 
 def run_boxed(order: dict[str, Any], life: int, status: int) -> None:
     network = order["box"]["network"]
+    nothing = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)  # Now: the child is about to rebuild /dev under our feet.
     flags = CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWIPC | CLONE_NEWUTS
     try:
         unshare_users(flags | (0 if network == "full" else CLONE_NEWNET))
@@ -690,7 +692,7 @@ def run_boxed(order: dict[str, Any], life: int, status: int) -> None:
         finally:
             os._exit(0)
     os.close(status)
-    let_go_of_streams()
+    let_go_of_streams(nothing)
     os.waitpid(pid, 0)
     return None
 

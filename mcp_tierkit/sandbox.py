@@ -105,7 +105,10 @@ class Layer(Record):
 
 
 class Ran(Record):
-    """How a run ended. `unconfined` means that it could not be confined and did not start; stderr says why."""
+    """How a run ended. `unconfined`: it could not be confined and did not start, or its launcher was lost.
+
+    Its result then means nothing, and the end of stderr says why.
+    """
 
     ending: Literal["exited", "timeout", "output_limit", "not_found", "unconfined"]
     exit_code: int | None = Field(default=None, description="Negative for a signal, as in `subprocess`.")
@@ -376,14 +379,15 @@ class Supervision(asyncio.SubprocessProtocol):
 
 def _told(answer: dict[str, Any], stderr: bytes) -> dict[str, Any]:
     """What the launcher's answer adds to a run that came to its own end."""
+    if answer.get("code") is None:
+        answer = {"failed": "lost", "why": "the launcher ended without a word", **answer}
     if "failed" in answer:
         ending = "not_found" if answer["failed"] == "not_found" else "unconfined"
         return {"ending": ending, "stderr": stderr + str(answer["why"]).encode(errors="replace")}
     changes = {
         path: None if data is None else Content(data=data, mode=mode) for path, data, mode in answer.get("changes", ())
     }
-    # No answer: somebody killed the launcher, and the kernel the rest.
-    return {"exit_code": answer.get("code", -9), "changes": changes, "refused": tuple(answer.get("refused", ()))}
+    return {"exit_code": answer["code"], "changes": changes, "refused": tuple(answer.get("refused", ()))}
 
 
 class Answer(asyncio.Protocol):

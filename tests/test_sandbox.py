@@ -205,6 +205,17 @@ async def test_runs_leave_no_descriptor_open(tmp_path: Path, layer: Layer | None
     assert descriptors() == before
 
 
+async def test_a_command_that_kills_its_parent_proves_nothing(tmp_path: Path, layer: Layer | None, mark: str) -> None:
+    ran = await shell(f"sleep {mark} & kill -9 $PPID; exec sleep {mark}", tmp_path, layer, Limits(timeout_s=1))
+    if layer is None:
+        assert (ran.ending, ran.exit_code) == ("unconfined", None)
+        for pid in sleeping(mark):
+            os.kill(pid, signal.SIGKILL)
+    else:  # The first process of the namespace does not hear its children's KILL.
+        assert ran.ending == "timeout"
+        assert sleeping(mark) == []
+
+
 async def test_runs_do_not_wait_for_each_other(tmp_path: Path, layer: Layer | None) -> None:
     ended: list[int | None] = []
 

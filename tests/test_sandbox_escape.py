@@ -242,7 +242,7 @@ async def test_a_package_of_a_monorepo_finds_the_repository_above_it(tmp_path: P
     package.mkdir(parents=True)
     subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
     ran = await shell("git status --short", package, readable=(tmp_path,), changes={"new": Content(data=b"")})
-    assert ran.output == b"?? ./\n"
+    assert ran.output == b"?? ../\n"
 
 
 async def test_readable_folders_are_read_only_and_writable_ones_are_real(project: Path, tmp_path: Path) -> None:
@@ -564,8 +564,8 @@ async def test_a_large_project_starts_as_fast_as_a_small_one(tmp_path: Path, lay
     with open(large / "sparse", "wb") as huge:
         huge.truncate(2 * 2**30)
     changes = {"d1/f1": Content(data=b"x")}
-    fastest = {
-        root: min([(await shell("true", root, writable=True, changes=changes)).duration_ms for _ in range(5)])
-        for root in (small, large)
-    }
-    assert fastest[large] < fastest[small] + 40
+    took: dict[Path, list[int]] = {small: [], large: []}
+    for _ in range(6):
+        for root, times in took.items():
+            times.append((await shell("true", root, writable=True, changes=changes)).duration_ms)
+    assert min(took[large]) < min(took[small]) + 100
