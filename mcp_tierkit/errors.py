@@ -87,6 +87,7 @@ class ModelFailed(TierkitError):
         super().__init__(what, next_step=next_step)
         self.status = status
         self.kind = kind
+        self.call_id: str | None = None  # set by metering once the row is settled
 
 
 class EditRefused(TierkitError):

@@ -1,0 +1,195 @@
+"""What the tools do, for a shell: plan, draft, review, task, undo, route."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import anyio
+import click
+
+from mcp_tierkit.calls import DraftCall, OutcomeCall, PlanCall, ReviewCall, TaskCall
+from mcp_tierkit.cli.options import json_option, print_json, project_option
+
+CLIENT = "mcp-tierkit/cli"
+GOOD = frozenset({"applied", "ready", "running", "clean", "open", "done", "run_playbook", "single_cheap", "draft"})
+"""Statuses, verdicts and decisions that end with exit code 0; any other is a finding and ends with 1."""
+
+Ask = Callable[[Any], Awaitable[dict[str, Any]]]
+"""A question put to a desk."""
+files_option = click.option(
+    "--file", "-f", "files", multiple=True, help="Path or glob that may be changed; repeatable."
+)
+context_option = click.option("--context", "-c", multiple=True, help="Path that may be read, not changed; repeatable.")
+check_option = click.option(
+    "--check", "-k", "checks", multiple=True, help="Command that proves the change; repeatable."
+)
+proof_option = click.option("--proof", type=click.Choice(["turns_green", "stays_green"]), default="turns_green")
+
+
+def answer(project: Path | None, ask: Ask, *, as_json: bool) -> int:
+    """Ask the desk of one project, print its reply, and give the exit code."""
+    reply = anyio.run(_asked, project, ask)
+    print_json(reply) if as_json else _print(reply)
+    told = reply.get("status") or reply.get("verdict") or reply.get("decision") or "done"
+    return 0 if told in GOOD else 1
+
+
+async def _asked(project: Path | None, ask: Ask) -> dict[str, Any]:
+    from mcp_tierkit.config import load_config
+    from mcp_tierkit.desk import open_desk
+    from mcp_tierkit.kit import open_kit
+
+    config = load_config(project=str(project) if project else None)
+    async with open_desk(open_kit(config)) as desk:
+        return await ask(desk)
+
+
+def _print(reply: dict[str, Any], indent: str = "") -> None:
+    """The same record as lines of `name: value`, empty fields left out."""
+    for name, value in reply.items():
+        if value in (None, "", [], {}):
+            continue
+        if isinstance(value, dict):
+            click.echo(f"{indent}{name}:")
+            _print(value, indent + "  ")
+        elif isinstance(value, list) and any(isinstance(item, dict) for item in value):
+            for item in value:
+                click.echo(f"{indent}{name}:")
+                _print(item, indent + "  ")
+        else:
+            text = ", ".join(str(item) for item in value) if isinstance(value, list) else str(value)
+            click.echo(f"{indent}{name}: " + text.replace("\n", f"\n{indent}    "))
+
+
+async def _show_progress(step: int, message: str) -> None:
+    if sys.stderr.isatty():
+        click.echo(f"  {message} …", err=True)
+
+
+@click.command()
+@click.argument("task")
+@files_option
+@context_option
+@check_option
+@proof_option
+@click.option("--step", "steps", multiple=True, help="One step of the plan; repeatable.")
+@click.option("--acceptance", multiple=True, help="What must be true afterwards; repeatable.")
+@click.option("--out-of-scope", "out_of_scope", multiple=True, help="What must not change; repeatable.")
+@click.option("--constraint", "constraints", multiple=True, help="A limit to keep; repeatable.")
+@click.option("--assume", multiple=True, help="Answer to an open question; repeatable.")
+@click.option("--tier", type=click.Choice(["cheap", "mid", "strong"]), help="Pin the drafting tier.")
+@project_option
+@json_option
+def plan(project: Path | None, as_json: bool, **asked: Any) -> int:
+    """Decide what to do with TASK (a sentence, or @path to a text) before anything is spent.
+
+    \b
+    Example:
+      tierkit plan "Take the discount as a percentage" -f shop/cart.py -k "pytest -q tests/test_cart.py"
+    """
+    return answer(project, lambda desk: desk.plan_task(PlanCall(**asked), client=CLIENT), as_json=as_json)
+
+
+@click.command()
+@click.argument("task")
+@files_option
+@context_option
+@check_option
+@proof_option
+@click.option("--never-apply", is_flag=True, help="Leave a green change as a patch.")
+@project_option
+@json_option
+def draft(project: Path | None, task: str, never_apply: bool, as_json: bool, **asked: Any) -> int:
+    """Have TASK drafted by a cheap model, proven by the checks, and applied when green.
+
+    TASK is a sentence, @path to a text, or the id that `tierkit plan` printed.
+
+    \b
+    Example:
+      tierkit draft "Take the discount as a percentage" -f shop/cart.py -k "pytest -q tests/test_cart.py"
+      tierkit draft t4k7m2qz
+    """
+    named: dict[str, Any] = {"task_id": task} if _is_id(task) and not asked["files"] else {"task": task}
+    wanted = DraftCall(**named, **asked, apply="never" if never_apply else "if_green")
+    return answer(project, lambda desk: desk.draft(wanted, client=CLIENT, on_progress=_show_progress), as_json=as_json)
+
+
+def _is_id(text: str) -> bool:
+    return len(text) == 8 and text.isalnum() and text.startswith("t")
+
+
+@click.command()
+@click.argument("what", default="working_tree")
+@click.option("--focus", default="", help="What to look at in particular.")
+@project_option
+@json_option
+def review(project: Path | None, what: str, focus: str, as_json: bool) -> int:
+    """Review WHAT: working_tree, staged, a git range, the path of a patch, or a task's id.
+
+    \b
+    Example:
+      tierkit review staged
+      tierkit review main..HEAD --focus "time zones"
+    """
+    named: dict[str, Any] = {"task_id": what} if _is_id(what) else {"diff": what}
+    wanted = ReviewCall(**named, focus=focus)
+    return answer(project, lambda desk: desk.review(wanted, client=CLIENT, on_progress=_show_progress), as_json=as_json)
+
+
+@click.command()
+@click.argument("task_id")
+@click.option("--wait", "wait_s", type=click.FloatRange(0, 3600), default=0, help="Seconds to wait for it.")
+@click.option("--cancel", is_flag=True, help="Stop it, wherever it runs.")
+@project_option
+@json_option
+def task(project: Path | None, task_id: str, wait_s: float, cancel: bool, as_json: bool) -> int:
+    """Show, wait for, or cancel the task TASK_ID, also one that another process works on.
+
+    \b
+    Example:
+      tierkit task t4k7m2qz --wait 60
+    """
+    wanted = TaskCall(task_id=task_id, wait_s=wait_s, cancel=cancel)
+    return answer(
+        project, lambda desk: desk.get_task(wanted, client=CLIENT, on_progress=_show_progress), as_json=as_json
+    )
+
+
+@click.command()
+@click.argument("task_id")
+@project_option
+@json_option
+def undo(project: Path | None, task_id: str, as_json: bool) -> int:
+    """Take back the change that TASK_ID applied, byte for byte. Refuses where those files changed since.
+
+    \b
+    Example:
+      tierkit undo t4k7m2qz
+    """
+    wanted = OutcomeCall(task_id=task_id, outcome="reverted", undo=True)
+    return answer(project, lambda desk: desk.record_outcome(wanted), as_json=as_json)
+
+
+@click.command()
+@click.argument("text")
+@files_option
+@check_option
+@json_option
+def route(text: str, files: tuple[str, ...], checks: tuple[str, ...], as_json: bool) -> int:
+    """Show which rule decides about TEXT. Reads no file, asks no model, writes nothing.
+
+    \b
+    Example:
+      tierkit route "Fix the OAuth login" -f app/auth/login.py
+    """
+    from mcp_tierkit.routing import decide
+
+    ruling = decide(text, files=files, has_check=bool(checks))
+    if as_json:
+        print_json(ruling)
+    else:
+        _print(ruling.model_dump())
+    return 0

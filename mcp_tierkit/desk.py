@@ -1,0 +1,324 @@
+"""The six calls, whichever door they come through: each takes its record and gives back a reply."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import anyio
+
+from mcp_tierkit import reply as say
+from mcp_tierkit.calls import DraftCall, OutcomeCall, PlanCall, PlaybookCall, ReviewCall, TaskCall
+from mcp_tierkit.diffs import added_lines
+from mcp_tierkit.errors import InvalidInput, StopRule
+from mcp_tierkit.git import diff_of
+from mcp_tierkit.jobs import Jobs, OnProgress, Reply, Report
+from mcp_tierkit.journal import has_undo, recover, tree_lock, undo
+from mcp_tierkit.kit import Kit
+from mcp_tierkit.prices import worst_cost
+from mcp_tierkit.receipts import NOTHING_SAVED, Baseline, CallerSide, baseline, receipt, usd
+from mcp_tierkit.routing import Match
+from mcp_tierkit.stages.draft import draft_change
+from mcp_tierkit.stages.plan import Planned, accept, plan, refuse_unless_draftable
+from mcp_tierkit.stages.playbook import execute, list_reply, match_playbook, prepare
+from mcp_tierkit.stages.review import review_diff
+from mcp_tierkit.tokens import count, estimate
+from mcp_tierkit.types import Draft, Outcome, Score, TaskState
+
+MAX_DRAFTS = 2
+LEAVE_WITHIN_S = 1.8
+SWEEP_AFTER_S = 1.0  # the ledger's library is heavy to load; a client's first tools/list goes before it
+PROMPT_TOKENS = 1000
+RECEIPT_TOKENS = 70
+"""What a receipt adds to the reply it is counted in."""
+
+
+@cache
+def _waits() -> dict[str, Any]:
+    return tomllib.loads((Path(__file__).parent / "data" / "waits.toml").read_text("utf8"))
+
+
+def default_wait_s(client: str | None) -> float:
+    """How long a call may hold this client, in seconds: data/waits.toml, by the client's name."""
+    name = (client or "").split("/")[0].lower()
+    return float(_waits()["clients"].get(name, {"wait_s": _waits()["default"]})["wait_s"])
+
+
+class Desk:
+    """Serves one project. Every method returns a reply or raises a TierkitError."""
+
+    def __init__(self, kit: Kit, jobs: Jobs, *, schema_tokens: Callable[[], int]) -> None:
+        self.kit = kit
+        self.jobs = jobs
+        self._schema_tokens = schema_tokens
+        self._tidy = anyio.Lock()
+        self._is_tidied = False
+
+    async def tidy(self) -> None:
+        """Finish what servers that died left behind, in the tree and on the ledger. Does it once."""
+        async with self._tidy:
+            if self._is_tidied:
+                return
+            workspace, state = self.kit.workspace, self.kit.config.state_dir
+            async with tree_lock(state, workspace.root):
+                recover(workspace, state)
+            await self.kit.ledger.sweep()
+            self._is_tidied = True
+
+    async def shut(self) -> None:
+        """End every task of this process, each with its row settled, within two seconds."""
+        await self.jobs.stop(LEAVE_WITHIN_S)
+
+    async def plan_task(self, call: PlanCall, *, client: str | None = None) -> Reply:
+        await self.tidy()
+        planned, ruling = await plan(self.kit, call, playbook=await self._match(call.task), client=client)
+        if planned.task.tier and planned.route.tier:
+            await self.kit.tier(planned.task.tier)
+        return say.plan_reply(planned.route, ruling, await self._estimate(planned))
+
+    async def draft(
+        self, call: DraftCall, *, client: str | None = None, on_progress: OnProgress | None = None
+    ) -> Reply:
+        await self.tidy()
+        planned = await self._planned(call, client)
+        task_id = planned.task.task_id
+
+        async def work(report: Report) -> Reply:
+            draft = await draft_change(self.kit, planned, apply=call.apply == "if_green", report=report)
+            return await self._draft_reply(draft, planned, call)
+
+        return await self._run(task_id, work, call.wait_s, client, on_progress)
+
+    async def review(
+        self, call: ReviewCall, *, client: str | None = None, on_progress: OnProgress | None = None
+    ) -> Reply:
+        await self.tidy()
+        planned = await self._reviewed(call, client)
+        diff = await self._diff(call, planned)
+
+        async def work(report: Report) -> Reply:
+            review = await review_diff(self.kit, planned, diff, focus=call.focus, report=report)
+            shown = say.review_reply(review, None)
+            return say.review_reply(review, await self._receipt(planned, None, call, shown))
+
+        return await self._run(planned.task.task_id, work, call.wait_s, client, on_progress)
+
+    async def run_playbook(
+        self, call: PlaybookCall, *, client: str | None = None, on_progress: OnProgress | None = None
+    ) -> Reply:
+        await self.tidy()
+        if call.name is None:
+            return await anyio.to_thread.run_sync(list_reply, self.kit.config)
+        prepared = await prepare(self.kit.config, self.kit.workspace, call.name, call.inputs)
+        chosen = Match(name=call.name, inputs=prepared.inputs)
+        planned, _ = await plan(self.kit, PlanCall(task=f"Run {call.name}"), playbook=chosen, client=client)
+        task_id = planned.task.task_id
+
+        async def work(report: Report) -> Reply:
+            report(f"running {call.name}")
+            return say.playbook_reply(await execute(prepared, self.kit.ledger, task_id, dry_run=call.dry_run))
+
+        return await self._run(task_id, work, call.wait_s, client, on_progress)
+
+    async def get_task(
+        self, call: TaskCall, *, client: str | None = None, on_progress: OnProgress | None = None
+    ) -> Reply:
+        await self.tidy()
+        standing = await self.kit.ledger.standing(call.task_id)
+        if call.cancel and standing.state == "running":
+            await self.jobs.cancel(call.task_id)
+        wait_s = default_wait_s(client) if call.wait_s is None else call.wait_s
+        reply = await self.jobs.wait(call.task_id, wait_s, on_progress)
+        state = (await self.kit.ledger.standing(call.task_id)).state
+        if reply is None:
+            reply = self._unfinished(call.task_id, state)
+        after = reply.pop("next")
+        return {**reply, "state": state, "next": after}
+
+    async def record_outcome(self, call: OutcomeCall) -> Reply:
+        await self.tidy()
+        task = await self.kit.ledger.task(call.task_id)
+        restored: tuple[str, ...] = ()
+        if call.undo:
+            restored = await self.undo(call.task_id, call.outcome)
+        score = Score(**call.model_dump(exclude={"undo"}))
+        await self.kit.ledger.save(score)
+        spend = await self.kit.ledger.spend(task.task_id)
+        drafts = await self.kit.ledger.drafts(task.task_id)
+        undone = f" {len(restored)} files restored." if call.undo else ""
+        return {
+            "summary": f"Recorded: {call.outcome}.{undone}",
+            "task_id": task.task_id,
+            "outcome": call.outcome,
+            "restored": list(restored),
+            "calls": spend.calls,
+            "usd": usd(spend.cost_nanousd) if not spend.unpriced_calls else None,
+            "rewrites": sum(len(draft.attempts) for draft in drafts),
+            "cleanup_minutes": call.cleanup_minutes,
+            "defects": call.defects,
+            "next": "Nothing more to do.",
+        }
+
+    async def undo(self, task_id: str, outcome: Outcome = "reverted") -> tuple[str, ...]:
+        """Take a task's change back, byte for byte. Raises Conflict where those files changed since."""
+        if outcome != "reverted":
+            raise InvalidInput(
+                "undo goes only with the outcome `reverted`. Nothing was changed.",
+                next_step="Call again with outcome=reverted, or without undo.",
+            )
+        await self.kit.ledger.task(task_id)
+        state, workspace = self.kit.config.state_dir, self.kit.workspace
+        async with tree_lock(state, workspace.root):
+            return undo(workspace, state, task_id)
+
+    # --- shared steps -------------------------------------------------------------------------
+
+    async def _run(
+        self, task_id: str, work: Callable[[Report], Awaitable[Reply]], wait_s: float | None, client: str | None,
+        on_progress: OnProgress | None,
+    ) -> Reply:  # fmt: skip
+        """Start the work and wait for it; cancelling this wait cancels the task."""
+        await self.jobs.start(task_id, work, interrupted=lambda state: self._unfinished(task_id, state))
+        try:
+            reply = await self.jobs.wait(task_id, default_wait_s(client) if wait_s is None else wait_s, on_progress)
+        except anyio.get_cancelled_exc_class():
+            self.jobs.cancel_now(task_id)
+            raise
+        return reply or say.running_reply(task_id)
+
+    def _unfinished(self, task_id: str, state: TaskState) -> Reply:
+        """The reply of a task that has not given one itself."""
+        if state == "running":
+            return say.running_reply(task_id)
+        applied = has_undo(self.kit.config.state_dir, self.kit.workspace, task_id)
+        return say.interrupted_reply(task_id, state, applied=applied)
+
+    async def _match(self, task: str) -> Match | None:
+        """The trusted playbook that plainly does this task."""
+        if task.startswith("@"):
+            return None
+        found = await anyio.to_thread.run_sync(match_playbook, self.kit.config, task)
+        return Match(name=found.name, inputs=found.inputs) if found else None
+
+    async def _planned(self, call: DraftCall, client: str | None) -> Planned:
+        """The task to draft: one planned before, or a one-step job."""
+        if (call.task_id is None) == (call.task is None):
+            raise InvalidInput(
+                "Give either task_id or task, one of the two. Nothing was spent.",
+                next_step="Pass task with files and checks, or the task_id of plan_task.",
+            )
+        if call.task_id is None:
+            return await accept(self.kit, call, client=client)
+        planned = await self._load(call.task_id)
+        refuse_unless_draftable(planned.route, planned.handoff.open_questions)
+        drafts = await self.kit.ledger.drafts(call.task_id)
+        if len(drafts) >= MAX_DRAFTS or any(draft.status == "applied" for draft in drafts):
+            raise StopRule(
+                f"Task {call.task_id} has had its drafts. No model was called.",
+                next_step="Do the rest yourself, or plan a new task for it.",
+            )
+        return planned
+
+    async def _load(self, task_id: str) -> Planned:
+        ledger = self.kit.ledger
+        return Planned(
+            task=await ledger.task(task_id),
+            route=await ledger.latest_route(task_id),
+            handoff=await ledger.handoff(task_id),
+        )
+
+    async def _reviewed(self, call: ReviewCall, client: str | None) -> Planned:
+        if call.task_id is not None:
+            return await self._load(call.task_id)
+        if call.diff is None:
+            raise InvalidInput(
+                "Give task_id or diff. Nothing was spent.",
+                next_step="Pass diff=working_tree for what is not committed.",
+            )
+        planned, _ = await plan(self.kit, PlanCall(task=f"Review of {call.diff}"), client=client)
+        return planned
+
+    async def _diff(self, call: ReviewCall, planned: Planned) -> str:
+        """The diff to review: named by the call, else the task's own patch, else the working tree."""
+        workspace = self.kit.workspace
+        wanted = call.diff
+        if wanted is None:
+            drafts = await self.kit.ledger.drafts(planned.task.task_id)
+            wanted = next((draft.patch for draft in reversed(drafts) if draft.patch), None) or "working_tree"
+        if wanted.endswith((".patch", ".diff")):
+            return workspace.text(wanted)
+        return await anyio.to_thread.run_sync(diff_of, workspace.root, wanted)
+
+    # --- receipts -----------------------------------------------------------------------------
+
+    async def _draft_reply(self, draft: Draft, planned: Planned, call: DraftCall) -> Reply:
+        base = self._baseline(draft, planned)
+        shown = say.draft_reply(draft, {})
+        return say.draft_reply(draft, await self._receipt(planned, base, call, shown))
+
+    def _baseline(self, draft: Draft, planned: Planned) -> Baseline:
+        """The caller's own work for this change; nothing where nothing was proven, since nothing was saved."""
+        if draft.status not in ("applied", "ready") or draft.patch is None:
+            return NOTHING_SAVED
+        workspace = self.kit.workspace
+        return baseline(
+            file_tokens=self._tokens_in(planned.task.files),
+            context_tokens=self._tokens_in(planned.task.context),
+            changed_tokens=count(added_lines(workspace.text(draft.patch))).tokens,
+            check_tokens=sum(estimate(result.digest) for result in draft.checks),
+        )
+
+    def _tokens_in(self, patterns: tuple[str, ...]) -> int:
+        workspace = self.kit.workspace
+        return sum(estimate(workspace.text(path)) for path in workspace.expand(patterns))
+
+    async def _receipt(
+        self, planned: Planned, base: Baseline | None, call: DraftCall | ReviewCall, shown: Reply
+    ) -> dict[str, Any]:
+        caller = CallerSide(
+            arguments=count(call.model_dump_json(exclude_defaults=True)).tokens,
+            reply=count(json.dumps(shown, ensure_ascii=False)).tokens + RECEIPT_TOKENS,
+            schemas=self._schema_tokens(),
+        )
+        config = self.kit.config
+        price = self.kit.prices.price(config.caller.model) if config.caller.model else None
+        spend = await self.kit.ledger.spend(planned.task.task_id)
+        return receipt(spend, caller, base, price, billing=config.caller.billing)
+
+    async def _estimate(self, planned: Planned) -> dict[str, Any] | None:
+        """What drafting this would cost at most, in dollars; None where no draft is advised or no price is known."""
+        if planned.route.tier is None:
+            return None
+        tiers = await self.kit.tiers()
+        tier = tiers.get(planned.route.tier)
+        if tier is None or tier.price is None:
+            return None
+        sent = self._tokens_in(planned.task.files) + self._tokens_in(planned.task.context) + PROMPT_TOKENS
+        worst = worst_cost(tier.price, sent, tier.max_output_tokens)
+        return {"model": tier.model, "input_tokens": sent, "draft_usd_at_most": usd(worst)}
+
+
+@asynccontextmanager
+async def open_desk(kit: Kit, *, schema_tokens: Callable[[], int] = lambda: 0) -> AsyncIterator[Desk]:
+    """A desk and its running tasks; leaving ends them, settles their rows and closes the kit."""
+    async with anyio.create_task_group() as group:
+        desk = Desk(kit, Jobs(kit.ledger, group), schema_tokens=schema_tokens)
+        group.start_soon(_tidy_soon, desk)
+        try:
+            yield desk
+        finally:
+            await desk.shut()
+            group.cancel_scope.cancel()
+            with anyio.CancelScope(shield=True):
+                await kit.close()
+
+
+async def _tidy_soon(desk: Desk) -> None:
+    """What a crash left in the tree is mended at start, not at the first call; a call does not wait for this."""
+    await anyio.sleep(SWEEP_AFTER_S)
+    await desk.tidy()

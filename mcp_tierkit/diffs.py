@@ -1,0 +1,69 @@
+"""Texts before and after, as a patch that `git apply` takes and as the figures of a receipt."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Mapping
+
+from mcp_tierkit.types import FileChange
+
+MAX_RANGES = 3
+
+
+def patch(before: Mapping[str, str | None], after: Mapping[str, str | None]) -> str:
+    """One git-style patch over every path of `after`; None stands for a file that is not there."""
+    return "".join(_file_patch(path, before.get(path), text) for path, text in sorted(after.items()))
+
+
+def _file_patch(path: str, old: str | None, new: str | None) -> str:
+    if old == new:
+        return ""
+    head = f"diff --git a/{path} b/{path}\n"
+    if old is None:
+        head += "new file mode 100644\n"
+    if new is None:
+        head += "deleted file mode 100644\n"
+    sides = ("/dev/null" if old is None else f"a/{path}", "/dev/null" if new is None else f"b/{path}")
+    lines = difflib.unified_diff(_lines(old), _lines(new), *sides)
+    return head + "".join(_marked(line) for line in lines)
+
+
+def _lines(text: str | None) -> list[str]:
+    """Lines split at line feeds alone, as git does: a form feed or a lone CR is part of a line."""
+    return [] if not text else [line + "\n" for line in text.split("\n")[:-1]] + _unended(text)
+
+
+def _unended(text: str) -> list[str]:
+    tail = text.rsplit("\n", 1)[-1]
+    return [tail] if tail else []
+
+
+def _marked(line: str) -> str:
+    return line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n"
+
+
+def summarise(path: str, old: str | None, new: str | None) -> FileChange:
+    """Lines added and removed, and where the new ones are: at most three ranges, then how many more."""
+    added = removed = 0
+    ranges: list[tuple[int, int]] = []
+    for tag, i1, i2, j1, j2 in _opcodes(old, new):
+        if tag == "equal":
+            continue
+        added += j2 - j1
+        removed += i2 - i1
+        ranges.append((j1 + 1, max(j2, j1 + 1)))
+    return FileChange(path=path, added=added, removed=removed, ranges="deleted" if new is None else _shown(ranges))
+
+
+def _opcodes(old: str | None, new: str | None) -> Iterator[tuple[str, int, int, int, int]]:
+    yield from difflib.SequenceMatcher(None, _lines(old), _lines(new), autojunk=False).get_opcodes()
+
+
+def _shown(ranges: list[tuple[int, int]]) -> str:
+    shown = ",".join(str(first) if first == last else f"{first}-{last}" for first, last in ranges[:MAX_RANGES])
+    return shown if len(ranges) <= MAX_RANGES else f"{shown},+{len(ranges) - MAX_RANGES}"
+
+
+def added_lines(text: str) -> str:
+    """The new lines of a patch: what somebody would have had to type."""
+    return "".join(f"{line[1:]}\n" for line in text.split("\n") if line.startswith("+") and not line.startswith("+++ "))

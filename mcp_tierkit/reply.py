@@ -1,0 +1,188 @@
+"""Records turned into the flat replies callers read. `summary` comes first, `next` last, and nothing twice."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mcp_tierkit.receipts import usd
+from mcp_tierkit.routing import Ruling
+from mcp_tierkit.types import Attempt, CheckResult, Draft, FileChange, Finding, PlaybookRun, Review, Route, TaskState
+
+MAX_FILES = 6
+MAX_CHECKS = 3
+MAX_FINDINGS = 8
+
+NEXT = {
+    "applied": "Done: the change is in the working tree. Do not retype it; record_outcome can undo it.",
+    "ready": "Green, not applied: apply the patch with git apply, or draft again with apply=if_green.",
+    "unproven": "Nothing was applied. Read the patch, or name a check that is red now.",
+    "needs_work": "Nothing was applied. Read the digest, then fix the patch yourself or draft once more.",
+    "question": "Answer it with plan_task and assume, or do it yourself.",
+    "conflict": "Files moved meanwhile; nothing was applied. Draft again.",
+    "rejected": "Nothing was applied. Do it yourself or widen files.",
+    "unrunnable": "Nothing was spent. Mend the check's command or environment, then call again.",
+    "over_budget": "Nothing was applied. Do it yourself, or ask the user to raise the budget.",
+    "stop_rule": "Do it yourself; this task has had its drafts.",
+    "cancelled": "Nothing was applied.",
+    "interrupted": "Call draft_with_cheap_model again if the change is still wanted.",
+}
+
+
+def draft_reply(draft: Draft, receipt: dict[str, Any]) -> dict[str, Any]:
+    """The reply of `draft_with_cheap_model`; equal in size for small and large changes."""
+    reply: dict[str, Any] = {
+        "summary": _draft_summary(draft),
+        "task_id": draft.task_id,
+        "status": draft.status,
+        "files": [_file(change) for change in draft.files[:MAX_FILES]],
+        "checks": [_check(result) for result in draft.checks[:MAX_CHECKS]],
+        "proof": draft.proof if draft.status in ("applied", "ready") else None,
+        "attempts": [_attempt(attempt) for attempt in draft.attempts],
+        "patch": draft.patch,
+        "isolation": draft.isolation,
+        "receipt": receipt,
+        "next": NEXT[draft.status],
+    }
+    if draft.question:
+        # The drafter's own words are data for the caller to judge, capped and in a field that says so.
+        reply["question_from_model"] = draft.question[:300]
+    for name, shown, rows in (("files", MAX_FILES, draft.files), ("checks", MAX_CHECKS, draft.checks)):
+        if len(rows) > shown:
+            reply[f"more_{name}"] = len(rows) - shown
+    reply["next"] = reply.pop("next")
+    return reply
+
+
+def _draft_summary(draft: Draft) -> str:
+    if draft.note:
+        return draft.note
+    added, removed = sum(f.added for f in draft.files), sum(f.removed for f in draft.files)
+    files = f"{len(draft.files)} file{'s' * (len(draft.files) != 1)}"
+    return f"{draft.status.replace('_', ' ').capitalize()}: {files}, +{added} -{removed}."
+
+
+def _file(change: FileChange) -> str:
+    return f"{change.path} +{change.added} -{change.removed} @{change.ranges}"
+
+
+def _check(result: CheckResult) -> dict[str, Any]:
+    shown: dict[str, Any] = {"name": _short(result.name, 80), "role": result.role}
+    shown |= {"before": result.before, "after": result.after}
+    if result.digest and result.after != "green":
+        shown |= {"digest": result.digest, "log": result.log}
+    return shown
+
+
+def _attempt(attempt: Attempt) -> str:
+    cost = usd(attempt.cost_nanousd)
+    return f"{attempt.tier} {attempt.model}: {attempt.outcome} {'$' + cost if cost is not None else 'unpriced'}"
+
+
+def _short(text: str, limit: int) -> str:
+    return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def plan_reply(route: Route, ruling: Ruling, estimate: dict[str, Any] | None) -> dict[str, Any]:
+    """The reply of `plan_task`."""
+    reply: dict[str, Any] = {
+        "summary": f"{route.decision}: {route.reason}",
+        "task_id": route.task_id,
+        "decision": route.decision,
+        "reason": route.rule,
+        "tier": route.tier,
+    }
+    if route.playbook:
+        reply["playbook"] = {"name": route.playbook, "inputs": route.inputs}
+    reply["estimate"] = estimate
+    if ruling.lint:
+        reply["lint"] = list(ruling.lint)
+    if ruling.open_questions:
+        reply["open_questions"] = list(ruling.open_questions)
+    return reply | {"next": _plan_next(route)}
+
+
+def _plan_next(route: Route) -> str:
+    return {
+        "run_playbook": "Call run_playbook with this name and these inputs.",
+        "single_cheap": "Call draft_with_cheap_model with this task_id alone.",
+        "draft": "Call draft_with_cheap_model with this task_id alone.",
+        "do_it_yourself": "Make this change yourself.",
+        "ask": "Call plan_task again with the missing parts, or with assume.",
+        "needs_human": "Ask the user before going on.",
+        "blocked": "Nothing to do.",
+    }[route.decision]
+
+
+def running_reply(task_id: str) -> dict[str, Any]:
+    return {
+        "summary": "Still running.",
+        "task_id": task_id,
+        "status": "running",
+        "state": "running",
+        "next": "Call get_task with this task_id and wait_s.",
+    }
+
+
+UNFINISHED = {
+    "open": "Planned; nothing has been drafted yet.",
+    "done": "Planned; nothing has been drafted yet.",
+    "cancelled": "Cancelled. What was spent is on the ledger.",
+    "interrupted": "Interrupted: the server ended first. What was spent is on the ledger.",
+}
+
+
+def interrupted_reply(task_id: str, state: TaskState, *, applied: bool) -> dict[str, Any]:
+    """For a task without a reply of its own. `applied` is what the journal says of its change."""
+    after = NEXT.get(state, "Call draft_with_cheap_model with this task_id.")
+    if applied:
+        after = "Its change was proven and is in the working tree; record_outcome with undo takes it back."
+    return {"summary": UNFINISHED[state], "task_id": task_id, "status": state, "applied": applied, "next": after}
+
+
+def review_reply(review: Review, receipt: dict[str, Any] | None) -> dict[str, Any]:
+    reply = {
+        "summary": review.note or f"{review.verdict}: {len(review.findings)} findings.",
+        "task_id": review.task_id,
+        "verdict": review.verdict,
+        "findings": [_finding(finding) for finding in review.findings[:MAX_FINDINGS]],
+        "checked": review.checked,
+        "dropped": review.dropped,
+        "rounds_left": review.rounds_left,
+        "receipt": receipt,
+    }
+    return reply | {"next": _review_next(review)}
+
+
+def _finding(finding: Finding) -> dict[str, Any]:
+    shown = finding.model_dump(exclude={"klass"})
+    return {"file": shown.pop("file"), "line": shown.pop("line"), "class": finding.klass, **shown}
+
+
+def _review_next(review: Review) -> str:
+    return {
+        "clean": "Nothing blocks this change.",
+        "findings": "Weigh each finding; mend what is right, ignore the rest.",
+        "blocked": "Mend the blocker first; no model was asked.",
+        "uninformative": "Treat this change as not reviewed.",
+    }[review.verdict]
+
+
+def playbook_reply(run: PlaybookRun) -> dict[str, Any]:
+    failed = run.status not in ("ok", "declined")
+    done = "Done at zero tokens." if run.status == "ok" else "Nothing was changed."
+    return {
+        "summary": f"{run.playbook} {run.version}: {run.status}, {len(run.changed)} files changed.",
+        "task_id": run.task_id,
+        "status": run.status,
+        "output": run.output,
+        "changed": list(run.changed),
+        "diff": run.diff,
+        "log_tail": run.log_tail if failed or run.status == "declined" else "",
+        "playbook": run.playbook,
+        "version": run.version,
+        "digest": run.digest[:12],
+        "sandbox": run.sandbox,
+        "ms": run.ms,
+        "fallback": run.fallback,
+        "next": done if not failed or run.fallback == "error" else f"{done} Plan it with plan_task, or do it yourself.",
+    }

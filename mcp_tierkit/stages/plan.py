@@ -1,0 +1,158 @@
+"""From what the caller asked to a task, a route and a handoff: decided before anything is spent."""
+
+from __future__ import annotations
+
+import secrets
+from datetime import UTC, datetime
+
+from mcp_tierkit.calls import DraftCall, PlanCall
+from mcp_tierkit.checks import parse_check
+from mcp_tierkit.errors import InvalidInput, PolicyRefused
+from mcp_tierkit.kit import Kit
+from mcp_tierkit.redact import find_secrets
+from mcp_tierkit.routing import Hints, Match, RuleRouter, Ruling
+from mcp_tierkit.tokens import estimate
+from mcp_tierkit.types import Check, Handoff, Record, Route, Task, TierName
+
+ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"
+NEW_FILE_TOKENS = 600
+"""What a file that does not exist yet is taken to hold: the median solution of the exercises measured is half of it."""
+
+
+class Planned(Record):
+    """A task with its decision on the ledger."""
+
+    task: Task
+    route: Route
+    handoff: Handoff
+
+
+def new_id(prefix: str, size: int = 7) -> str:
+    """A short random id without look-alike letters."""
+    return prefix + "".join(secrets.choice(ALPHABET) for _ in range(size))
+
+
+async def plan(
+    kit: Kit, call: PlanCall, *, playbook: Match | None = None, client: str | None = None
+) -> tuple[Planned, Ruling]:
+    """Decide on a task and write it down. No model is called."""
+    task = make_task(kit, call, client)
+    ruling = RuleRouter().route(task.goal, _hints(kit, task, playbook))
+    return await _write(kit, task, ruling, playbook), ruling
+
+
+async def accept(kit: Kit, call: DraftCall, *, client: str | None = None) -> Planned:
+    """A one-step job: the caller asks for the draft outright, so only rules of safety bind.
+
+    Raises PolicyRefused for work that is not handed to a cheap model, InvalidInput where it cannot be drafted.
+    """
+    wanted = PlanCall(
+        task=call.task or "", files=call.files, context=call.context, checks=call.checks, proof=call.proof
+    )
+    task = make_task(kit, wanted, client)
+    ruling = RuleRouter().route(task.goal, _hints(kit, task, None))
+    if ruling.rule in ("short_task", "no_check"):
+        tier = kit.config.draft_tier
+        ruling = ruling.model_copy(
+            update={"decision": "draft", "tier": tier, "rule": "caller_asked", "reason": "The caller asked outright."}
+        )
+    refuse_unless_draftable(ruling, ruling.open_questions)
+    return await _write(kit, task, ruling, None)
+
+
+def refuse_unless_draftable(ruling: Ruling | Route, questions: tuple[str, ...]) -> None:
+    """Raise for a decision that no draft may override."""
+    if ruling.decision in ("needs_human", "blocked") or ruling.rule == "risk":
+        raise PolicyRefused(
+            f"{ruling.reason} Nothing was spent.",
+            next_step="Ask the user." if ruling.decision == "needs_human" else "Make this change yourself.",
+        )
+    if ruling.decision == "ask":
+        raise InvalidInput(
+            " ".join([ruling.reason, *questions, "Nothing was spent."]),
+            next_step="Call again with what is missing, or call plan_task with assume.",
+        )
+
+
+def make_task(kit: Kit, call: PlanCall, client: str | None) -> Task:
+    """The task as a record. Raises InvalidInput for a bad check or path, PolicyRefused for a secret in the text."""
+    goal = _text_of(kit, call.task)
+    if found := find_secrets(goal):
+        raise PolicyRefused(
+            f"The task text holds a secret ({found[0].rule}, line {found[0].line}). Nothing was written or sent.",
+            next_step="Take it out and call again.",
+        )
+    for path in (*call.files, *call.context):
+        kit.workspace.clean(path)
+    return Task(
+        task_id=new_id("t"),
+        project=str(kit.workspace.root),
+        goal=goal,
+        checks=tuple(_parsed(check) for check in call.checks),
+        client=client,
+        created_at=datetime.now(UTC),
+        **call.model_dump(exclude={"task", "checks"}),
+    )
+
+
+def _parsed(check: str | dict[str, object]) -> Check:
+    return parse_check(check)
+
+
+def _text_of(kit: Kit, task: str) -> str:
+    """The task's text; `@path` names a file in the project that holds it."""
+    if not task.startswith("@"):
+        return task
+    text = kit.workspace.text(task[1:])
+    if len(text) > 100_000:
+        raise InvalidInput(
+            f"{task[1:]} is too long for a task ({len(text)} characters). Nothing was spent.",
+            next_step="Name a shorter text, or say the task in a sentence and pass the file as context.",
+        )
+    return text
+
+
+def _hints(kit: Kit, task: Task, playbook: Match | None) -> Hints:
+    sizes = [_tokens_in(kit, path) for path in task.files]
+    return Hints(
+        **task.model_dump(include={"files", "steps", "acceptance", "out_of_scope", "assume", "latency", "tier"}),
+        has_check=bool(task.checks),
+        input_tokens=estimate(task.goal) + sum(size or 0 for size in sizes),
+        output_tokens=sum(NEW_FILE_TOKENS if size is None else max(size // 3, 60) for size in sizes),
+        playbook=playbook,
+    )
+
+
+def _tokens_in(kit: Kit, path: str) -> int | None:
+    """Tokens of the files behind one path or glob; None for a file that is yet to be written."""
+    found = kit.workspace.expand((path,))
+    return sum(estimate(kit.workspace.text(name)) for name in found) if found else None
+
+
+async def _write(kit: Kit, task: Task, ruling: Ruling, playbook: Match | None) -> Planned:
+    route = Route(
+        route_id=new_id("r", 12), task_id=task.task_id, decision=ruling.decision, tier=_tier(kit, task, ruling),
+        rule=ruling.rule, reason=ruling.reason, playbook=playbook.name if playbook else None,
+        inputs=playbook.inputs if playbook else {},
+    )  # fmt: skip
+    handoff = Handoff(
+        task_id=task.task_id,
+        summary=task.goal,
+        assumptions=task.assume,
+        open_questions=ruling.open_questions,
+        risks=ruling.risks,
+        **task.model_dump(
+            include={"files", "context", "steps", "constraints", "acceptance", "out_of_scope", "checks", "proof"}
+        ),
+    )
+    await kit.ledger.open_task(task)
+    await kit.ledger.route(route)
+    await kit.ledger.save(handoff)
+    return Planned(task=task, route=route, handoff=handoff)
+
+
+def _tier(kit: Kit, task: Task, ruling: Ruling) -> TierName | None:
+    """A pin is obeyed as it is; otherwise the user's stage map names the drafting tier."""
+    if ruling.decision not in ("single_cheap", "draft"):
+        return None
+    return task.tier or kit.config.draft_tier

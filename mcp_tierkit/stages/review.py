@@ -1,0 +1,233 @@
+"""A review that ends: checks that need no model first, then findings anchored to lines of the diff."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from typing import Any, get_args
+
+from pydantic import ValidationError
+
+from mcp_tierkit.checks import run_checks
+from mcp_tierkit.errors import InvalidInput, NoModel, StopRule
+from mcp_tierkit.kit import Kit
+from mcp_tierkit.metering import call_model
+from mcp_tierkit.prompts import load
+from mcp_tierkit.redact import find_secrets
+from mcp_tierkit.scope import in_scope
+from mcp_tierkit.stages.draft import make_bench
+from mcp_tierkit.stages.plan import Planned
+from mcp_tierkit.tiers import Tier
+from mcp_tierkit.tokens import estimate
+from mcp_tierkit.types import CheckRun, Finding, FindingClass, Review, Verdict
+
+MUST_ANSWER: tuple[FindingClass, ...] = ("edge_case", "assumption", "test", "drift", "security")
+"""A review that leaves one of these without a finding or a reason has not been one."""
+
+MAX_ROUNDS = 2
+MAX_DIFF_TOKENS = 60_000
+Lines = dict[str, dict[int, str]]
+"""Path to the new lines a diff shows, by number: what a finding may point at."""
+
+
+async def review_diff(kit: Kit, planned: Planned, diff: str, *, focus: str, report: Callable[[str], None]) -> Review:
+    """Review `diff` against its plan; the review is on the ledger when this returns.
+
+    Raises StopRule after the last round, InvalidInput for a diff that is empty, unreadable or too long.
+    """
+    done = len(await kit.ledger.reviews(planned.task.task_id))
+    if done >= MAX_ROUNDS:
+        raise StopRule(
+            f"This task has had its {MAX_ROUNDS} reviews. No model was called.",
+            next_step="Decide on what the reviews said, or ask the user.",
+        )
+    lines = read_diff(diff)
+    review = await _deterministic(kit, planned, diff, lines, report)
+    if review is None:
+        report("asking the reviewer")
+        review = await _by_model(kit, planned, diff, lines, focus)
+    review = review.model_copy(update={"rounds_left": MAX_ROUNDS - done - 1})
+    await kit.ledger.save(review)
+    return review
+
+
+def read_diff(diff: str) -> Lines:
+    """The lines a diff shows on its new side. Raises InvalidInput where it is empty, too long or no diff."""
+    if not diff.strip():
+        raise InvalidInput("The diff is empty. Nothing was spent.", next_step="Pass a diff that changes something.")
+    if estimate(diff) > MAX_DIFF_TOKENS:
+        raise InvalidInput(
+            f"The diff is longer than the {MAX_DIFF_TOKENS} tokens one review reads. Nothing was spent.",
+            next_step="Review it in parts: pass a git range or a patch of fewer files.",
+        )
+    from unidiff import PatchSet, UnidiffParseError
+
+    try:
+        patches = PatchSet(diff)
+    except UnidiffParseError as error:
+        raise InvalidInput(
+            "The diff cannot be read as a unified diff. Nothing was spent.",
+            next_step="Pass `working_tree`, `staged`, a git range or the path of a patch.",
+        ) from error
+    return {
+        file.path: {line.target_line_no: line.value for hunk in file for line in hunk if line.target_line_no}
+        for file in patches
+    }
+
+
+# --- checks that need no model --------------------------------------------------------------------
+
+
+async def _deterministic(
+    kit: Kit, planned: Planned, diff: str, lines: Lines, report: Callable[[str], None]
+) -> Review | None:
+    """A blocked review at zero tokens, or None where nothing blocks."""
+    findings = _secrets(diff) + _markers(lines) + _scope(planned, lines)
+    if not findings and planned.task.checks:
+        report("running the checks")
+        bench = await make_bench(kit, planned)
+        runs = await run_checks(bench, planned.task.checks, {}, label=f"review{len(lines)}")
+        findings = _red(runs, lines)
+    if not findings:
+        return None
+    note = f"Blocked before any model was asked: {findings[0].claim}"
+    return Review(task_id=planned.task.task_id, verdict="blocked", findings=tuple(findings), note=note)
+
+
+def _added(diff: str) -> Lines:
+    from unidiff import PatchSet
+
+    return {
+        file.path: {line.target_line_no: line.value for hunk in file for line in hunk if line.is_added}
+        for file in PatchSet(diff)
+    }
+
+
+def _secrets(diff: str) -> list[Finding]:
+    found = []
+    for path, lines in _added(diff).items():
+        text = "".join(lines.values())
+        numbers = list(lines)
+        for secret in find_secrets(text):
+            number = numbers[min(secret.line, len(numbers)) - 1]
+            found.append(_blocker(path, number, "security", "A secret is written into the code.", secret.rule))
+    return found
+
+
+def _markers(lines: Lines) -> list[Finding]:
+    return [
+        _blocker(path, number, "requirement", "A merge conflict marker is left.", text.strip()[:40])
+        for path, shown in lines.items()
+        for number, text in shown.items()
+        if re.match(r"(<{7}|>{7}) ", text)
+    ]
+
+
+def _scope(planned: Planned, lines: Lines) -> list[Finding]:
+    files = planned.handoff.files
+    outside = [path for path in lines if files and not in_scope(path, files)]
+    return [_blocker(path, 1, "drift", "This file is outside the plan.", "not in files") for path in outside]
+
+
+def _red(runs: tuple[CheckRun, ...], lines: Lines) -> list[Finding]:
+    path = next(iter(lines))
+    return [
+        _blocker(path, 1, "test", f"{run.name} is {run.outcome}.", (run.digest or run.reason)[-300:])
+        for run in runs
+        if run.outcome == "red"
+    ]
+
+
+def _blocker(path: str, line: int, klass: FindingClass, claim: str, evidence: str) -> Finding:
+    return Finding(file=path, line=line, severity="blocker", klass=klass, claim=claim[:300], evidence=evidence[:300])
+
+
+# --- the model's part -----------------------------------------------------------------------------
+
+
+async def _by_model(kit: Kit, planned: Planned, diff: str, lines: Lines, focus: str) -> Review:
+    task_id = planned.task.task_id
+    try:
+        tier = await reviewer(kit, planned)
+    except NoModel as error:
+        note = "Nothing blocks it, and no model is set to review it. " + error.next_step
+        return Review(task_id=task_id, verdict="uninformative", note=note)
+    prompt = load("review", overrides=kit.config.prompt_dir)
+    messages = prompt.render(
+        summary=planned.handoff.summary,
+        acceptance="\n".join(planned.handoff.acceptance) or "(none)",
+        out_of_scope="\n".join(planned.handoff.out_of_scope) or "(none)",
+        checks="\n".join(f"{check.name}: green" for check in planned.task.checks) or "(none)",
+        focus=focus or "(none)",
+        diff=diff,
+    )
+    metered = await call_model(kit, planned.route, tier, stage="review", messages=messages, prompt_id=prompt.id)
+    return weigh(task_id, metered.completion.text, lines)
+
+
+async def reviewer(kit: Kit, planned: Planned) -> Tier:
+    """The tier of the user's stage map, else the strongest there is; never lower than the draft's."""
+    order = ("cheap", "mid", "strong")
+    least = order.index(planned.route.tier or "cheap")
+    pinned = kit.config.review_tier
+    tiers = await kit.tiers()
+    for name in (pinned, "strong", "mid", "cheap"):
+        if name in tiers and order.index(name) >= least:
+            return tiers[name]
+    return await kit.tier(pinned or "strong")
+
+
+def weigh(task_id: str, text: str, lines: Lines) -> Review:
+    """A reviewer's answer as a review: findings off the diff or holding code are dropped and counted."""
+    answer = _json_in(text)
+    if answer is None:
+        return Review(task_id=task_id, verdict="uninformative", note="The reviewer's answer could not be read.")
+    raw = answer.get("findings")
+    rows = raw if isinstance(raw, list) else []
+    findings = [finding for row in rows if (finding := _finding(row, lines))]
+    checked = _checked(answer.get("checked"), findings)
+    return Review(
+        task_id=task_id,
+        verdict=_verdict(findings, checked),
+        findings=tuple(findings),
+        checked=checked,
+        dropped=len(rows) - len(findings),
+    )
+
+
+def _json_in(text: str) -> dict[str, Any] | None:
+    start = text.find("{")
+    if start < 0:
+        return None
+    try:
+        value, _ = json.JSONDecoder().raw_decode(text, start)
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def _finding(row: Any, lines: Lines) -> Finding | None:
+    try:
+        finding = Finding.model_validate(row)
+    except ValidationError:
+        return None
+    holds_code = "```" in finding.claim or "```" in finding.evidence
+    return finding if finding.line in lines.get(finding.file, {}) and not holds_code else None
+
+
+def _checked(raw: Any, findings: list[Finding]) -> dict[str, str]:
+    said = raw if isinstance(raw, dict) else {}
+    checked = {}
+    for klass in get_args(FindingClass):
+        if any(finding.klass == klass for finding in findings):
+            checked[klass] = "findings"
+        elif klass in MUST_ANSWER and isinstance(said.get(klass), str) and len(said[klass].split()) >= 3:
+            checked[klass] = f"none: {' '.join(said[klass].split())[:90]}"
+    return checked
+
+
+def _verdict(findings: list[Finding], checked: dict[str, str]) -> Verdict:
+    if any(finding.klass != "nit" and finding.severity != "nit" for finding in findings):
+        return "findings"
+    return "clean" if all(klass in checked for klass in MUST_ANSWER) else "uninformative"
