@@ -238,7 +238,8 @@ def _yaml(text: str) -> dict[str, Any]:
 
     try:
         head = strictyaml.load(text).data
-    except (strictyaml.YAMLError, RecursionError, ValueError) as error:
+    except (strictyaml.YAMLError, RecursionError, ValueError, AttributeError) as error:
+        # AttributeError: strictyaml stumbles over its own report of a forbidden character.
         raise BadPlaybook(f"SKILL.md: {' '.join(str(error).split())[:200]}") from None
     if not isinstance(head, dict):
         raise BadPlaybook("SKILL.md: the front matter must be a mapping")

@@ -71,11 +71,13 @@ class Fields:
         """The values with defaults filled in; ValueError that names the field and the rule."""
         try:
             checked: dict[str, Any] = self._validator.validate_python(values)
-            size = len(json.dumps(checked, allow_nan=False))
+            size = len(json.dumps(checked, allow_nan=False, ensure_ascii=False).encode())
         except ValidationError as error:
             raise ValueError(_explain(error)) from None
         except RecursionError:
             raise ValueError("all fields: are nested too deeply") from None
+        except UnicodeEncodeError:
+            raise ValueError("all fields: hold text that is not Unicode") from None
         except ValueError:
             raise ValueError("all fields: hold a number that JSON has no form for") from None
         if size > MAX_BYTES:
