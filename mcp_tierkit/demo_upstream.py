@@ -164,14 +164,19 @@ class Upstream:
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
         self._stirred = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._writers: set[asyncio.StreamWriter] = set()
         server = await asyncio.start_server(self._connected, "127.0.0.1", 0, limit=64 * 1024 * 1024)
         self._port = server.sockets[0].getsockname()[1]
         started.set()
         await self._stop.wait()
         server.close()
+        await _turns()  # Connections accepted a moment ago reach their handlers.
+        for writer in self._writers:
+            writer.transport.abort()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await _turns()  # Sockets close on a later turn of the loop.
 
     def _wake(self) -> None:
         stirred, self._stirred = self._stirred, asyncio.Event()
@@ -181,15 +186,17 @@ class Upstream:
         task = asyncio.current_task()
         assert task is not None
         self._tasks.add(task)
+        self._writers.add(writer)
         try:
             await self._serve(reader, writer)
         except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
             pass  # The client or the test has gone; what there is to say is in the log.
         finally:
-            self._tasks.discard(task)
             writer.close()
-            with suppress(ConnectionError):
+            with suppress(ConnectionError, asyncio.CancelledError):
                 await writer.wait_closed()
+            self._writers.discard(writer)
+            self._tasks.discard(task)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         method, path, headers = await _read_head(reader)
@@ -283,7 +290,7 @@ class Upstream:
         output = rule(reply.text.encode())
         if not self._caches:
             return Tokens(fresh=whole, output=output)
-        earlier = self._prompts.setdefault(asked.model or "", [])
+        earlier = self._prompts.setdefault(f"{asked.wire} {asked.model}", [])
         cached = min(whole, max((_shared(prompt, other) for other in earlier), default=0) // 4)
         earlier.append(prompt)
         written = whole - cached if asked.wire == "anthropic" and asked.marked_blocks else 0
@@ -296,6 +303,11 @@ class Upstream:
                 with self._log.open("a", encoding="utf-8") as log:
                     log.write(served.model_dump_json() + "\n")
             self._changed.notify_all()
+
+
+async def _turns() -> None:
+    for _ in range(8):
+        await asyncio.sleep(0)
 
 
 def rule(text: bytes) -> int:

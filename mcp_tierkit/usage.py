@@ -30,6 +30,7 @@ _WRITTEN = (
     ("input_tokens_details", "cache_write_tokens"),
     ("cache_creation_input_tokens",),
 )
+_STOPS = {"end_turn": "stop", "stop_sequence": "stop", "max_tokens": "length", "refusal": "content_filter"}
 _REASONING = (
     ("completion_tokens_details", "reasoning_tokens"),
     ("output_tokens_details", "reasoning_tokens"),
@@ -60,15 +61,17 @@ def read_usage(body: Mapping[str, Any], *, has_text: bool = True) -> Usage:
 
 
 def served_model(body: Mapping[str, Any]) -> str | None:
-    """The model that the provider says it ran."""
+    """The model that the provider says it ran; of a path, as llama.cpp answers, the file's name alone."""
     for name in (body.get("model"), body.get("modelVersion")):
         if isinstance(name, str) and name:
-            return name
+            return name.rpartition("/")[2] if name.startswith("/") else name
     return None
 
 
 def read_choice(body: Mapping[str, Any]) -> tuple[str, str | None] | None:
-    """Text and finish word of an OpenAI chat body; None for any other shape."""
+    """Text and finish, in OpenAI's words, of an OpenAI chat or Anthropic body; None for any other shape."""
+    if body.get("type") == "message":
+        return _anthropic_choice(body)
     choices = body.get("choices")
     choice = _map(choices[0]) if isinstance(choices, list) and choices else {}
     text = _map(choice.get("message")).get("content", "")
@@ -94,6 +97,14 @@ def reported_cost(body: Mapping[str, Any]) -> int | None:
             return None
         cost += upstream
     return int((cost * NANO).to_integral_value(ROUND_HALF_EVEN))
+
+
+def _anthropic_choice(body: Mapping[str, Any]) -> tuple[str, str | None] | None:
+    blocks, stop = body.get("content"), body.get("stop_reason")
+    if not isinstance(blocks, list):
+        return None
+    texts = (_map(block).get("text") for block in blocks if _map(block).get("type") == "text")
+    return "".join(text for text in texts if isinstance(text, str)), _STOPS.get(str(stop))
 
 
 def _usage(body: Mapping[str, Any]) -> Usage:
