@@ -25,7 +25,7 @@ def nanodollars(value: object) -> int:
 
 def _plain_amount(value: object) -> Decimal:
     """A dollar amount up to 9,999,999 with at most nine places; no sign, exponent, or word such as `nan`."""
-    text = str(value) if isinstance(value, str | int) and not isinstance(value, bool) else ""
+    text = str(value) if isinstance(value, str | int) else ""
     if not re.fullmatch(r"[0-9]{1,7}(\.[0-9]{1,9})?", text):
         raise ValueError('is not an amount of US dollars such as "0.50": digits, at most nine after the point')
     return Decimal(text)

@@ -300,7 +300,7 @@ def test_a_projects_file_may_close_the_network_that_the_user_opened(setup: Setup
 
 
 def test_a_projects_file_that_is_a_link_or_a_pipe_is_refused_without_waiting(setup: Setup) -> None:
-    setup.mine("[checks]\nallow = ['true']\n")
+    setup.mine("[budget]\ntask_usd = '0.1'\n")
     place = setup.project / "tierkit.toml"
     place.symlink_to(setup.user_dir / "tierkit.toml")
     assert "tierkit.toml" in refusal(setup).what
@@ -398,15 +398,18 @@ def test_a_folder_cannot_pass_itself_off_as_a_worktree_of_another_repository(rep
         "copied": genuine,
         "own": "gitdir: meta",
         "nested": "gitdir: meta/worktrees/x",
+        "elsewhere": "gitdir: meta/elsewhere/x",
         "main": f"gitdir: {repository}/.git",
     }
     for name, text in forged.items():
         folder = repository.parent / name
-        for meta in (folder / "meta", folder / "meta" / "worktrees" / "x"):
+        for meta in (folder / "meta", folder / "meta/worktrees/x", folder / "meta/elsewhere/x"):
             meta.mkdir(parents=True, exist_ok=True)
             (meta / "gitdir").write_text(f"{folder}/.git\n", "utf8")
             (meta / "commondir").write_text(f"{repository}/.git\n", "utf8")
         (folder / ".git").write_text(text + "\n", "utf8")
+        if name == "elsewhere":
+            (folder / "meta" / "HEAD").touch()
         assert setup.load(TIERKIT_PROJECT=str(folder)).repository == folder, name
 
 

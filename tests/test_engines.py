@@ -89,6 +89,7 @@ async def test_ollamas_own_page_is_asked_where_the_common_one_lists_nothing() ->
         b"HTTP/1.1 200 OK\r\n\r\n\xff\xfe",
         b"x" * 1_100_000,
         page([{"id": "x"}]),
+        page({"data": [{"id": "x"}], "more": "x" * 1_100_000}),
         page({"data": "x"}),
         page({"data": [1, {"id": 3}, {"id": ""}, {"id": "a\nb"}, {"id": "x" * 500}, {}]}),
         page({"data": [{"id": "x"}]}, status="503 Loading"),

@@ -174,6 +174,10 @@ def test_the_worst_case_takes_the_long_rates_only_for_a_long_prompt() -> None:
     assert worst_cost(step, 1001, 10) == 1001 * 4000 + 10 * 5000
 
 
+def test_the_worst_case_is_rounded_up() -> None:
+    assert worst_cost(price(input="0.0001", output="0"), 1, 0) == 1
+
+
 def test_a_price_is_stale_after_its_ninetieth_day() -> None:
     row = price().model_copy(update={"as_of": date(2026, 1, 1)})
     assert not row.is_stale(date(2026, 1, 1) + timedelta(days=STALE_DAYS))

@@ -128,6 +128,13 @@ def test_a_users_text_that_could_not_be_filled_is_refused_by_name(tmp_path: Path
     assert str(tmp_path) not in str(refusal.value)
 
 
+def test_a_users_system_text_may_not_vary(tmp_path: Path) -> None:
+    fields = " ".join(f"${name}" for name in FIELDS["draft"])
+    (tmp_path / "draft.v1.md").write_text(f"=== system ===\nDo $summary.\n=== user ===\n{fields}\n", "utf8")
+    with pytest.raises(InvalidInput, match="never varies"):
+        load("draft", overrides=tmp_path)
+
+
 def test_a_users_text_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
     (tmp_path / "repair.v1.md").write_bytes(b"=== user ===\n$feedback \xff")
     with pytest.raises(InvalidInput):

@@ -83,6 +83,11 @@ def test_the_first_model_of_a_list_that_can_be_used_is_used(home: Path) -> None:
     assert resolve(config(home, text, OPENAI_API_KEY="k"))["cheap"].model == "openai/gpt-6-luna"
 
 
+def test_where_no_model_of_a_list_can_be_used_the_first_ones_reason_is_given(home: Path) -> None:
+    text = '[tiers.cheap]\nmodels = ["mistral/mistral-small-2603", "openai/unheard-of"]\n'
+    assert "MISTRAL_API_KEY is not set" in reason(home, text, OPENAI_API_KEY="k")
+
+
 def test_a_tier_that_the_user_wrote_is_never_replaced_by_another_model(home: Path) -> None:
     text = '[tiers.cheap]\nmodels = ["anthropic/claude-haiku-5-5"]\n'
     assert "ANTHROPIC_API_KEY is not set" in reason(home, text, OPENAI_API_KEY="k")

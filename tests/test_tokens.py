@@ -62,6 +62,13 @@ def test_the_callers_own_vocabulary_folder_is_neither_used_nor_lost(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_counting_leaves_the_environment_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TIKTOKEN_CACHE_DIR", raising=False)
+    tokens._encoder.cache_clear()
+    assert not count("hello").is_estimate
+    assert "TIKTOKEN_CACHE_DIR" not in os.environ
+
+
 def test_an_altered_vocabulary_gives_an_estimate_and_is_neither_deleted_nor_fetched_anew(tmp_path: Path) -> None:
     folder = tmp_path / "litellm" / "litellm_core_utils" / "tokenizers"
     folder.mkdir(parents=True)
