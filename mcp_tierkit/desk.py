@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tomllib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -14,28 +13,23 @@ import anyio
 
 from mcp_tierkit import reply as say
 from mcp_tierkit.calls import DraftCall, OutcomeCall, PlanCall, PlaybookCall, ReviewCall, TaskCall
-from mcp_tierkit.diffs import added_lines
 from mcp_tierkit.errors import InvalidInput, StopRule
 from mcp_tierkit.git import diff_of
 from mcp_tierkit.jobs import Jobs, OnProgress, Reply, Report
 from mcp_tierkit.journal import has_undo, recover, tree_lock, undo
 from mcp_tierkit.kit import Kit
-from mcp_tierkit.prices import worst_cost
-from mcp_tierkit.receipts import NOTHING_SAVED, Baseline, CallerSide, baseline, receipt, usd
+from mcp_tierkit.receipts import usd
 from mcp_tierkit.routing import Match
+from mcp_tierkit.stages.account import account, plan_estimate
 from mcp_tierkit.stages.draft import draft_change
 from mcp_tierkit.stages.plan import Planned, accept, plan, refuse_unless_draftable
 from mcp_tierkit.stages.playbook import execute, list_reply, match_playbook, prepare
 from mcp_tierkit.stages.review import review_diff
-from mcp_tierkit.tokens import count, estimate
-from mcp_tierkit.types import Draft, Outcome, Score, TaskState
+from mcp_tierkit.types import Outcome, Score, TaskState
 
 MAX_DRAFTS = 2
 LEAVE_WITHIN_S = 1.8
 SWEEP_AFTER_S = 1.0  # the ledger's library is heavy to load; a client's first tools/list goes before it
-PROMPT_TOKENS = 1000
-RECEIPT_TOKENS = 70
-"""What a receipt adds to the reply it is counted in."""
 
 
 @cache
@@ -79,7 +73,7 @@ class Desk:
         planned, ruling = await plan(self.kit, call, playbook=await self._match(call.task), client=client)
         if planned.task.tier and planned.route.tier:
             await self.kit.tier(planned.task.tier)
-        return say.plan_reply(planned.route, ruling, await self._estimate(planned))
+        return say.plan_reply(planned.route, ruling, await plan_estimate(self.kit, planned))
 
     async def draft(
         self, call: DraftCall, *, client: str | None = None, on_progress: OnProgress | None = None
@@ -90,7 +84,9 @@ class Desk:
 
         async def work(report: Report) -> Reply:
             draft = await draft_change(self.kit, planned, apply=call.apply == "if_green", report=report)
-            return await self._draft_reply(draft, planned, call)
+            shown = say.draft_reply(draft, {})
+            paid = await account(self.kit, planned, call, shown, draft=draft, schema_tokens=self._schema_tokens())
+            return say.draft_reply(draft, paid)
 
         return await self._run(task_id, work, call.wait_s, client, on_progress)
 
@@ -104,7 +100,8 @@ class Desk:
         async def work(report: Report) -> Reply:
             review = await review_diff(self.kit, planned, diff, focus=call.focus, report=report)
             shown = say.review_reply(review, None)
-            return say.review_reply(review, await self._receipt(planned, None, call, shown))
+            paid = await account(self.kit, planned, call, shown, draft=None, schema_tokens=self._schema_tokens())
+            return say.review_reply(review, paid)
 
         return await self._run(planned.task.task_id, work, call.wait_s, client, on_progress)
 
@@ -253,54 +250,6 @@ class Desk:
         if wanted.endswith((".patch", ".diff")):
             return workspace.text(wanted)
         return await anyio.to_thread.run_sync(diff_of, workspace.root, wanted)
-
-    # --- receipts -----------------------------------------------------------------------------
-
-    async def _draft_reply(self, draft: Draft, planned: Planned, call: DraftCall) -> Reply:
-        base = self._baseline(draft, planned)
-        shown = say.draft_reply(draft, {})
-        return say.draft_reply(draft, await self._receipt(planned, base, call, shown))
-
-    def _baseline(self, draft: Draft, planned: Planned) -> Baseline:
-        """The caller's own work for this change; nothing where nothing was proven, since nothing was saved."""
-        if draft.status not in ("applied", "ready") or draft.patch is None:
-            return NOTHING_SAVED
-        workspace = self.kit.workspace
-        return baseline(
-            file_tokens=self._tokens_in(planned.task.files),
-            context_tokens=self._tokens_in(planned.task.context),
-            changed_tokens=count(added_lines(workspace.text(draft.patch))).tokens,
-            check_tokens=sum(estimate(result.digest) for result in draft.checks),
-        )
-
-    def _tokens_in(self, patterns: tuple[str, ...]) -> int:
-        workspace = self.kit.workspace
-        return sum(estimate(workspace.text(path)) for path in workspace.expand(patterns))
-
-    async def _receipt(
-        self, planned: Planned, base: Baseline | None, call: DraftCall | ReviewCall, shown: Reply
-    ) -> dict[str, Any]:
-        caller = CallerSide(
-            arguments=count(call.model_dump_json(exclude_defaults=True)).tokens,
-            reply=count(json.dumps(shown, ensure_ascii=False)).tokens + RECEIPT_TOKENS,
-            schemas=self._schema_tokens(),
-        )
-        config = self.kit.config
-        price = self.kit.prices.price(config.caller.model) if config.caller.model else None
-        spend = await self.kit.ledger.spend(planned.task.task_id)
-        return receipt(spend, caller, base, price, billing=config.caller.billing)
-
-    async def _estimate(self, planned: Planned) -> dict[str, Any] | None:
-        """What drafting this would cost at most, in dollars; None where no draft is advised or no price is known."""
-        if planned.route.tier is None:
-            return None
-        tiers = await self.kit.tiers()
-        tier = tiers.get(planned.route.tier)
-        if tier is None or tier.price is None:
-            return None
-        sent = self._tokens_in(planned.task.files) + self._tokens_in(planned.task.context) + PROMPT_TOKENS
-        worst = worst_cost(tier.price, sent, tier.max_output_tokens)
-        return {"model": tier.model, "input_tokens": sent, "draft_usd_at_most": usd(worst)}
 
 
 @asynccontextmanager

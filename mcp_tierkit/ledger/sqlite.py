@@ -118,7 +118,7 @@ class SqliteLedger:
 
     async def reserve(self, request: Request, worst_nanousd: int | None, budgets: Budgets) -> str:
         await checkpoint_if_cancelled()
-        reserved = await self._write(lambda conn: self._reserve(conn, request, worst_nanousd, budgets))
+        reserved = await self._write(lambda conn: self._reserve(conn, request, worst_nanousd, budgets), is_durable=True)
         if isinstance(reserved, OverBudget):
             raise reserved
         return reserved
@@ -168,6 +168,10 @@ class SqliteLedger:
             return spend_of(conn.execute(f"select {SPEND} from calls where task_id = ?", (task_id,)).fetchone())
 
         return await self._read(work)
+
+    async def has_earlier_calls(self, task_id: str) -> bool:
+        query = "SELECT EXISTS (SELECT 1 FROM calls WHERE task_id <> ?)"
+        return bool(await self._read(lambda conn: conn.execute(query, (task_id,)).fetchone()[0]))
 
     async def calls(self, task_id: str) -> tuple[Row, ...]:
         def work(conn: sqlite3.Connection) -> tuple[Row, ...]:
@@ -266,10 +270,10 @@ class SqliteLedger:
     async def _read(self, work: Callable[[sqlite3.Connection], T]) -> T:
         return await anyio.to_thread.run_sync(self._reader.run, work, limiter=self._reader.slot)
 
-    async def _write(self, work: Callable[[sqlite3.Connection], T]) -> T:
+    async def _write(self, work: Callable[[sqlite3.Connection], T], *, is_durable: bool = False) -> T:
         # Shielded: a cancelled request has been paid for, and its row must say so.
         with anyio.CancelScope(shield=True):
-            written = await anyio.to_thread.run_sync(self._writer.transact, work, limiter=self._writer.slot)
+            written = await anyio.to_thread.run_sync(self._writer.transact, work, is_durable, limiter=self._writer.slot)
         return written  # noqa: RET504 - to mypy the scope might swallow an exception
 
 

@@ -1,0 +1,94 @@
+"""The receipt of a task: what we spent, what passed through the caller, and what it would have cost without us."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import anyio
+
+from mcp_tierkit.calls import DraftCall, ReviewCall
+from mcp_tierkit.diffs import added_lines
+from mcp_tierkit.kit import Kit
+from mcp_tierkit.prices import worst_cost
+from mcp_tierkit.receipts import NOTHING_SAVED, Baseline, CallerSide, baseline, receipt, usd
+from mcp_tierkit.reply import plan_reply
+from mcp_tierkit.routing import Ruling
+from mcp_tierkit.stages.plan import Planned
+from mcp_tierkit.tokens import count, estimate
+from mcp_tierkit.types import Draft
+
+PROMPT_TOKENS = 1000
+"""Our own prompt text around a task, rounded up."""
+
+RECEIPT_TOKENS = 70
+"""What a receipt adds to the reply it is counted in."""
+
+PLAN_FIELDS = {
+    "files", "context", "steps", "acceptance", "out_of_scope", "constraints", "checks", "assume",
+}  # fmt: skip
+
+
+async def account(
+    kit: Kit, planned: Planned, call: DraftCall | ReviewCall, shown: dict[str, Any], *, draft: Draft | None,
+    schema_tokens: int,
+) -> dict[str, Any]:  # fmt: skip
+    """The receipt that goes into `shown`. The plan's own call counts, where this one builds on a plan."""
+    config = kit.config
+    # In a thread: the first count loads a vocabulary, half a second of work.
+    caller = await anyio.to_thread.run_sync(_caller_side, planned, call, shown, schema_tokens)
+    base = await anyio.to_thread.run_sync(_alone, kit, draft, planned) if draft else None
+    price = kit.prices.price(config.caller.model) if config.caller.model else None
+    spend = await kit.ledger.spend(planned.task.task_id)
+    told = receipt(spend, caller, base, price, billing=config.caller.billing)
+    return told | await _first_time(kit, planned, spend.calls)
+
+
+def _caller_side(planned: Planned, call: DraftCall | ReviewCall, shown: dict[str, Any], schemas: int) -> CallerSide:
+    arguments = count(call.model_dump_json(exclude_defaults=True)).tokens
+    reply = count(json.dumps(shown, ensure_ascii=False)).tokens + RECEIPT_TOKENS
+    if call.task_id is not None:
+        asked = planned.task.model_dump_json(include={"goal", *PLAN_FIELDS}, exclude_defaults=True)
+        ruling = Ruling(decision=planned.route.decision, rule=planned.route.rule, reason=planned.route.reason)
+        arguments += count(asked).tokens
+        reply += count(json.dumps(plan_reply(planned.route, ruling, None))).tokens
+    return CallerSide(arguments=arguments, reply=reply, schemas=schemas)
+
+
+def _alone(kit: Kit, draft: Draft, planned: Planned) -> Baseline:
+    """The caller's own work for this change; nothing where nothing was proven, since nothing was saved."""
+    if draft.status not in ("applied", "ready") or draft.patch is None:
+        return NOTHING_SAVED
+    return baseline(
+        file_tokens=tokens_in(kit, planned.task.files),
+        context_tokens=tokens_in(kit, planned.task.context),
+        changed_tokens=count(added_lines(kit.workspace.text(draft.patch))).tokens,
+        check_tokens=sum(estimate(result.digest) for result in draft.checks),
+    )
+
+
+def tokens_in(kit: Kit, patterns: tuple[str, ...]) -> int:
+    """Tokens of the files that paths or globs name, estimated."""
+    return sum(estimate(kit.workspace.text(path)) for path in kit.workspace.expand(patterns))
+
+
+async def _first_time(kit: Kit, planned: Planned, calls: int) -> dict[str, Any]:
+    """Whose key was spent and which limits hold, said once: on the ledger's first paid task."""
+    if not calls or not kit.config.budget_is_default or await kit.ledger.has_earlier_calls(planned.task.task_id):
+        return {}
+    tier = (await kit.tiers()).get(planned.route.tier or "cheap")
+    budgets = kit.config.budgets
+    limits = {"task_usd": usd(budgets.task), "day_usd": usd(budgets.day)}
+    return {"first_use": {"key": tier.api_key_env if tier else None, "default_limits": limits}}
+
+
+async def plan_estimate(kit: Kit, planned: Planned) -> dict[str, Any] | None:
+    """What drafting would cost at most, in dollars; None where no draft is advised or no price is known."""
+    if planned.route.tier is None:
+        return None
+    tier = (await kit.tiers()).get(planned.route.tier)
+    if tier is None or tier.price is None:
+        return None
+    sent = tokens_in(kit, planned.task.files) + tokens_in(kit, planned.task.context) + PROMPT_TOKENS
+    worst = worst_cost(tier.price, sent, tier.max_output_tokens)
+    return {"model": tier.model, "input_tokens": sent, "draft_usd_at_most": usd(worst)}
