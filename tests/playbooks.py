@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import subprocess
 import textwrap
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+import anyio
+import anyio.to_thread
 
 from mcp_tierkit.config import Config, load_config
 from mcp_tierkit.ledger import Ledger
@@ -73,6 +78,23 @@ def folder_of(files: Mapping[str, str | bytes], name: str = "sample") -> Folder:
         for path, data in sorted(files.items())
     ]
     return Folder(name=name, entries=tuple(entries))
+
+
+def git(folder: Path, *args: str) -> None:
+    command = ["git", "-c", "user.name=a", "-c", "user.email=a@example.com", *args]
+    subprocess.run(command, cwd=folder, check=True, capture_output=True)
+
+
+async def until(is_so: Callable[[], object]) -> None:
+    """Return as soon as `is_so`; fail after 20 seconds."""
+
+    def look() -> None:
+        deadline = time.monotonic() + 20
+        while not is_so():
+            assert time.monotonic() < deadline, "it never came to be"
+            time.sleep(0.005)
+
+    await anyio.to_thread.run_sync(look)
 
 
 @dataclass

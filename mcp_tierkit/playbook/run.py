@@ -22,7 +22,7 @@ from mcp_tierkit.playbook.folder import write_folder
 from mcp_tierkit.playbook.load import Playbook, RunRules
 from mcp_tierkit.playbook.runtime import Interpreter, interpreter
 from mcp_tierkit.playbook.schema import strict_json
-from mcp_tierkit.playbook.tree import Moment, compare, copy_project, moment, moved, secret_paths
+from mcp_tierkit.playbook.tree import Moment, compare, copy_project, moment, moved, secret_paths, seen
 from mcp_tierkit.redact import find_secrets, redact
 from mcp_tierkit.sandbox import Confinement, Layer, Limits, Ran, clean_env
 from mcp_tierkit.sandbox import run as run_process
@@ -221,7 +221,7 @@ class _Job:
 
     def _changes(self, ran: Ran) -> Changes:
         if self.layer is not None:
-            return _real(ran.changes, self.bench.workspace.root)
+            return _real(ran.changes, self.bench.workspace.root, self.before)
         if self.cwd != self.bench.workspace.root and (self.stage / "project").is_dir():
             return _without(compare(self.bench.workspace.root, self.stage / "project"), self.bench.workspace)
         return dict.fromkeys(moved(self.before, moment(self.bench.workspace.root)))
@@ -281,11 +281,14 @@ def _read_result(folder: int, limit: int) -> bytes:
         raise ValueError("nothing was written to PLAYBOOK_RESULT") from None
     except OSError:
         raise ValueError("PLAYBOOK_RESULT is not a plain file") from None
-    with open(fd, "rb") as file:
+    try:
         found = os.fstat(fd)
         if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1:
             raise ValueError("PLAYBOOK_RESULT is not a plain file")
-        data = file.read(limit + 1)
+        with open(fd, "rb", closefd=False) as file:
+            data = file.read(limit + 1)
+    finally:
+        os.close(fd)
     if len(data) > limit:
         raise _ResultTooLarge
     return data
@@ -306,20 +309,20 @@ def _tail(text: str) -> str:
     return "\n".join(lines)[-LOG_CHARS:]
 
 
-def _real(changes: Changes, root: Path) -> Changes:
-    """Without files that were only touched, or written anew as they were."""
-    return {path: content for path, content in changes.items() if not _is_same(root / path, content)}
+def _real(changes: Changes, root: Path, before: Moment) -> Changes:
+    """Without files that were only touched, or written anew as they were when the run began."""
+    return {path: content for path, content in changes.items() if not _is_same(root / path, content, before.get(path))}
 
 
-def _is_same(path: Path, content: Content | None) -> bool:
+def _is_same(path: Path, content: Content | None, then: tuple[int, ...] | None) -> bool:
     try:
         found = path.lstat()
-        if content is None or not stat.S_ISREG(found.st_mode) or found.st_size != len(content.data):
+        # A file that moved since is never the same: its new bytes may be another run's.
+        if content is None or seen(found) != then or found.st_size != len(content.data):
             return False
-        mode = stat.S_IMODE(found.st_mode)
-        return content.mode in (None, mode) and path.read_bytes() == content.data
+        return content.mode in (None, stat.S_IMODE(found.st_mode)) and path.read_bytes() == content.data
     except OSError:
-        return content is None
+        return content is None and then is None
 
 
 def _without(changes: Changes, ws: Workspace) -> Changes:

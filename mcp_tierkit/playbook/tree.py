@@ -18,7 +18,12 @@ Moment = dict[str, tuple[int, ...]]
 
 def moment(root: Path) -> Moment:
     """Every file of the project now, by size, times and inode. Nothing is read."""
-    return {path: _seen(found) for path, found in _walk(root, SKIPPED)}
+    return {path: seen(found) for path, found in _walk(root, SKIPPED)}
+
+
+def seen(found: os.stat_result) -> tuple[int, ...]:
+    """What of a file's stat changes when it is written, replaced or given another mode."""
+    return found.st_mode, found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino
 
 
 def moved(before: Moment, after: Moment) -> tuple[str, ...]:
@@ -77,10 +82,6 @@ def _walk(root: Path, skipped: frozenset[str]) -> Iterator[tuple[str, os.stat_re
                 yield path, entry.stat(follow_symlinks=False)
             except FileNotFoundError:
                 continue
-
-
-def _seen(found: os.stat_result) -> tuple[int, ...]:
-    return found.st_mode, found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino
 
 
 def _is_secret(ws: Workspace, path: str) -> bool:

@@ -1,0 +1,649 @@
+"""What a trusted script gets to see and to change, on real processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import threading
+import time
+import venv
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+
+from mcp_tierkit import journal
+from mcp_tierkit.errors import InvalidInput, NotFound, PolicyRefused, Untrusted
+from mcp_tierkit.sandbox import probe
+from tests.playbooks import WRITES, World, git, make_playbook, make_world, until
+
+pytestmark = pytest.mark.anyio
+
+INJECTIONS = [
+    "; rm -rf .", "$(touch marker)", "`touch marker`", "| touch marker", "&& touch marker", "a\ntouch marker\n",
+    "'; touch marker; '", '"; touch marker; "', "--help", "-c touch", "%s%n", "{0}", "${HOME}", "\\x00", "../../marker",
+    "\u202etouch marker", "\x1b]0;x\x07", "a" * 10_000,
+]  # fmt: skip
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return make_world(tmp_path)
+
+
+@pytest.fixture
+async def sandboxed() -> None:
+    if (await probe()).kind == "none":
+        pytest.skip("no sandbox on this machine")
+
+
+@pytest.fixture
+def no_sandbox(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TIERKIT_NO_SANDBOX", "1")
+
+
+def leftovers() -> list[str]:
+    import tempfile
+
+    return [path.name for path in Path(tempfile.gettempdir()).glob(f"tierkit-run-{os.getpid()}-*")]
+
+
+# --- inputs, outputs, endings -------------------------------------------------------------------
+
+
+async def test_a_run_answers_with_its_checked_output_and_costs_nothing(world: World) -> None:
+    world.add("sample", "print('a log line'); say(inputs['word'].upper())")
+    run = await world.run("sample", word="hi")
+    assert (run.status, run.output, run.changed, run.diff) == ("ok", {"said": "HI"}, (), None)
+    assert (run.playbook, run.version, run.log_tail, run.fallback) == ("sample", "1.0.0", "a log line", "model")
+    assert run.digest.startswith("sha256:")
+    spend = await world.ledger.spend("t1")
+    assert (spend.calls, spend.cost_nanousd, spend.unpriced_calls) == (0, 0, 0)
+    assert await world.ledger.playbook_runs("t1") == (run,)
+    assert leftovers() == []
+
+
+MANY = """
+    schema = 1
+    kind = "script"
+    version = "1.0.0"
+    run = { script = "scripts/FILE", runtime = "RUNTIME" }
+    effects = { read_only = true }
+    inputs.words = { type = "array", items = { type = "string" } }
+    outputs.words = { type = "array", items = { type = "string" } }
+"""
+ECHO = {"python": ("run.py", "json.dump(inputs, open(os.environ['PLAYBOOK_RESULT'], 'w'))"),
+        "bash": ("run.sh", 'words=$(cat)\nprintf %s "$words" > "$PLAYBOOK_RESULT"\n')}  # fmt: skip
+
+
+@pytest.mark.parametrize("runtime", ["python", "bash"])
+async def test_hostile_inputs_stay_values(world: World, runtime: str) -> None:
+    file, script = ECHO[runtime]
+    world.add("many", script, runtime=runtime, toml=MANY.replace("FILE", file).replace("RUNTIME", runtime))
+    before = world.tree()
+    run = await world.run("many", words=INJECTIONS)
+    assert (run.status, run.output) == ("ok", {"words": INJECTIONS})
+    assert world.tree() == before
+
+
+async def test_inputs_come_on_stdin_and_in_no_argument_or_variable(world: World) -> None:
+    world.add("sample", "say(json.dumps([sys.argv[1:], [v for v in os.environ.values() if 'needle' in v]]))")
+    run = await world.run("sample", word="needle")
+    assert run.output == {"said": "[[], []]"}
+
+
+@pytest.mark.parametrize(
+    ("script", "status", "told"),
+    [
+        ("sys.exit(10)", "declined", ""),
+        ("print('why', file=sys.stderr); sys.exit(10)", "declined", "why"),
+        ("sys.exit(1)", "failed", "exit code 1"),
+        ("os.kill(os.getpid(), 9)", "failed", "exit code"),
+        ("raise RuntimeError('boom')", "failed", "boom"),
+        ("pass", "bad_output", "nothing was written"),
+        ("say(3)", "bad_output", "said"),
+        ("open(os.environ['PLAYBOOK_RESULT'], 'w').write('[]')", "bad_output", "object"),
+        ("open(os.environ['PLAYBOOK_RESULT'], 'w').write('{\"said\": NaN}')", "bad_output", "NaN"),
+        ('open(os.environ[\'PLAYBOOK_RESULT\'], \'w\').write(\'{"said": "a", "said": "b"}\')', "bad_output", "twice"),
+        ("open(os.environ['PLAYBOOK_RESULT'], 'w').write('{\"said\": \"a\", \"more\": 1}')", "bad_output", "more"),
+        ("open(os.environ['PLAYBOOK_RESULT'], 'w').write('[' * 100000)", "bad_output", "nested"),
+        ("say('x' * 300_000)", "output_limit", "256 KB"),
+        ("os.mkfifo(os.environ['PLAYBOOK_RESULT'])", "bad_output", "plain file"),
+        ("os.mkdir(os.environ['PLAYBOOK_RESULT'])", "bad_output", "plain file"),
+    ],
+)
+async def test_every_way_to_end_has_its_status(world: World, script: str, status: str, told: str) -> None:
+    world.add("sample", script)
+    run = await world.run("sample")
+    assert (run.status, run.output) == (status, None)
+    assert told in run.log_tail
+    assert leftovers() == []
+
+
+async def test_a_script_that_hangs_is_ended_with_its_children(world: World) -> None:
+    script = """
+        import subprocess
+        subprocess.Popen(["sleep", "987.5"], start_new_session=True)
+        import time
+        time.sleep(60)
+    """
+    world.add("sample", script, timeout_s=1)
+    started = time.monotonic()
+    run = await world.run("sample")
+    assert (run.status, run.output) == ("timeout", None)
+    assert time.monotonic() - started < 8
+    assert not is_alive("987.5")
+
+
+async def test_a_child_left_behind_by_a_good_run_is_ended(world: World) -> None:
+    script = 'import subprocess\nsubprocess.Popen(["sleep", "986.5"], start_new_session=True)\nsay("x")'
+    world.add("sample", script)
+    assert (await world.run("sample")).status == "ok"
+    assert not is_alive("986.5")
+
+
+async def test_a_flood_of_output_is_cut_off(world: World) -> None:
+    world.add("sample", "while True: sys.stdout.write('y' * 4096)", run=", max_output_kb = 8")
+    started = time.monotonic()
+    run = await world.run("sample")
+    assert run.status == "output_limit"
+    assert len(run.log_tail) <= 2100
+    assert time.monotonic() - started < 8
+
+
+async def test_a_cancelled_run_leaves_no_process_no_folder_and_one_row(world: World) -> None:
+    world.add("sample", "import subprocess\nsubprocess.run(['sleep', '985.5'])")
+    async with anyio.create_task_group() as group:
+        group.start_soon(world_run, world)
+        await until(lambda: is_alive("985.5"))
+        group.cancel_scope.cancel()
+    assert not is_alive("985.5")
+    assert leftovers() == []
+    assert [run.status for run in await world.ledger.playbook_runs("t1")] == ["cancelled"]
+
+
+async def world_run(world: World) -> None:
+    await world.run("sample")
+
+
+async def test_logs_are_data_without_secrets_or_control_characters(world: World) -> None:
+    secret = "sk-ant-api03-" + "A1b2" * 24
+    world.add("sample", f"print('\\x1b[2J\\x07red {secret}'); say('key {secret}')")
+    run = await world.run("sample")
+    assert secret not in run.model_dump_json()
+    assert "\x1b" not in run.log_tail
+    assert run.log_tail.startswith("red ")
+
+
+# --- refused before anything starts -------------------------------------------------------------
+
+
+async def test_refusals_begin_with_their_code(world: World) -> None:
+    make_playbook(world.project, "theirs", "open('marker', 'w')")
+    world.add("sample", "say('x')")
+    skill = 'schema = 1\nkind = "skill"\nversion = "1.0.0"\neffects = { read_only = true }\n'
+    world.add("prose", "", toml=skill)
+    world.add("broken", "", toml="schema = 7")
+    for name, inputs, kind, code in (
+        ("none", {}, NotFound, "not_found"),
+        ("../sample", {}, NotFound, "not_found"),
+        ("broken", {}, NotFound, "not_found"),
+        ("theirs", {}, Untrusted, "untrusted"),
+        ("sample", {"word": 3}, InvalidInput, "invalid_input"),
+        ("sample", {"trust": True}, InvalidInput, "invalid_input"),
+        ("prose", {}, PolicyRefused, "refused_policy"),
+    ):
+        with pytest.raises(kind) as caught:
+            await world.run(name, **inputs)
+        assert str(caught.value).startswith(code)
+    assert not (world.project / "marker").exists()
+
+
+async def test_a_path_input_may_not_lead_out_of_the_project_or_to_a_secret(world: World, tmp_path: Path) -> None:
+    toml = """
+        schema = 1
+        kind = "script"
+        version = "1.0.0"
+        run = { script = "scripts/run.py", runtime = "python" }
+        effects = { read_only = true }
+        inputs.path = { type = "string", format = "project-path" }
+        outputs.said = { type = "string" }
+    """
+    world.add("reader", "say(open(inputs['path']).read())", toml=toml)
+    (world.project / "sub").mkdir()
+    (world.project / "sub/good.txt").write_text("good")
+    (world.project / ".env").write_text("KEY=1")
+    (world.project / "link").symlink_to("/etc")
+    (world.project / "file-link").symlink_to("sub/good.txt")
+    os.mkfifo(world.project / "pipe")
+    for path in ("link/hostname", "file-link", "pipe", ".env", "sub/../../x", "/etc/hostname", ".git/config"):
+        with pytest.raises(InvalidInput) as caught:
+            await world.run("reader", path=path)
+        assert str(caught.value).startswith("invalid_input: path:")
+    assert (await world.run("reader", path="sub/good.txt")).output == {"said": "good"}
+
+
+# --- what a script sees -------------------------------------------------------------------------
+
+
+async def test_the_environment_is_the_five_names_and_no_credential(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CANARY_API_KEY", "canary-value")
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    monkeypatch.setenv("REPORT_STORE", "postgres://user:hunter2@host/db")
+    world.add("sample", "say(json.dumps(dict(os.environ)))", run=', env = ["TZ", "REPORT_STORE", "UNSET_NAME"]')
+    run = await world.run("sample")
+    assert run.output is not None
+    seen = json.loads(run.output["said"])
+    assert set(seen) - {"LC_CTYPE"} == {"PATH", "HOME", "LANG", "PLAYBOOK_RESULT", "TZ"}
+    assert (seen["LANG"], seen["TZ"]) == ("C.UTF-8", "Asia/Tokyo")
+    assert "REPORT_STORE was not passed on" in run.log_tail
+    assert "hunter2" not in run.model_dump_json()
+
+
+@pytest.mark.usefixtures("sandboxed")
+async def test_no_process_of_the_host_and_no_secret_file_can_be_read(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (world.project / ".env").write_text("KEY=canary-1")
+    (world.project / "deploy").mkdir()
+    (world.project / "deploy/id_rsa").write_text("canary-2")
+    (world.project / "plain.txt").write_text("plain")
+    script = """
+        import glob
+        found = []
+        for path in [".env", "deploy/id_rsa", "plain.txt", *glob.glob("/proc/[0-9]*/environ"), %r]:
+            try:
+                found.append(open(path, errors="replace").read())
+            except OSError as error:
+                pass
+        say("|".join(found))
+    """
+    world.add("sample", script % str(world.config.state_dir / "trust.json"))
+    process = start(["sleep", "30"], {"CANARY": "canary-3"})
+    run = await world.run("sample")
+    process.kill()
+    process.wait()
+    assert run.output is not None
+    assert "plain" in run.output["said"]
+    assert "canary" not in run.output["said"]
+    assert "approvals" not in run.output["said"]
+
+
+async def test_home_is_empty_and_helpers_beside_the_script_can_be_imported(world: World) -> None:
+    script = "import helper\nsay(helper.NAME + str(os.listdir(os.environ['HOME'])) + os.getcwd())"
+    world.add("sample", script, files={"scripts/helper.py": "NAME = 'helper'"})
+    assert (await world.run("sample")).output == {"said": f"helper[]{world.project}"}
+
+
+async def test_a_module_of_the_project_is_not_imported_in_place_of_the_library(world: World) -> None:
+    (world.project / "json.py").write_text("raise SystemExit(3)")
+    (world.project / "sitecustomize.py").write_text("raise SystemExit(4)")
+    world.add("sample", "say('x')")
+    assert (await world.run("sample")).status == "ok"
+
+
+async def test_scratch_is_an_empty_folder_that_may_be_written(world: World) -> None:
+    script = "before = os.listdir('.'); open('x', 'w').close(); say(str(before) + str(os.listdir('.')))"
+    world.add("sample", script, run=', cwd = "scratch"')
+    before = world.tree()
+    assert (await world.run("sample")).output == {"said": "[]['x']"}
+    assert world.tree() == before
+
+
+@pytest.mark.usefixtures("sandboxed")
+async def test_nothing_gets_out_over_the_network(world: World) -> None:
+    path = str(world.project / "socket")
+    with socket.create_server(("127.0.0.1", 0)) as tcp, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
+        udp.bind(("127.0.0.1", 0))
+        udp.setblocking(False)
+        tcp.setblocking(False)
+        with socket.socket(socket.AF_UNIX) as unix, socket.socket(socket.AF_UNIX) as hidden:
+            unix.bind(path)
+            hidden.bind("\0tierkit-test-abstract")
+            for listener in (unix, hidden):
+                listener.listen()
+                listener.setblocking(False)
+            script = f"""
+                import socket
+                for kind, family, address in [
+                    (socket.SOCK_STREAM, socket.AF_INET, ("127.0.0.1", {tcp.getsockname()[1]})),
+                    (socket.SOCK_DGRAM, socket.AF_INET, ("127.0.0.1", {udp.getsockname()[1]})),
+                    (socket.SOCK_STREAM, socket.AF_UNIX, {path!r}),
+                    (socket.SOCK_STREAM, socket.AF_UNIX, "\\0tierkit-test-abstract"),
+                ]:
+                    try:
+                        one = socket.socket(family, kind)
+                        one.connect(address)
+                        one.send(b"x")
+                    except OSError:
+                        pass
+                say("done")
+            """
+            world.add("sample", script)
+            assert (await world.run("sample")).status == "ok"
+            for listener in (tcp, unix, hidden):
+                with pytest.raises(BlockingIOError):
+                    listener.accept()
+            with pytest.raises(BlockingIOError):
+                udp.recv(10)
+
+
+async def test_a_playbook_that_wants_the_network_needs_the_users_word(world: World, tmp_path: Path) -> None:
+    world.add("sample", "say('x')", effects="read_only = true, network = true")
+    with pytest.raises(PolicyRefused, match="network"):
+        await world.run("sample")
+
+
+@pytest.mark.usefixtures("sandboxed")
+async def test_with_the_users_word_the_network_is_there(tmp_path: Path) -> None:
+    world = make_world(tmp_path, toml="[policy]\nallow_network_playbooks = true\n")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        script = f"import socket\nsocket.create_connection(('127.0.0.1', {server.getsockname()[1]}))\nsay('x')"
+        world.add("sample", script, effects="read_only = true, network = true")
+        world.add("quiet", script)
+        assert (await world.run("sample")).status == "ok"
+        assert (await world.run("quiet")).status == "failed"
+
+
+# --- the bytes that run -------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("sandboxed")
+async def test_a_script_cannot_change_itself_its_folder_or_the_trust_in_it(world: World) -> None:
+    folder = make_playbook(world.project, "sample", "")
+    script = f"""
+        failed = []
+        for path in [__file__, os.path.dirname(__file__) + "/new", {str(folder / "SKILL.md")!r},
+                     {str(world.config.state_dir / "trust.json")!r}]:
+            try:
+                open(path, "a").write("x")
+            except OSError:
+                failed.append(path)
+        say(str(len(failed)))
+    """
+    world.add("sample", script)
+    before = world.tree()
+    assert (await world.run("sample")).output == {"said": "4"}
+    assert world.tree() == before
+
+
+async def test_bytes_nobody_approved_never_run(world: World) -> None:
+    folder = world.add("sample", "say('approved')")
+    script = folder / "scripts/run.py"
+    approved = script.read_text()
+    other = approved.replace("approved", "swapped!")
+    stop = threading.Event()
+
+    def flip() -> None:
+        while not stop.is_set():
+            script.write_text(other)
+            script.write_text(approved)
+
+    thread = threading.Thread(target=flip)
+    thread.start()
+    said, refused = set(), 0
+    try:
+        for _ in range(50):
+            try:
+                run = await world.run("sample")
+            except Untrusted:
+                refused += 1
+                continue
+            said.add((run.status, str(run.output)))
+    finally:
+        stop.set()
+        thread.join()
+    assert said <= {("ok", "{'said': 'approved'}")}
+    assert refused > 0
+
+
+@pytest.mark.parametrize("confined", [True, False])
+async def test_a_result_that_is_a_link_is_not_followed(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, confined: bool
+) -> None:
+    if not confined:
+        monkeypatch.setenv("TIERKIT_NO_SANDBOX", "1")
+    secret = tmp_path / "secret.json"
+    secret.write_text('{"said": "leaked"}')
+    scripts = {
+        "link": f"os.symlink({str(secret)!r}, os.environ['PLAYBOOK_RESULT'])",
+        "hard": f"os.link({str(secret)!r}, os.environ['PLAYBOOK_RESULT'])",
+        "folder": f"""
+            place = os.path.dirname(os.environ["PLAYBOOK_RESULT"])
+            os.rename(place, place + "-gone")
+            os.mkdir(place)
+            os.symlink({str(secret)!r}, os.environ["PLAYBOOK_RESULT"])
+        """,
+        "parent": f"""
+            place = os.path.dirname(os.environ["PLAYBOOK_RESULT"])
+            os.rename(place, place + "-gone")
+            os.symlink({str(tmp_path)!r}, place)
+            os.rename({str(secret)!r}, {str(tmp_path / "result.json")!r})
+        """,
+    }
+    for name, script in scripts.items():
+        world.add(name, script)
+        run = await world.run(name)
+        assert run.status in ("failed", "bad_output"), name
+        assert "leaked" not in run.model_dump_json()
+
+
+# --- what a script changes ----------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("sandboxed")
+async def test_a_read_only_playbook_cannot_write(world: World) -> None:
+    (world.project / "a.txt").write_text("before")
+    world.add("sample", "open('a.txt', 'w').write('after')")
+    before = world.tree()
+    run = await world.run("sample")
+    assert (run.status, run.sandbox) == ("failed", "sandbox")
+    assert world.tree() == before
+
+
+@pytest.mark.usefixtures("sandboxed")
+async def test_a_change_within_writes_is_applied_with_a_diff_and_can_be_undone(world: World) -> None:
+    (world.project / "a.txt").write_text("one\ntwo\n")
+    (world.project / "gone.txt").write_text("bye\n")
+    (world.project / "a.txt").chmod(0o640)
+    script = """
+        open("a.txt", "a").write("three\\n")
+        os.makedirs("sub/deep")
+        open("sub/deep/new.bin", "wb").write(b"\\0\\xff")
+        os.unlink("gone.txt")
+        open("keep.txt", "w").close(); os.unlink("keep.txt")
+        say("x")
+    """
+    world.add("sample", script, effects=WRITES)
+    before = world.tree()
+    run = await world.run("sample")
+    assert (run.status, run.changed) == ("ok", ("a.txt", "gone.txt", "sub/deep/new.bin"))
+    assert (world.project / "a.txt").read_text() == "one\ntwo\nthree\n"
+    assert (world.project / "a.txt").stat().st_mode & 0o777 == 0o640
+    assert (world.project / "sub/deep/new.bin").read_bytes() == b"\0\xff"
+    assert not (world.project / "gone.txt").exists()
+    assert run.diff == ".tierkit/t1/playbook.diff"
+    text = (world.project / run.diff).read_text()
+    assert "+three" in text
+    assert "Binary files" in text
+    assert journal.undo(world.workspace, world.config.state_dir, "t1")
+    assert world.tree() == before
+
+
+@pytest.mark.usefixtures("sandboxed")
+async def test_a_dry_run_says_what_would_change_and_changes_nothing(world: World) -> None:
+    (world.project / "a.txt").write_text("one\n")
+    world.add("sample", "open('a.txt', 'a').write('two\\n'); say('x')", effects=WRITES)
+    before = world.tree()
+    run = await world.run("sample", dry_run=True)
+    assert (run.status, run.changed, run.output) == ("ok", ("a.txt",), {"said": "x"})
+    assert run.diff is not None
+    assert "+two" in (world.project / run.diff).read_text()
+    assert world.tree() == before
+
+
+OUTSIDE = [
+    "open('other.md', 'w').write('x')",
+    "open('a.txt', 'w').write('x'); open('other.md', 'w').write('x')",
+    "os.makedirs('playbooks/evil'); open('playbooks/evil/run.txt', 'w').write('x')",
+    "open('playbooks/sample/SKILL.md', 'a').write('x')",
+    "open('.git/config', 'a').write('x')",
+    "os.makedirs('sub/.git/hooks'); open('sub/.git/hooks/pre-commit', 'w').write('x')",
+    "os.makedirs('.github/workflows'); open('.github/workflows/x.txt', 'w').write('x')",
+    "os.makedirs('.claude', exist_ok=True); open('.claude/settings.txt', 'w').write('x')",
+    "open('sub/.env', 'w').write('x')",
+    "os.symlink('/etc/passwd', 'sub/link.txt')",
+    "os.mkfifo('sub/pipe.txt')",
+    "os.rename('a.txt', 'b.md')",
+    "open('sub/a\\u202eb.txt', 'w').write('x')",
+    "os.chmod('other.cfg', 0o755)",
+]
+
+
+@pytest.mark.usefixtures("sandboxed")
+@pytest.mark.parametrize("script", OUTSIDE)
+async def test_a_change_outside_writes_fails_the_run_and_nothing_changes(world: World, script: str) -> None:
+    git(world.project, "init", "-q")
+    (world.project / "sub").mkdir()
+    (world.project / "a.txt").write_text("a")
+    (world.project / "other.cfg").write_text("a")
+    writes = WRITES.replace('"*.txt"', '"*.txt", "!.gitignore", "playbooks/**", ".git/**", ".github/**", ".claude/**"')
+    world.add("sample", script + "\nsay('x')", effects=writes)
+    before = world.tree()
+    run = await world.run("sample")
+    assert (run.status, run.output, run.changed) == ("write_outside", None, ())
+    assert world.tree() == before
+
+
+@pytest.mark.usefixtures("sandboxed")
+@pytest.mark.parametrize("ending", ["sys.exit(1)", "sys.exit(10)", "pass", "while True: pass"])
+async def test_a_run_that_does_not_end_well_changes_nothing(world: World, ending: str) -> None:
+    (world.project / "a.txt").write_text("a")
+    world.add("sample", f"open('a.txt', 'w').write('b')\n{ending}", effects=WRITES, timeout_s=1)
+    before = world.tree()
+    run = await world.run("sample")
+    assert run.status in ("failed", "declined", "bad_output", "timeout")
+    assert (run.changed, run.diff) == ((), None)
+    assert world.tree() == before
+
+
+@pytest.mark.usefixtures("sandboxed")
+@pytest.mark.parametrize(
+    ("moved", "status"),
+    [("a.txt", "conflict"), ("read-only.cfg", "conflict"), ("sub/new.txt", "conflict"), ("unrelated.log", "ok")],
+)
+async def test_a_project_that_moved_meanwhile_is_a_conflict(world: World, moved: str, status: str) -> None:
+    (world.project / "sub").mkdir()
+    (world.project / "a.txt").write_text("a")
+    (world.project / "read-only.cfg").write_text("a")
+    script = """
+        import time
+        open("a.txt", "w").write("b")
+        open("/dev/shm/x", "w").close()
+        print("ready", flush=True)
+        deadline = time.monotonic() + 15
+        while not os.path.exists("go") and time.monotonic() < deadline:
+            time.sleep(0.01)
+        say("x")
+    """
+    world.add("sample", script, effects=WRITES.replace('"**"', '"*.cfg"'))
+    done: list[Any] = []
+
+    async def go() -> None:
+        done.append(await world.run("sample"))
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(go)
+        await until(lambda: is_alive(f"tierkit-run-{os.getpid()}-"))
+        (world.project / moved).write_text("moved")
+        (world.project / "go").touch()
+    assert done[0].status == status
+    assert (world.project / "a.txt").read_text() == {"ok": "b"}.get(status, "moved" if moved == "a.txt" else "a")
+
+
+@pytest.mark.usefixtures("sandboxed")
+async def test_of_two_writers_at_once_one_wins_whole(world: World) -> None:
+    (world.project / "a.txt").write_text("0")
+    script = """
+        import time
+        n = int(open("a.txt").read())
+        time.sleep(0.3)
+        open("a.txt", "w").write(str(n + 1))
+        say("x")
+    """
+    world.add("sample", script, effects=WRITES)
+    done: list[str] = []
+
+    async def go() -> None:
+        done.append((await world.run("sample")).status)
+
+    async with anyio.create_task_group() as group:
+        for _ in range(2):
+            group.start_soon(go)
+    assert sorted(done) in (["conflict", "ok"], ["ok", "ok"])
+    assert (world.project / "a.txt").read_text() == str(done.count("ok"))
+
+
+@pytest.mark.usefixtures("sandboxed")
+async def test_git_history_can_be_read_inside(world: World) -> None:
+    git(world.project, "init", "-q")
+    git(world.project, "commit", "-q", "--allow-empty", "-m", "first")
+    world.add("sample", "import subprocess\nsay(subprocess.check_output(['git', 'log', '--format=%s'], text=True))")
+    assert (await world.run("sample")).output == {"said": "first\n"}
+
+
+@pytest.mark.usefixtures("sandboxed")
+async def test_the_projects_own_python_is_used_inside_the_sandbox_only(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    venv.create(world.project / ".venv", symlinks=True)
+    world.add("sample", "say(sys.prefix)")
+    own = str(world.project / ".venv")
+    assert (await world.run("sample")).output == {"said": own}
+    monkeypatch.setenv("TIERKIT_NO_SANDBOX", "1")
+    run = await world.run("sample")
+    assert run.status == "ok"
+    assert run.output != {"said": own}
+
+
+# --- without a sandbox --------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("no_sandbox")
+async def test_without_a_sandbox_only_read_only_playbooks_run_and_they_say_so(world: World) -> None:
+    world.add("reader", "say('x')")
+    world.add("writer", "open('a.txt', 'w').write('x')", effects=WRITES)
+    run = await world.run("reader")
+    assert (run.status, run.sandbox) == ("ok", "none")
+    with pytest.raises(PolicyRefused, match="no sandbox") as caught:
+        await world.run("writer")
+    assert "tierkit doctor" in caught.value.next_step
+    assert not (world.project / "a.txt").exists()
+
+
+@pytest.mark.usefixtures("no_sandbox")
+async def test_without_a_sandbox_a_lying_read_only_playbook_is_found_out(world: World) -> None:
+    world.add("sample", "open('a.txt', 'w').write('x'); say('x')")
+    run = await world.run("sample")
+    assert (run.status, run.output, run.sandbox) == ("write_outside", None, "none")
+    assert "a.txt" in run.log_tail
+
+
+def start(command: list[str], env: dict[str, str]) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(command, env=env)
+
+
+def is_alive(word: str) -> bool:
+    """Whether a process that was started with that word among its arguments is alive."""
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            if any(word in part for part in path.read_text(errors="replace").split("\0")):
+                return True
+        except OSError:
+            continue
+    return False
