@@ -68,7 +68,8 @@ def tests(texts):
     if has_pytest and is_for_pytest(texts):
         return outcome(PYTEST, r"(\d+) passed")
     unittests = outcome(UNITTEST, r"Ran (\d+) tests?")
-    return outcome(PYTEST, r"(\d+) passed") if has_pytest and not unittests[1] else unittests
+    plain = any(re.search(r"^def test_", text, re.MULTILINE) for text in texts)
+    return outcome(PYTEST, r"(\d+) passed") if has_pytest and plain and not unittests[1] else unittests
 
 
 def is_for_pytest(texts):

@@ -1,0 +1,102 @@
+"""Lint finds what a reader would, from the text alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mcp_tierkit.playbook.folder import read_folder
+from mcp_tierkit.playbook.lint import lint
+from tests.playbooks import make_playbook
+
+SKILL = "---\nname: sample\ndescription: A playbook made for a test.\n---\n"
+CASES = {
+    "tests/a/case.json": '{"inputs": {"word": "a"}, "expect": {"status": "ok", "output": {"said": "a"}}}',
+    "tests/b/case.json": '{"inputs": {}, "expect": {"status": "declined"}}',
+}
+
+
+def rules(tmp_path: Path, script: str = "say('x')", *, files: dict[str, str] | None = None, **more: str) -> set[str]:
+    folder = make_playbook(tmp_path, "sample", script, files={**CASES, **(files or {})}, **more)  # type: ignore[arg-type]
+    return {finding.rule for finding in lint(read_folder(folder))}
+
+
+def test_a_good_playbook_has_no_finding(tmp_path: Path) -> None:
+    assert rules(tmp_path) == set()
+
+
+@pytest.mark.parametrize(
+    ("files", "rule"),
+    [
+        ({"SKILL.md": "no front matter"}, "skill"),
+        ({"SKILL.md": SKILL}, "skill"),
+        ({"SKILL.md": SKILL + "Now: !`rm -rf ~`"}, "inline-shell"),
+        ({"SKILL.md": SKILL + "```!\nid\n```"}, "inline-shell"),
+        ({"SKILL.md": SKILL + "See [notes](references/none.md)."}, "links"),
+        ({"SKILL.md": SKILL + "See [notes](../../README.md)."}, "links"),
+        ({"SKILL.md": SKILL + "See [notes](/etc/passwd)."}, "links"),
+        ({"assets/a.txt": "key = sk-ant-api03-" + "A1b2" * 24}, "secrets"),
+        ({"playbook.toml": "schema = 2"}, "contract"),
+        ({"tests/b/case.json": '{"expect": {"status": "ok"}}'}, "tests"),
+        ({"tests/b/case.json": '{"expect": {"status": "great"}}'}, "tests"),
+        ({"tests/b/case.json": '{"expect": {"status": "ok"}, "status": 1}'}, "tests"),
+        ({"tests/b/case.json": '{"inputs": {"word": 3}, "expect": {"status": "failed"}}'}, "tests"),
+        ({"tests/b/case.json": '{"expect": {"status": "failed", "output": {"none": 1}}}'}, "tests"),
+        ({"tests/b/case.json": '{"expect": {"status": "failed"}, "setup": {"sqlite": {"a.db": "none.sql"}}}'}, "tests"),
+        ({"tests/b/case.json": "[" * 50_000}, "tests"),
+    ],
+    ids=range(16),
+)
+def test_each_fault_of_the_text_is_found(tmp_path: Path, files: dict[str, str], rule: str) -> None:
+    assert rule in rules(tmp_path, files=files)
+
+
+@pytest.mark.parametrize(
+    ("script", "rule"),
+    [
+        ("import socket", "effects"),
+        ("from urllib.request import urlopen", "effects"),
+        ("import requests as r", "effects"),
+        ("os.remove('x')", "effects"),
+        ("from pathlib import Path; Path('x').write_text('y')", "effects"),
+        ("import shutil; shutil.rmtree('x')", "effects"),
+        ("os.system('id')", "shell"),
+        ("import subprocess; subprocess.run('id', shell=True)", "shell"),
+        ("import subprocess; subprocess.run('id', shell=bool(1))", "shell"),
+        ("def (", "syntax"),
+    ],
+)
+def test_declared_effects_are_held_against_the_code(tmp_path: Path, script: str, rule: str) -> None:
+    assert rule in rules(tmp_path, script)
+
+
+@pytest.mark.parametrize(
+    ("script", "found"),
+    [
+        ("curl https://example.com\n", {"effects"}),
+        ("x=$(cat)\neval $x\n", {"shell"}),
+        ("cat >/dev/null; rm -rf x\n", {"effects"}),
+        ("# rm -rf / and curl are only named here\nprintf '{}' > \"$PLAYBOOK_RESULT\"\n", set()),
+    ],
+)
+def test_a_shell_script_is_read_too(tmp_path: Path, script: str, found: set[str]) -> None:
+    assert rules(tmp_path, script, runtime="bash") == found
+
+
+def test_harmless_code_is_left_alone(tmp_path: Path) -> None:
+    script = "import subprocess, urllib.parse\nsubprocess.run(['git', 'log'], shell=False)\nsay('x')"
+    assert rules(tmp_path, script) == set()
+
+
+def test_writing_playbooks_must_say_where_and_uv_needs_its_lock(tmp_path: Path) -> None:
+    assert "effects" in rules(tmp_path / "a", effects="read_only = false")
+    text = make_playbook(tmp_path / "b", "sample", "").joinpath("playbook.toml").read_text()
+    assert "lock" in rules(tmp_path / "c", toml=text.replace('"python"', '"uv"'))
+
+
+def test_linting_runs_nothing(tmp_path: Path) -> None:
+    marker = tmp_path / "marker"
+    code = f"open({str(marker)!r}, 'w').close()"
+    rules(tmp_path, code, files={"scripts/conftest.py": code, "scripts/setup.py": code})
+    assert not marker.exists()

@@ -1,0 +1,207 @@
+"""The playbooks that come with the package: their own cases, and cases nobody wrote for them."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from mcp_tierkit.playbook.cases import run_cases
+from mcp_tierkit.playbook.folder import digest, read_folder
+from mcp_tierkit.playbook.lint import lint
+from mcp_tierkit.playbook.load import Playbook, builtin_root, load
+from mcp_tierkit.sandbox import Confinement, probe
+from tests.playbooks import World, git, make_world
+
+pytestmark = pytest.mark.anyio
+NAMES = sorted(path.name for path in builtin_root().iterdir() if path.is_dir())
+
+
+def shipped(name: str) -> Playbook:
+    folder = read_folder(builtin_root() / name, shipped=True)
+    return load(folder, digest(folder, shipped=True), origin="package")
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    world = make_world(tmp_path)
+    git(world.project, "init", "-q", "-b", "main")
+    return world
+
+
+@pytest.fixture
+async def sandboxed() -> None:
+    if not (await probe()).writable_layer:
+        pytest.skip("no sandbox on this machine")
+
+
+def test_the_three_of_the_page_are_there() -> None:
+    assert {"weekly-metrics-report", "changelog-from-git", "rename-symbol"} <= set(NAMES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_shipped_playbook_has_no_finding(name: str) -> None:
+    assert lint(read_folder(builtin_root() / name, shipped=True)) == ()
+
+
+@pytest.mark.parametrize("name", NAMES)
+async def test_a_shipped_playbook_passes_its_own_cases(name: str) -> None:
+    results = [result async for result in run_cases(shipped(name), await probe())]
+    assert len(results) >= 2
+    assert [(result.name, result.faults) for result in results if result.faults] == []
+
+
+@pytest.mark.parametrize(("name", "case"), [("rename-symbol", "simple"), ("changelog-from-git", "mixed")])
+async def test_the_cases_pass_without_a_sandbox_too(name: str, case: str) -> None:
+    results = [result async for result in run_cases(shipped(name), Confinement(kind="none"), only=case)]
+    assert [(result.name, result.faults) for result in results] == [(case, ())]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_script_works_by_hand_as_its_skill_says(name: str, tmp_path: Path) -> None:
+    folder = builtin_root() / name
+    command = ["python3", str(folder / "scripts/run.py")]
+    inputs = {
+        "weekly-metrics-report": {"week": "2024-W10", "database": "none.db"},
+        "changelog-from-git": {"from_ref": "none"},
+        "rename-symbol": {"old": "none", "new": "other"},
+    }[name]
+    done = subprocess.run(command, cwd=tmp_path, input=json.dumps(inputs).encode(), capture_output=True, timeout=60)
+    assert (done.returncode, done.stdout) == (10, b"")
+    assert done.stderr
+
+
+# --- changelog ----------------------------------------------------------------------------------
+
+HOSTILE_SETTINGS = [
+    ("core.fsmonitor", "touch marker"),
+    ("core.pager", "touch marker"),
+    ("core.sshCommand", "touch marker"),
+    ("log.showSignature", "true"),
+    ("gpg.program", "./evil"),
+    ("core.hooksPath", "."),
+    ("diff.external", "./evil"),
+    ("alias.log", "!touch marker"),
+    ("alias.rev-parse", "!touch marker"),
+]
+
+
+async def test_a_hostile_repository_runs_nothing(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TIERKIT_NO_SANDBOX", "1")  # In a sandbox a marker could not be seen.
+    evil = world.project / "evil"
+    evil.write_text("#!/bin/sh\ntouch marker\n")
+    evil.chmod(0o755)
+    git(world.project, "add", "evil")
+    git(world.project, "commit", "-qm", "feat: one")
+    for name, value in HOSTILE_SETTINGS:
+        git(world.project, "config", name, value)
+    run = await world.run("changelog-from-git", from_ref="HEAD")
+    assert (run.status, run.output) == ("ok", {"markdown": "", "commits": 0})
+    assert not (world.project / "marker").exists()
+
+
+async def test_commit_subjects_of_every_kind_end_up_in_the_changelog(world: World) -> None:
+    git(world.project, "commit", "-q", "--allow-empty", "-m", "start")
+    git(world.project, "tag", "v1")
+    subjects = [
+        "feat(api)!: drop v1", "Fix: upper case", "docs(readme): say more", "perf: faster", "chore: tidy",
+        "feat:no space", "a\ttab: in it", "$(touch marker) `x` <b>", "perf(a)(b): odd", "schön: ü",
+    ]  # fmt: skip
+    for subject in subjects:
+        git(world.project, "commit", "-q", "--allow-empty", "-m", subject)
+    run = await world.run("changelog-from-git", from_ref="v1")
+    assert run.output is not None
+    assert run.output["commits"] == len(subjects)
+    markdown = run.output["markdown"]
+    heads = [line for line in markdown.split("\n") if line.startswith("###")]
+    assert heads == ["### Breaking changes", "### Fixes", "### Performance", "### Documentation", "### Other"]
+    assert all(text in markdown for text in ("drop v1", "upper case", "say more", "$(touch marker) `x` <b>", "ü"))
+    assert sum(line.startswith("- ") for line in markdown.split("\n")) == len(subjects)
+
+
+# --- report -------------------------------------------------------------------------------------
+
+
+def fill(path: Path, *, wal: bool = False) -> Iterator[sqlite3.Connection]:
+    path.parent.mkdir(exist_ok=True)
+    db = sqlite3.connect(path)
+    if wal:
+        db.execute("PRAGMA journal_mode = WAL")
+    db.execute("CREATE TABLE orders (placed_at TEXT, cents INTEGER)")
+    db.executemany("INSERT INTO orders VALUES (?, ?)", [("2024-03-05", 5), ("2024-03-06", -1005)])
+    db.commit()
+    yield db
+    db.close()
+
+
+@pytest.mark.parametrize("wal", [False, True])
+async def test_the_report_reads_a_database_that_somebody_else_has_open(world: World, wal: bool) -> None:
+    for _ in fill(world.project / "data/shop.db", wal=wal):
+        run = await world.run("weekly-metrics-report", week="2024-W10")
+        assert run.output is not None
+        assert (run.output["orders"], run.output["revenue_cents"]) == (2, -1000)
+        assert "- Revenue: -10.00" in run.output["report"]
+
+
+@pytest.mark.parametrize("week", ["0000-W01", "0001-W01", "9999-W52", "2024-W00"])
+async def test_weeks_at_the_edges_of_the_calendar_are_no_crash(world: World, week: str) -> None:
+    for _ in fill(world.project / "data/shop.db"):
+        assert (await world.run("weekly-metrics-report", week=week)).status in ("ok", "declined")
+
+
+async def test_a_file_that_is_no_database_is_declined(world: World) -> None:
+    (world.project / "notes.db").write_text("not a database at all, only text that is long enough to be read as one")
+    (world.project / "empty.db").touch()
+    for name in ("notes.db", "empty.db"):
+        run = await world.run("weekly-metrics-report", week="2024-W10", database=name)
+        assert (run.status, run.output) == ("declined", None)
+
+
+# --- rename -------------------------------------------------------------------------------------
+
+TEST = "import unittest\nfrom app import *\nclass T(unittest.TestCase):\n    def test(self):\n        assert RUN\n"
+
+
+async def rename(world: World, app: str | bytes, old: str, new: str, *, check: str = "True") -> str:
+    data = app if isinstance(app, bytes) else app.encode()
+    (world.project / "app.py").write_bytes(data)
+    (world.project / "test_app.py").write_text(TEST.replace("RUN", check))
+    run = await world.run("rename-symbol", old=old, new=new)
+    return run.status
+
+
+@pytest.mark.usefixtures("sandboxed")
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (b"total = 1  # total\ns = 'total'\ntotals = total\n", b"sum_ = 1  # total\ns = 'total'\ntotals = sum_\n"),
+        (b"total = 1\r\nx = total\r\n", b"sum_ = 1\r\nx = sum_\r\n"),
+        (b"total = 1\nx = '\x0c'\n\x0c\ny = total", b"sum_ = 1\nx = '\x0c'\n\x0c\ny = sum_"),
+        (b"\xef\xbb\xbftotal = 1\n", b"\xef\xbb\xbfsum_ = 1\n"),
+        (b"# -*- coding: latin-1 -*-\ns = '\xe9'; total = 1\n", b"# -*- coding: latin-1 -*-\ns = '\xe9'; sum_ = 1\n"),
+        (
+            "é = 'é'; total = é + str(total if 0 else 1)\n".encode(),
+            "é = 'é'; sum_ = é + str(sum_ if 0 else 1)\n".encode(),
+        ),
+        (b"s = '\xe2\x80\xa8'\ntotal = 1\n", b"s = '\xe2\x80\xa8'\nsum_ = 1\n"),
+    ],
+    ids=range(7),
+)
+async def test_only_the_tokens_change_byte_for_byte(world: World, before: bytes, after: bytes) -> None:
+    assert await rename(world, before, "total", "sum_") == "ok"
+    assert (world.project / "app.py").read_bytes() == after
+
+
+@pytest.mark.usefixtures("sandboxed")
+async def test_a_rename_that_nothing_proves_is_not_made(world: World) -> None:
+    assert await rename(world, "total = 1\n", "total", "class") == "declined"
+    assert await rename(world, "total = (\n", "total", "other") == "declined"
+    assert await rename(world, b"\xff = 1\n", "total", "other") == "declined"
+    assert await rename(world, "total = 1\n", "total", "other", check="False") == "declined"
+    assert await rename(world, "total = 1\n", "total", "other", check="total") == "ok"
+    assert await rename(world, "total = 1\n", "total", "other", check="eval('total')") == "failed"
+    assert (world.project / "app.py").read_text() == "total = 1\n"
