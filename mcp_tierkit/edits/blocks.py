@@ -11,7 +11,7 @@ from mcp_tierkit.edits.pieces import Block, Lines
 
 HEAD = re.compile(r"^([ \t]*)(<{5,9}) ?SEARCH\b>?[ \t]*(.{0,300})$")
 TAIL = re.compile(r"^([ \t]*)>{5,9} ?REPLACE[ \t]*`*[ \t]*$")
-STRAY = re.compile(r"^[ \t]*(?:<{5,9} ?[A-Z]{3,}|>{5,9} ?[A-Z]{3,})")
+STRAY = re.compile(r"^[ \t]*(?:<{5,9}|>{5,9}) ?[A-Za-z]{3,}")
 _DIVIDER = re.compile(r"^([ \t]*)(={5,9})[ \t]*$")
 
 
@@ -68,7 +68,7 @@ def apply_block(doc: Document | None, block: Block) -> Document | None:
         if is_applied(doc, block.search, block.new):
             return None
         raise
-    return None if changed.text == doc.text or _repeats(doc, block) else changed
+    return None if changed == doc or _repeats(doc, block) else changed
 
 
 def is_applied(doc: Document, search: Lines, new: Lines) -> bool:

@@ -38,7 +38,7 @@ _PROSE = {".md", ".markdown", ".mdx", ".rst", ".txt", ".adoc", ".yaml", ".yml", 
 
 
 def is_placeholder(line: str) -> bool:
-    """Whether a comment stands for left-out code, such as `# ... existing code ...` or `// rest of the file unchanged`."""
+    """Whether a comment stands for left-out code: `# ... existing code ...`, `// rest of file unchanged`."""
     if len(line) > 200:
         return False
     mark = _MARK.match(line)
@@ -59,13 +59,14 @@ def is_placeholder(line: str) -> bool:
     return bool(_WHOLE.match(bare)) and bare.lower() not in ("rest", "remainder", "the rest", "the same")
 
 
-def lazy_line(path: str, new: tuple[str, ...], old: frozenset[str]) -> str | None:
-    """The first new line that stands for left-out code. `old` holds the stripped lines that were there before."""
+def lazy_line(path: str, new: tuple[str, ...], *old: tuple[str, ...]) -> str | None:
+    """The first new line that stands for left-out code and is in none of the `old` texts."""
     suffix = PurePosixPath(path).suffix.lower()
-    for line in new:
-        if line.strip() not in old and (is_placeholder(line) or _is_dots(line, suffix)):
-            return line.strip()
-    return None
+    lazy = [line.strip() for line in new if is_placeholder(line) or _is_dots(line, suffix)]
+    if not lazy:
+        return None
+    there = {line.strip() for lines in old for line in lines}
+    return next((line for line in lazy if line not in there), None)
 
 
 def _is_dots(line: str, suffix: str) -> bool:

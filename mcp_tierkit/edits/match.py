@@ -208,10 +208,11 @@ def _aligned(doc: Document, search: tuple[str, ...]) -> int | None:
 
 
 def _alike(doc: Document, search: tuple[str, ...]) -> int | None:
-    probe = max(search[:400], key=lambda line: len(line.strip()), default="").strip()[:160]
-    lines = [line.strip()[:160] for line in doc.lines[:1500]]
-    close = difflib.get_close_matches(probe, lines, n=1, cutoff=0.6) if probe else []
+    probe = max(search[:400], key=lambda line: len(line.strip()), default="").strip()[:120]
+    lines = [line.strip()[:120] for line in doc.lines[:MOST_PLACES]]
+    some = list(dict.fromkeys(line for line in lines if abs(len(line) - len(probe)) * 2 <= len(probe)))[:300]
+    close = difflib.get_close_matches(probe, some, n=1, cutoff=0.5) if probe else []
     if not close:
         return None
-    index = next(i for i, line in enumerate(search) if line.strip()[:160] == probe)
+    index = next(i for i, line in enumerate(search) if line.strip()[:120] == probe)
     return max(0, lines.index(close[0]) - index)

@@ -74,16 +74,12 @@ class Known:
             return ending[0], "suffix"
         if len(ending) > 1 or ("/" not in path and len(same) > 1):
             raise NameRefused(f"the name {base!r} may mean {' or '.join((ending or same)[:4])}; write the whole path")
-        if len(same) == 1:
+        # The whole path in other letters or without its underscores comes before another folder's file of this name.
+        close = self.by_skeleton.get(_skeleton(path), [])
+        if len(same) == 1 and len(close) != 1:
             return same[0], "base"
-        return self._closest(path, base)
-
-    def _closest(self, path: str, base: str) -> tuple[str, How]:
-        for key in (_skeleton(path), _skeleton(base)):
-            close = self.by_skeleton.get(key, []) if key else []
-            if len(close) == 1 and not self.by_base.get(base):
-                return close[0], "close"
-        return path, "new"
+        close = close or ([] if same else self.by_skeleton.get(_skeleton(base), []))
+        return (close[0], "close") if len(close) == 1 else (path, "new")
 
     def mentioned(self, text: str) -> set[str]:
         """The known files that a text speaks of by path, or by a base name that only one has."""
@@ -130,14 +126,10 @@ def name_line(line: str, known: Known) -> str | None:
 def info_name(info: str, known: Known) -> str | None:
     """The file name in the words after a fence, such as `python src/a.py` or `js:src/a.js` or `py title="a.py"`."""
     for word in re.split(r"[\s{}]+", info.strip())[:8]:
-        for piece in dict.fromkeys((word, word.partition(":")[2], word.partition("=")[2])):
-            bare = piece.strip("\"'`")
-            if (
-                bare
-                and bare.casefold() not in LANGUAGES | SHELLS
-                and (bare in known.paths or _is_pathlike(bare, False, known))
-            ):
-                return bare
+        bare = re.sub(r"^\w[\w+#.-]{0,30}[:=]", "", word).strip("\"'`")
+        is_language = bare.casefold() in LANGUAGES | SHELLS or not ("." in bare or "/" in bare)
+        if bare and not is_language and (bare in known.paths or _is_pathlike(bare, False, known)):
+            return bare
     return None
 
 

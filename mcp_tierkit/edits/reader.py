@@ -30,7 +30,7 @@ def read(output: str, files: dict[str, str]) -> Reading:
     asked = _QUESTION.match(text)
     if asked:
         return Reading(question=asked[1].strip()[:2000])
-    pieces = scan(tuple(text.split("\n")), Known(files.keys()), files)
+    pieces = scan(tuple(text.split("\n")), Known(files.keys()), files, MOST_PIECES)
     if len(pieces) > MOST_PIECES:
         return Reading(
             refused=(Refusal(path=None, block=MOST_PIECES + 1, why=f"the reply has over {MOST_PIECES} blocks"),)
@@ -61,6 +61,7 @@ class _Desk:
     def __init__(self, files: dict[str, str]) -> None:
         self.files = files
         self.docs: dict[str, Document | None] = {}
+        self.parsed: dict[str, Document] = {}
         self.known = Known(frozenset(files))
         self.current: str | None = None
         self.done: set[tuple[object, ...]] = set()
@@ -161,20 +162,22 @@ class _Desk:
         self.refused.append(Refusal(path=path, block=number, why=why, near=shown, near_line=line or None))
 
     def _doc(self, path: str) -> Document | None:
-        if path not in self.docs and path in self.files:
-            return Document.parse(self.files[path])
-        return self.docs.get(path)
+        if path in self.docs:
+            return self.docs[path]
+        if path not in self.parsed and path in self.files:
+            self.parsed[path] = Document.parse(self.files[path])
+        return self.parsed.get(path)
 
     def _lazy(self, piece: Piece, path: str, doc: Document | None) -> str | None:
-        old = {line.strip() for line in doc.lines} if doc is not None else set()
+        search: Lines = ()
         new: Lines = ()
         if isinstance(piece, Block):
-            new, old = piece.new, old | {line.strip() for line in piece.search}
+            search, new = piece.search, piece.new
         elif isinstance(piece, Patch):
             new = tuple(line for hunk in piece.hunks for line in hunk.new)
         elif isinstance(piece, Whole):
             new = piece.lines
-        return lazy_line(path, new, frozenset(old))
+        return lazy_line(path, new, search, doc.lines if doc is not None else ())
 
     def _in_the_way(self, path: str) -> str | None:
         parents = {path[:at] for at, char in enumerate(path) if char == "/"}

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import PurePosixPath
 
 from mcp_tierkit.edits import blocks, udiff, whole
-from mcp_tierkit.edits.document import Document
 from mcp_tierkit.edits.names import SHELL_FILES, SHELLS, Known, NameRefused, info_name, name_line
 from mcp_tierkit.edits.pieces import Block, Lines, Piece, Whole
 from mcp_tierkit.edits.whole import Fence
@@ -13,11 +12,11 @@ from mcp_tierkit.edits.whole import Fence
 _PEEK = 4
 
 
-def scan(lines: Lines, known: Known, files: dict[str, str]) -> list[Piece]:
-    """The edits of a reply, in order, with the name that stands beside each."""
+def scan(lines: Lines, known: Known, files: dict[str, str], most: int) -> list[Piece]:
+    """The edits of a reply, in order, with the name that stands beside each. Stops once there are more than `most`."""
     scanner = _Scanner(lines, known, files)
     at = 0
-    while at < len(lines):
+    while at < len(lines) and len(scanner.pieces) <= most:
         at = scanner.step(at)
     return scanner.pieces
 
@@ -32,6 +31,7 @@ class _Scanner:
         self.spoken: frozenset[str] = frozenset()
         self.around: Fence | None = None
         self.above: str | None = None
+        self.fences: dict[str, list[str]] = {}
 
     def step(self, at: int) -> int:
         line = self.lines[at]
@@ -46,7 +46,9 @@ class _Scanner:
         if fence := whole.open_fence(line):
             return self._fence(at, fence)
         if udiff.starts_diff(self.lines, at):
-            return self._diff(at, udiff.diff_end(self.lines, at + 1), is_fenced=False)
+            end = udiff.diff_end(self.lines, at + 1)
+            is_cut = end == len(self.lines) and self.lines[-1].startswith("+")
+            return self._diff(at, end, is_fenced=False, cut="its last line may be" if is_cut else "")
         self.prose.append(line)
         return at + 1
 
@@ -79,13 +81,14 @@ class _Scanner:
         language = fence.info.split(" ")[0].casefold()
         if language in ("diff", "patch", "udiff") or (first > at and udiff.starts_diff(self.lines, first)):
             close = whole.first_close(self.lines, at + 1, fence)
-            return self._diff(at + 1, len(self.lines) if close is None else close, is_cut=close is None) + 1
+            cut = "its fence is not closed" if close is None else ""
+            return self._diff(at + 1, len(self.lines) if close is None else close, cut=cut) + 1
         return self._whole(at + 1, fence, language)
 
-    def _diff(self, start: int, end: int, *, is_fenced: bool = True, is_cut: bool = False) -> int:
+    def _diff(self, start: int, end: int, *, is_fenced: bool = True, cut: str = "") -> int:
         name = self._name_above()
-        if is_cut:
-            self._add(Piece(name, trouble="the diff is cut off: its fence is not closed"))
+        if cut:
+            self._add(Piece(name, trouble=f"the diff is cut off: {cut}"))
             return end
         lines = self.lines[start:end]
         patches = udiff.read_patches(lines, self.known, name, is_fenced=is_fenced)
@@ -107,11 +110,15 @@ class _Scanner:
         lines = whole.dedented(self.lines[start : len(self.lines) if close is None else close], fence.indent)
         if label is not None and name_line(label, self.known) == label:
             lines, label, name = lines[1:], None, label
-        if any(blocks.HEAD.match(line) or blocks.TAIL.match(line) for line in lines) and not is_shell:
-            trouble = trouble or "SEARCH or REPLACE markers stand in the middle of a code block"
+        if not is_shell and self._has_markers(lines, target):
+            trouble = trouble or "markers of a block or a merge conflict stand in the middle of a code block"
         named = name or (label and name_line(label, self.known))
         self._add(Whole(named, self.spoken, trouble=trouble, lines=lines, label=label, is_shell=is_shell))
         return len(self.lines) if close is None else close + 1
+
+    def _has_markers(self, lines: Lines, target: str | None) -> bool:
+        marked = [line for line in lines if blocks.STRAY.match(line)]
+        return bool(marked) and not set(marked) <= set(self.files.get(target or "", "").splitlines())
 
     def _label(self, start: int) -> str | None:
         """The first line of a fence if it is a path and nothing else, or a comment that holds such a path."""
@@ -136,9 +143,11 @@ class _Scanner:
             return True
         if target is None:
             return False
+        if target not in self.fences:
+            old = self.files.get(target, "").split("\n")
+            self.fences[target] = [line.removesuffix("\r") for line in old if whole.open_fence(line.removesuffix("\r"))]
         is_markup = PurePosixPath(target).suffix.lower() in whole.MARKUP
-        old = self.files.get(target)
-        return is_markup or (old is not None and any(fence.meets(line) for line in Document.parse(old).lines))
+        return is_markup or any(fence.meets(line) for line in self.fences[target])
 
     def _nearest(self) -> str:
         return next((line for line in reversed(self.prose) if line.strip()), "")

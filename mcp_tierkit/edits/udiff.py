@@ -62,24 +62,28 @@ class _Section:
     is_git: bool = False
 
     def patch(self, is_fenced: bool) -> Patch | None:
-        if self.trouble or (self.is_git and self.new is None):
-            return Patch(
-                self.new or self.name, trouble=self.trouble or "the diff changes no lines (a rename, mode or binary)"
-            )
-        if not self.bodies and self.new is None:
-            return None
-        hunks = [_hunk(at, body) for at, body in self.bodies]
-        trouble = next((each for each in hunks if isinstance(each, str)), None if hunks else "the diff has no lines")
-        if not is_fenced and any(
-            _AT.match(at) and hunk.start is None
-            for (at, _), hunk in zip(self.bodies, hunks, strict=True)
-            if isinstance(hunk, Hunk)
-        ):
-            trouble = trouble or "the diff has no fence, and its line counts do not say where it ends"
-        fit = tuple(each for each in hunks if isinstance(each, Hunk))
+        if self.trouble is None and self.is_git and self.new is None:
+            self.trouble = "the diff changes no lines (a rename, mode or binary)"
+        if self.trouble is None and not self.bodies:
+            if self.new is None:
+                return None
+            self.trouble = "the diff has no lines"
+        hunks: list[Hunk] = []
+        for at, body in self.bodies:
+            try:
+                hunks.append(_hunk(at, body))
+            except _Unreadable as no:
+                self.trouble = self.trouble or str(no)
+            else:
+                if not is_fenced and hunks[-1].start is None and _AT.match(at):
+                    self.trouble = "the diff has no fence, and its line counts do not say where it ends"
         old, new = _plain(self.old, self.new)
         name = self.name if new is None else old if new == NULL else new
-        return Patch(name, trouble=trouble, hunks=fit, creates=old == NULL, deletes=new == NULL)
+        return Patch(name, trouble=self.trouble, hunks=tuple(hunks), creates=old == NULL, deletes=new == NULL)
+
+
+class _Unreadable(Exception):
+    pass
 
 
 def _sections(lines: Lines, known: Known) -> Iterator[_Section]:
@@ -91,7 +95,7 @@ def _sections(lines: Lines, known: Known) -> Iterator[_Section]:
         elif line.startswith("diff --git "):
             yield section
             section = _Section(is_git=True)
-        elif _is_header(lines, at):
+        elif _is_header(lines, at, bool(section.bodies)):
             if section.bodies or section.new is not None:
                 yield section
                 section = _Section()
@@ -118,12 +122,14 @@ def _take(section: _Section, line: str, known: Known) -> None:
         section.trouble = section.trouble or "a line of the diff starts with neither a space, '+', '-' nor '@@'"
 
 
-def _is_header(lines: Lines, at: int) -> bool:
-    # A removed `-- x` before an added `++ y` reads as one too: no file has such a name, so it ends in a refusal.
-    return lines[at].startswith("--- ") and at + 1 < len(lines) and lines[at + 1].startswith("+++ ")
+def _is_header(lines: Lines, at: int, is_in_hunk: bool = False) -> bool:
+    if not (lines[at].startswith("--- ") and at + 1 < len(lines) and lines[at + 1].startswith("+++ ")):
+        return False
+    # In a hunk, a removed `-- x` before an added `++ y` looks the same; but no hunk follows them.
+    return not is_in_hunk or "".join(lines[at + 2 : at + 3]).startswith("@@") or NULL in lines[at + 1]
 
 
-def _hunk(at: str, body: list[str]) -> Hunk | str:
+def _hunk(at: str, body: list[str]) -> Hunk:
     search: list[str] = []
     new: list[str] = []
     is_open = [False, False]
@@ -136,7 +142,7 @@ def _hunk(at: str, body: list[str]) -> Hunk | str:
         if not line and any(is_open):
             continue
         if (is_open[0] and mark in " -") or (is_open[1] and mark in " +"):
-            return "lines follow one that the diff calls the last"
+            raise _Unreadable("lines follow one that the diff calls the last")
         search += [text] if mark in " -" else []
         new += [text] if mark in " +" else []
         last = mark
@@ -190,7 +196,7 @@ def apply_patch(doc: Document | None, patch: Patch) -> Document | None:
             moved += len(hunk.new) - len(hunk.search)
     if patch.deletes and not doc.is_blank:
         raise NoPlace("the diff deletes the file and does not show all of its lines")
-    return None if doc.text == before.text and not patch.deletes else doc
+    return None if doc == before and not patch.deletes else doc
 
 
 class HunkFailed(NoPlace):

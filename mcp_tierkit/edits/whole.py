@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from mcp_tierkit.edits.document import Document
@@ -12,6 +13,7 @@ from mcp_tierkit.edits.pieces import Lines, Whole
 
 _TICKS = re.compile(r"^([ \t]{0,16})(`{3,}|~{3,})[ \t]*([^`]{0,200})$")
 _TAG = re.compile(r"^([ \t]{0,16})<(source|code|pre|codeblock|sourcecode)>[ \t]*([\w+#.-]{0,60})[ \t]*$")
+_ADVICE = "put four backticks around the whole of it"
 MARKUP = (".md", ".mdx", ".markdown", ".rst", ".txt", ".adoc")
 
 
@@ -60,35 +62,37 @@ def find_close(lines: Lines, start: int, fence: Fence, holds_fences: bool) -> tu
     """
     if fence.is_tag:
         return first_close(lines, start, fence), None
-    marks = [at for at in range(start, len(lines)) if fence.meets(lines[at])]
+    marks = (at for at in range(start, len(lines)) if fence.meets(lines[at]))
     if holds_fences:
         return _nested_close(lines, marks, fence)
-    close = marks[0] if marks else None
+    close = next(marks, None)
     if close is not None and not fence.closes(lines[close]):
-        return first_close(
-            lines, start, fence
-        ), "a fence opens inside the block; put four backticks around the whole of it"
-    if close is not None and len(marks) > 1 and _is_quoted(lines[start:close]):
-        return close, "a fence stands inside a text literal; put four backticks around the whole of it"
+        return first_close(lines, start, fence), f"a fence opens inside the block; {_ADVICE}"
+    if close is not None and _is_doubtful(lines[start:close]) and next(marks, None) is not None:
+        return close, f"a fence may stand inside the file's text; {_ADVICE}"
     return close, None
 
 
-def _nested_close(lines: Lines, marks: list[int], fence: Fence) -> tuple[int | None, str | None]:
-    depth, sure = 1, True
-    for number, at in enumerate(marks):
-        rest = marks[number + 1 :]
+def _nested_close(lines: Lines, marks: Iterator[int], fence: Fence) -> tuple[int | None, str | None]:
+    depth, at = 1, next(marks, None)
+    while at is not None:
+        following = next(marks, None)
         if depth > 1:
             depth += -1 if fence.closes(lines[at]) else 1
-        elif not fence.closes(lines[at]) or (rest and _opens(lines, at) is True):
+        elif not fence.closes(lines[at]) or (following is not None and _opens(lines, at) is True):
             depth = 2
         else:
-            sure = not rest or (_opens(lines, at) is False and _starts_anew(lines, rest[0], fence))
-            return at, None if sure else "it is unclear which fence ends the block; put four backticks around it"
+            return at, None if _is_end(lines, at, following, fence) else f"it is unclear which fence ends it; {_ADVICE}"
+        at = following
     return None, None
 
 
-def _starts_anew(lines: Lines, at: int, fence: Fence) -> bool:
-    return not fence.closes(lines[at]) or _opens(lines, at) is True
+def _is_end(lines: Lines, at: int, following: int | None, fence: Fence) -> bool:
+    if following is None:
+        # The very last characters may be the start of "```python": then a blank line stands before them.
+        return at + 1 < len(lines) or at == 0 or bool(lines[at - 1].strip())
+    starts_anew = not fence.closes(lines[following]) or _opens(lines, following) is True
+    return _opens(lines, at) is False and starts_anew
 
 
 def _opens(lines: Lines, at: int) -> bool | None:
@@ -98,9 +102,13 @@ def _opens(lines: Lines, at: int) -> bool | None:
     return None if before == after else before
 
 
-def _is_quoted(lines: Lines) -> bool:
+def _is_doubtful(lines: Lines) -> bool:
     text = "\n".join(lines)
-    return any(text.count(quote) % 2 for quote in ('"""', "'''")) or text.count("/*") > text.count("*/")
+    return (
+        not text.strip()
+        or any(text.count(quote) % 2 for quote in ('"""', "'''"))
+        or text.count("/*") > text.count("*/")
+    )
 
 
 def dedented(lines: Lines, indent: str) -> Lines:
@@ -119,7 +127,7 @@ def apply_whole(doc: Document | None, piece: Whole, how: How, is_named: bool) ->
     if why:
         raise NoPlace(why)
     changed = doc.rewritten(lines)
-    return None if changed.text == doc.text else changed
+    return None if changed == doc else changed
 
 
 def _content(doc: Document | None, piece: Whole) -> Lines:
