@@ -229,5 +229,5 @@ def test_an_old_python_is_refused_in_three_sentences(tmp_path: Path) -> None:
     env = {"PATH": str(tmp_path / "bin")}
     done = subprocess.run([tmp_path / ".ci/venv", "dev"], capture_output=True, text=True, check=False, env=env)
     assert done.returncode != 0
-    assert "No Python 3.11 or newer" in done.stderr
+    assert "is not Python 3.11 or newer. Nothing was installed." in done.stderr
     assert not (tmp_path / ".venv").exists()
