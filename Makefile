@@ -1,6 +1,7 @@
 # Every target sets up .venv by itself on its first run. ARGS is passed on: make test ARGS="-k ledger"
 PY := .venv/bin/python
 ARGS ?=
+
 .PHONY: help demo test test-all lint conformance clients bench clean
 .NOTPARALLEL:
 
