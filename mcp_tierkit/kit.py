@@ -33,8 +33,8 @@ class Kit:
     async def survey(self) -> Survey:
         """Every tier with its model, or the reason it has none."""
         if self._survey is None or not self._survey.tiers:
-            engines = () if self.config.tiers else await find_engines()
-            self._survey = survey(self.config, engines)
+            found = survey(self.config)
+            self._survey = survey(self.config, await find_engines()) if found.missing else found
         return self._survey
 
     async def tiers(self) -> dict[TierName, Tier]:

@@ -13,7 +13,7 @@ from mcp_tierkit.kit import Kit
 from mcp_tierkit.prices import Price, cost, worst_cost
 from mcp_tierkit.redact import find_secrets
 from mcp_tierkit.tiers import Tier
-from mcp_tierkit.tokens import estimate
+from mcp_tierkit.tokens import at_most
 from mcp_tierkit.types import Call, Completion, Message, Request, Route, Stage
 
 
@@ -37,7 +37,9 @@ async def call_model(
     """
     request = _request(route, tier, stage, messages, prompt_id, max_output_tokens)
     _refuse_secrets(request)
-    call_id = await kit.ledger.reserve(request, _worst(request, tier.price), kit.config.budgets)
+    # In a thread: the first count loads a vocabulary.
+    worst = await anyio.to_thread.run_sync(_worst, request, tier.price)
+    call_id = await kit.ledger.reserve(request, worst, kit.config.budgets)
     started = time.monotonic()
 
     async def settle(call: Call) -> None:
@@ -102,7 +104,7 @@ def _worst(request: Request, price: Price | None) -> int | None:
     if price is None:
         return None
     # Framing tokens of the chat format are not in the texts: 16 a message covers every wire seen.
-    sent = sum(estimate(message.content) + 16 for message in request.messages)
+    sent = sum(at_most(message.content) + 16 for message in request.messages)
     return worst_cost(price, sent, request.max_output_tokens)
 
 

@@ -13,7 +13,7 @@ MAX_CHECKS = 3
 MAX_FINDINGS = 8
 
 NEXT = {
-    "applied": "Done: the change is in the working tree. Do not retype it; record_outcome can undo it.",
+    "applied": "Do not retype it; record_outcome can undo it.",
     "ready": "Green, not applied: apply the patch with git apply, or draft again with apply=if_green.",
     "unproven": "Nothing was applied. Read the patch, or name a check that is red now.",
     "needs_work": "Nothing was applied. Read the digest, then fix the patch yourself or draft once more.",
@@ -57,8 +57,8 @@ def _draft_summary(draft: Draft) -> str:
     if draft.note:
         return draft.note
     added, removed = sum(f.added for f in draft.files), sum(f.removed for f in draft.files)
-    files = f"{len(draft.files)} file{'s' * (len(draft.files) != 1)}"
-    return f"{draft.status.replace('_', ' ').capitalize()}: {files}, +{added} -{removed}."
+    files = f" in {len(draft.files)} files" if len(draft.files) > 1 else ""
+    return f"{draft.status.replace('_', ' ').capitalize()}: +{added} -{removed}{files}."
 
 
 def _file(change: FileChange) -> str:

@@ -31,17 +31,20 @@ def count(prices: list[int]) -> int:
     return len(prices)
 '''
 FIXED = BUGGY.replace("sum(prices) - discount", "sum(prices) * (100 - discount) // 100")
-TESTS = """from shop.cart import count, total
+TESTS = """import unittest
+
+from shop.cart import count, total
 
 
-def test_total_takes_a_percentage_off():
-    assert total([1000, 500], discount=10) == 1350
+class CartTest(unittest.TestCase):
+    def test_total_takes_a_percentage_off(self):
+        self.assertEqual(total([1000, 500], discount=10), 1350)
 
-
-def test_count():
-    assert count([1, 2]) == 2
+    def test_count(self):
+        self.assertEqual(count([1, 2]), 2)
 """
-CHECK = f"{sys.executable} -m pytest -q tests/test_cart.py"
+CHECK = f"{sys.executable} -m unittest -q tests.test_cart"
+PYTEST = f"{sys.executable} -m pytest -q tests/test_cart.py"
 RIGHT = """shop/cart.py
 ```
 <<<<<<< SEARCH
@@ -78,7 +81,12 @@ def said(text: str, *, input: int = 1000, cached: int = 0, output: int = 200) ->
 
 
 def make_project(root: Path, *, git: bool = True) -> Path:
-    for name, text in {"shop/__init__.py": "", "shop/cart.py": BUGGY, "tests/test_cart.py": TESTS}.items():
+    for name, text in {
+        "shop/__init__.py": "",
+        "shop/cart.py": BUGGY,
+        "tests/__init__.py": "",
+        "tests/test_cart.py": TESTS,
+    }.items():
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -110,7 +111,7 @@ def draft(project: Path | None, task: str, never_apply: bool, as_json: bool, **a
     \b
     Example:
       tierkit draft "Take the discount as a percentage" -f shop/cart.py -k "pytest -q tests/test_cart.py"
-      tierkit draft t4k7m2qz
+      tierkit draft t048213377120
     """
     named: dict[str, Any] = {"task_id": task} if _is_id(task) and not asked["files"] else {"task": task}
     wanted = DraftCall(**named, **asked, apply="never" if never_apply else "if_green")
@@ -118,7 +119,7 @@ def draft(project: Path | None, task: str, never_apply: bool, as_json: bool, **a
 
 
 def _is_id(text: str) -> bool:
-    return len(text) == 8 and text.isalnum() and text.startswith("t")
+    return re.fullmatch(r"t\d{12}", text) is not None
 
 
 @click.command()
@@ -150,7 +151,7 @@ def task(project: Path | None, task_id: str, wait_s: float, cancel: bool, as_jso
 
     \b
     Example:
-      tierkit task t4k7m2qz --wait 60
+      tierkit task t048213377120 --wait 60
     """
     wanted = TaskCall(task_id=task_id, wait_s=wait_s, cancel=cancel)
     return answer(
@@ -167,7 +168,7 @@ def undo(project: Path | None, task_id: str, as_json: bool) -> int:
 
     \b
     Example:
-      tierkit undo t4k7m2qz
+      tierkit undo t048213377120
     """
     wanted = OutcomeCall(task_id=task_id, outcome="reverted", undo=True)
     return answer(project, lambda desk: desk.record_outcome(wanted), as_json=as_json)

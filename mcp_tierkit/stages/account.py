@@ -73,13 +73,11 @@ def tokens_in(kit: Kit, patterns: tuple[str, ...]) -> int:
 
 
 async def _first_time(kit: Kit, planned: Planned, calls: int) -> dict[str, Any]:
-    """Whose key was spent and which limits hold, said once: on the ledger's first paid task."""
+    """Whose key was spent, said once: on the first paid task of a user who has set no budget."""
     if not calls or not kit.config.budget_is_default or await kit.ledger.has_earlier_calls(planned.task.task_id):
         return {}
     tier = (await kit.tiers()).get(planned.route.tier or "cheap")
-    budgets = kit.config.budgets
-    limits = {"task_usd": usd(budgets.task), "day_usd": usd(budgets.day)}
-    return {"first_use": {"key": tier.api_key_env if tier else None, "default_limits": limits}}
+    return {"key_spent": tier.api_key_env} if tier and tier.api_key_env else {}
 
 
 async def plan_estimate(kit: Kit, planned: Planned) -> dict[str, Any] | None:

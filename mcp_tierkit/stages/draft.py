@@ -37,6 +37,9 @@ from mcp_tierkit.types import (
     TierName,
 )
 
+CONVENTIONS = ".tierkit/conventions.md"
+"""A project's own notes for drafters: sent as labelled data, two kilobytes at most."""
+
 Report = Callable[[str], None]
 AttemptOutcome = Literal["green", "red", "unreadable", "out_of_scope", "question", "cut_short", "unproven", "failed"]
 
@@ -119,8 +122,8 @@ def gather(kit: Kit, planned: Planned) -> Sketch:
                 f"{path} is read-only to a draft: {reason}. Nothing was spent.",
                 next_step="Leave it out of files, or make that part of the change yourself.",
             )
-    context = [path for path in workspace.expand(task.context) if path not in editable]
-    texts = {path: workspace.text(path) for path in (*editable, *context)}
+    context = [path for path in workspace.expand((*task.context, CONVENTIONS)) if path not in editable]
+    texts = {path: workspace.text(path)[: 2048 if path == CONVENTIONS else None] for path in (*editable, *context)}
     _refuse_secrets(texts)
     return Sketch(
         before={path: texts[path] for path in editable},
@@ -352,9 +355,7 @@ def _record(job: Job, ending: Ending) -> Draft:
     after = {path: text for path, text in sketch.after.items() if text != sketch.before.get(path)}
     path = None
     if after:
-        path = job.kit.workspace.write_private(
-            f".tierkit/{job.planned.task.task_id}/change.patch", patch(before, after).encode()
-        )
+        path = job.kit.workspace.write_private(f"{job.planned.task.task_id}.patch", patch(before, after).encode())
     return Draft(
         task_id=job.planned.task.task_id,
         status=ending.status,

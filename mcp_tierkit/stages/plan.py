@@ -14,7 +14,6 @@ from mcp_tierkit.routing import Hints, Match, RuleRouter, Ruling
 from mcp_tierkit.tokens import estimate
 from mcp_tierkit.types import Check, Handoff, Record, Route, Task, TierName
 
-ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"
 NEW_FILE_TOKENS = 600
 """What a file that does not exist yet is taken to hold: the median solution of the exercises measured is half of it."""
 
@@ -27,9 +26,9 @@ class Planned(Record):
     handoff: Handoff
 
 
-def new_id(prefix: str, size: int = 7) -> str:
-    """A short random id without look-alike letters."""
-    return prefix + "".join(secrets.choice(ALPHABET) for _ in range(size))
+def new_id(prefix: str) -> str:
+    """A random id. Twelve digits are five tokens of the caller's; as many letters would be eight."""
+    return f"{prefix}{secrets.randbelow(10**12):012d}"
 
 
 async def plan(
@@ -131,7 +130,7 @@ def _tokens_in(kit: Kit, path: str) -> int | None:
 
 async def _write(kit: Kit, task: Task, ruling: Ruling, playbook: Match | None) -> Planned:
     route = Route(
-        route_id=new_id("r", 12), task_id=task.task_id, decision=ruling.decision, tier=_tier(kit, task, ruling),
+        route_id=new_id("r"), task_id=task.task_id, decision=ruling.decision, tier=_tier(kit, task, ruling),
         rule=ruling.rule, reason=ruling.reason, playbook=playbook.name if playbook else None,
         inputs=playbook.inputs if playbook else {},
     )  # fmt: skip
