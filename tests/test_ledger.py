@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sqlite3
 import stat
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import closing
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from mcp_tierkit.errors import LedgerError, NotFound, OverBudget
 from mcp_tierkit.ledger import Ledger, Standing, report
 from mcp_tierkit.ledger.migrations import SCHEMA, migrations
 from mcp_tierkit.ledger.money import dollars
-from mcp_tierkit.ledger.opening import connect, ledger_path
+from mcp_tierkit.ledger.opening import Line, connect, ledger_path, prepare
 from mcp_tierkit.ledger.sqlite import open_ledger
 from mcp_tierkit.types import (
     Attempt,
@@ -318,19 +319,19 @@ async def test_a_budget_that_is_not_set_never_refuses(ledger: Ledger) -> None:
 
 async def test_days_and_months_begin_at_midnight_utc(ledger: Ledger, clock: Clock) -> None:
     asked, limits = await routed(ledger), Budgets(day=10, month=20)
-    clock.at = datetime(2026, 10, 30, 23, 59, 59, tzinfo=UTC)
+    east = timezone(timedelta(hours=2))
+    clock.at = datetime(2026, 10, 31, 1, 59, 59, tzinfo=east)  # the 30th in UTC, still
     await ledger.reserve(asked, 10, limits)
     with pytest.raises(OverBudget, match="The day budget"):
         await ledger.reserve(asked, 1, limits)
-    # Two hours east it is another day already; the budget's is UTC's.
-    clock.at = clock.at.astimezone(tz=None) + timedelta(seconds=1)
+    clock.at = datetime(2026, 10, 31, 2, tzinfo=east)
     await ledger.reserve(asked, 10, limits)
-    clock.at = datetime(2026, 10, 31, 0, 0, 0, tzinfo=UTC) + timedelta(days=0, hours=23)
+    clock.at = datetime(2026, 11, 1, 1, 59, 59, tzinfo=east)
     with pytest.raises(OverBudget, match="The day budget"):
         await ledger.reserve(asked, 1, limits)
     with pytest.raises(OverBudget, match="The month budget"):
         await ledger.reserve(asked, 1, Budgets(month=20))
-    clock.at = datetime(2026, 11, 1, tzinfo=UTC)
+    clock.at = datetime(2026, 11, 1, 2, tzinfo=east)
     await ledger.reserve(asked, 10, limits)
 
 
@@ -460,6 +461,69 @@ async def test_a_cancelled_reserve_either_gives_its_id_or_leaves_no_row(ledger: 
     assert len(given) == 10  # those that had begun; the other ten were cancelled before
 
 
+async def test_tasks_cancelled_by_asyncio_itself_do_not_mix_their_transactions(ledger: Ledger, url: str) -> None:
+    asked = await routed(ledger)
+    given: list[str] = []
+    for n in range(40):
+        begun = asyncio.create_task(ledger.reserve(asked, 5, Budgets()))
+        for _ in range(n):
+            await anyio.lowlevel.checkpoint()
+        begun.cancel()
+        given.append(await ledger.reserve(asked, 5, Budgets()))  # while that one's thread may be at work
+        await asyncio.gather(begun, return_exceptions=True)
+    # asyncio's cancel gives no id back, so its row stays reserved: counted, and closed when this process ends.
+    rows = await ledger.calls("t1")
+    assert set(given) <= {row.call_id for row in rows}
+    assert {row.status for row in rows} == {"reserved"}
+    assert report.health(url).totals_agree
+
+
+async def test_two_threads_never_share_a_transaction(tmp_path: Path) -> None:
+    line = Line(tmp_path / "ledger.db")
+    inside, second_ended = threading.Event(), threading.Event()
+    failures: list[BaseException] = []
+
+    def first(conn: sqlite3.Connection) -> None:
+        inside.set()
+        second_ended.wait(0.3)  # it cannot end before us, unless it meddles
+
+    def write(work: Callable[[sqlite3.Connection], None]) -> None:
+        try:
+            line.transact(work)
+        except BaseException as error:
+            failures.append(error)
+
+    def second() -> None:
+        inside.wait()
+        write(lambda conn: None)
+        second_ended.set()
+
+    threads = [threading.Thread(target=write, args=(first,)), threading.Thread(target=second)]
+    for each in threads:
+        each.start()
+    for each in threads:
+        each.join()
+    line.close()
+    assert failures == []
+
+
+async def test_a_reservation_is_on_disk_before_its_id_is_given(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    modes: list[int] = []
+    asked = await routed(ledger)
+    original = Line.transact
+
+    def watched(self: Line, work: Callable[[sqlite3.Connection], Any], is_durable: bool = False) -> Any:
+        def seen(conn: sqlite3.Connection) -> Any:
+            modes.append(conn.execute("pragma synchronous").fetchone()[0])
+            return work(conn)
+
+        return original(self, seen, is_durable)
+
+    monkeypatch.setattr(Line, "transact", watched)
+    await ledger.settle(await ledger.reserve(asked, 1, Budgets()), settled(1))
+    assert modes == [2, 1]  # FULL, then NORMAL
+
+
 async def test_twenty_reservations_at_once_never_exceed_the_budget(ledger: Ledger) -> None:
     requests = [await routed(ledger, f"t{n}") for n in range(20)]
     outcomes: list[str] = []
@@ -557,6 +621,28 @@ async def test_claiming_what_a_dead_owner_left_closes_its_calls(ledger: Ledger, 
 
 
 # --- the file ---
+
+
+async def test_threads_that_open_a_fresh_file_at_once_all_succeed(tmp_path: Path) -> None:
+    failures: list[BaseException] = []
+    backups: list[Path] = []
+    for n in range(15):
+        together = threading.Barrier(6)
+
+        def opening(path: Path, together: threading.Barrier = together) -> None:
+            try:
+                together.wait()
+                prepare(path)
+            except BaseException as error:
+                failures.append(error)
+
+        threads = [threading.Thread(target=opening, args=(tmp_path / str(n) / "ledger.db",)) for _ in range(6)]
+        for each in threads:
+            each.start()
+        for each in threads:
+            each.join()
+        backups += (tmp_path / str(n)).glob("*.backup")
+    assert (failures, backups) == ([], [])
 
 
 async def test_opening_costs_nothing_until_the_first_use(state: Path, url: str) -> None:
@@ -660,8 +746,9 @@ async def test_an_older_ledger_is_backed_up_and_migrated(url: str, state: Path, 
                 " 'cheap', 'm', 'settled', 'p', 7, ?)",
                 (n, cost),
             )  # fmt: skip
-    with pytest.raises(OverBudget, match=r"\$0.000000012 is spent"):
-        await ledger.reserve(request(), 1, Budgets(month=12))
+    for budget in ("task", "day", "month", "project"):
+        with pytest.raises(OverBudget, match=r"\$0.000000012 is spent"):
+            await ledger.reserve(request(), 1, Budgets(**{budget: 12}))
     (backup,) = state.glob("ledger.db.schema1.*.backup")
     assert stat.S_IMODE(backup.stat().st_mode) == 0o600
     with closing(sqlite3.connect(backup)) as copy:

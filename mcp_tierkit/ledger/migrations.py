@@ -136,7 +136,6 @@ TABLES = (
     ) strict""",
     "create index calls_task on calls (task_id)",
     "create index calls_at on calls (at)",
-    "create index calls_prompt on calls (prompt_id)",
     "create index calls_reserved on calls (owner_id) where status = 'reserved'",
     "create index tasks_running on tasks (owner_id) where state = 'running'",
     "create index tasks_project on tasks (project)",
