@@ -33,6 +33,11 @@ def claim_stdout() -> int:
     starts, seconds later and after every import, so the transport is given this descriptor instead.
     """
     wire = _duplicate_above_standard(1)
+    _divert_stdout()
+    return wire
+
+
+def _divert_stdout() -> None:
     try:
         os.dup2(2, 1)
     except OSError:  # No stderr, as under some launchers: stray output goes nowhere.
@@ -40,7 +45,6 @@ def claim_stdout() -> int:
         os.dup2(nowhere, 1)
         if nowhere != 1:
             os.close(nowhere)
-    return wire
 
 
 def _duplicate_above_standard(fd: int) -> int:
@@ -60,4 +64,10 @@ def main() -> None:
 
     from mcp_tierkit.cli import run
 
-    sys.exit(run(args, prog=prog, wire_fd=wire_fd))
+    try:
+        code = run(args, prog=prog, wire_fd=wire_fd)
+    finally:
+        if wire_fd is not None:
+            # The SDK's transport puts the wire back on descriptor 1 when it ends, before exit handlers print.
+            _divert_stdout()
+    sys.exit(code)

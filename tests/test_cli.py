@@ -17,6 +17,7 @@ from mcp_tierkit.cli import COMMANDS, main, run
 from mcp_tierkit.entry import command_line, serves_stdio
 from mcp_tierkit.errors import InvalidInput, NoModel, TierkitError, Untrusted
 
+ROOT = Path(__file__).parent.parent
 PRESENT = [name for name, (place, _) in COMMANDS.items() if find_spec(place.partition(":")[0])]
 
 
@@ -134,7 +135,7 @@ def test_stdout_is_claimed_only_to_serve_stdio(args: list[str], expected: bool) 
 
 def python(code: str) -> subprocess.CompletedProcess[str]:
     script = f"import os, sys, subprocess\nfrom mcp_tierkit.entry import claim_stdout\n{code}"
-    return subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    return subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, cwd=ROOT)
 
 
 def test_prints_of_ours_and_of_children_miss_the_claimed_stdout() -> None:
@@ -153,6 +154,52 @@ def test_stdout_is_claimed_even_where_other_descriptors_are_closed() -> None:
         "os.close(0); os.close(2)\nwire = claim_stdout()\nprint('lost', flush=True)\nos.write(wire, b'%d' % wire)"
     )
     assert int(done.stdout) > 2
+
+
+STRAY = """
+import atexit, sys, threading
+from mcp_tierkit import entry
+
+secure = entry.claim_stdout
+
+def claim():
+    wire = secure()
+    print("stray before")
+    atexit.register(print, "stray at exit")
+    threading.Thread(target=lambda: [print("stray", number, flush=True) for number in range(200)]).start()
+    return wire
+
+entry.claim_stdout = claim
+sys.argv = ["mcp-tierkit", "--project", sys.argv[1]]
+entry.main()
+"""
+HELLO = {
+    "jsonrpc": "2.0",
+    "id": 1,
+    "method": "initialize",
+    "params": {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}},
+}
+
+
+def test_stdout_of_the_server_holds_the_protocol_and_nothing_else(project: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", STRAY, str(project)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+    )
+    with process:
+        assert process.stdin
+        assert process.stdout
+        process.stdin.write(json.dumps(HELLO) + "\n")
+        process.stdin.flush()
+        first = process.stdout.readline()
+        rest, errors = process.communicate(timeout=30)
+    assert json.loads(first)["id"] == 1
+    assert (process.returncode, rest) == (0, "")
+    assert {"stray before", "stray 199", "stray at exit"} <= set(errors.splitlines())
 
 
 # --- init
