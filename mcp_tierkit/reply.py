@@ -13,7 +13,7 @@ MAX_CHECKS = 3
 MAX_FINDINGS = 8
 
 NEXT = {
-    "applied": "Do not retype it; record_outcome can undo it.",
+    "applied": "Done; do not retype it.",
     "ready": "Green, not applied: apply the patch with git apply, or draft again with apply=if_green.",
     "unproven": "Nothing was applied. Read the patch, or name a check that is red now.",
     "needs_work": "Nothing was applied. Read the digest, then fix the patch yourself or draft once more.",

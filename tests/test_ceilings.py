@@ -67,8 +67,9 @@ async def test_every_tool_carries_all_four_annotations(config: Config) -> None:
             assert None not in tool.annotations.model_dump(exclude={"title"}).values()
 
 
-async def test_a_green_reply_is_200_tokens_or_less(config: Config) -> None:
-    reply = await shown(config, "draft_with_cheap_model", short_job(config), said(RIGHT))
+@pytest.mark.parametrize("replies", [(RIGHT,), (WRONG, REPAIR)], ids=["at once", "after a repair"])
+async def test_a_green_reply_is_200_tokens_or_less(config: Config, replies: tuple[str, ...]) -> None:
+    reply = await shown(config, "draft_with_cheap_model", short_job(config), *map(said, replies))
     assert reply["status"] == "applied"
     assert 80 < tokens(reply) <= 200, reply
 
