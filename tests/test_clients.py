@@ -245,11 +245,11 @@ def test_a_link_in_the_project_is_refused_and_one_in_the_home_is_followed(projec
 
 def test_the_backup_holds_what_was_there_and_both_keep_the_mode(project: Path, home: dict[str, str]) -> None:
     file = file_of("codex", project, home, "a = 1\n")
-    file.chmod(0o600)
+    file.chmod(0o640)
     kept = install(set_up("codex", project, home))
     assert kept is not None
     assert kept.read_text() == "a = 1\n"
-    assert {stat.S_IMODE(path.stat().st_mode) for path in (file, kept)} == {0o600}
+    assert {stat.S_IMODE(path.stat().st_mode) for path in (file, kept)} == {0o640}
 
 
 def test_a_file_changed_since_it_was_read_is_not_overwritten(project: Path, home: dict[str, str]) -> None:
