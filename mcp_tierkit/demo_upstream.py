@@ -13,7 +13,7 @@ import asyncio
 import hashlib
 import json
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 from http import HTTPStatus
 from pathlib import Path
@@ -78,6 +78,7 @@ class Reply(Record):
     wait_s: float = 0
 
 
+Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 Script = Callable[[Asked], Reply | str] | Iterable[Reply | str]
 
 
@@ -164,18 +165,21 @@ class Upstream:
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
         self._stirred = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._writers: set[asyncio.StreamWriter] = set()
-        server = await asyncio.start_server(self._connected, "127.0.0.1", 0, limit=64 * 1024 * 1024)
+        transports: set[asyncio.Transport] = set()
+        server = await self._loop.create_server(lambda: _Connection(self._connected, transports), "127.0.0.1", 0)
         self._port = server.sockets[0].getsockname()[1]
         started.set()
         await self._stop.wait()
+        # A connection accepted just now would be stranded by `close`, so its turn comes first.
+        for listening in server.sockets:
+            self._loop.remove_reader(listening.fileno())
+        await _turns()
         server.close()
-        await _turns()  # Connections accepted a moment ago reach their handlers.
-        for writer in self._writers:
-            writer.transport.abort()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        for transport in transports:
+            transport.abort()
         await _turns()  # Sockets close on a later turn of the loop.
 
     def _wake(self) -> None:
@@ -186,16 +190,12 @@ class Upstream:
         task = asyncio.current_task()
         assert task is not None
         self._tasks.add(task)
-        self._writers.add(writer)
         try:
             await self._serve(reader, writer)
         except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
             pass  # The client or the test has gone; what there is to say is in the log.
         finally:
             writer.close()
-            with suppress(ConnectionError, asyncio.CancelledError):
-                await writer.wait_closed()
-            self._writers.discard(writer)
             self._tasks.discard(task)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -303,6 +303,19 @@ class Upstream:
                 with self._log.open("a", encoding="utf-8") as log:
                     log.write(served.model_dump_json() + "\n")
             self._changed.notify_all()
+
+
+class _Connection(asyncio.StreamReaderProtocol):
+    """A connection that is known from its first moment, so that none outlives the server."""
+
+    def __init__(self, serve: Handler, known: set[asyncio.Transport]) -> None:
+        super().__init__(asyncio.StreamReader(limit=64 * 1024 * 1024), serve)
+        self._known = known
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._known.add(transport)
+        super().connection_made(transport)
 
 
 async def _turns() -> None:
