@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -69,6 +70,34 @@ def test_a_folder_with_a_link_a_pipe_or_too_much_in_it_is_refused(tmp_path: Path
     assert time.monotonic() - started < 2
     (tmp_path / "alias").symlink_to(tmp_path / "big")
     assert "folder of its own" in refused("alias")
+
+
+def test_a_file_that_becomes_a_link_while_it_is_read_is_never_followed(tmp_path: Path) -> None:
+    folder = make_playbook(tmp_path, "sample", "")
+    (tmp_path / "secret").write_text("secret")
+    file, stop = folder / "flips", threading.Event()
+
+    def flip() -> None:
+        while not stop.is_set():
+            (tmp_path / "plain").write_text("plain")
+            os.replace(tmp_path / "plain", file)
+            os.symlink(tmp_path / "secret", tmp_path / "link")
+            os.replace(tmp_path / "link", file)
+
+    thread = threading.Thread(target=flip)
+    thread.start()
+    seen = set()
+    try:
+        for _ in range(1500):
+            try:
+                seen.add(read_folder(folder).read("flips"))
+            except FolderRefused:
+                continue
+    finally:
+        stop.set()
+        thread.join()
+    assert seen <= {b"plain", None}
+    assert seen
 
 
 def test_exactly_two_hundred_files_are_allowed(tmp_path: Path) -> None:

@@ -236,13 +236,13 @@ def environment(world: World) -> dict[str, str]:
     }  # fmt: skip
 
 
-def on_a_terminal(world: World, answer: str) -> tuple[int, str]:
+def on_a_terminal(world: World, answer: str, *, redirect: str = "") -> tuple[int, str]:
     """`tierkit playbook trust sample` on a terminal of its own, with that answer typed at the question."""
     pid, terminal = pty.fork()
     if pid == 0:
-        command = [sys.executable, "-m", "mcp_tierkit", "playbook", "trust", "sample"]
         os.chdir(world.project)
-        os.execve(sys.executable, command, environment(world))
+        line = f'exec "$0" -m mcp_tierkit playbook trust sample {redirect}'
+        os.execve("/bin/sh", ["sh", "-c", line, sys.executable], environment(world))
     said, typed, deadline = b"", False, time.monotonic() + 60
     while time.monotonic() < deadline:
         try:
@@ -264,6 +264,14 @@ def test_a_person_at_a_terminal_trusts_by_typing_the_name(world: World) -> None:
     code, said = on_a_terminal(world, "sample")
     assert (code, trusted_names(world)) == (0, {"sample"})
     assert "+ scripts/run.py" in said
+
+
+@pytest.mark.parametrize("redirect", ["</dev/null", "| cat"])
+def test_a_command_that_is_piped_is_not_asked_even_where_there_is_a_terminal(world: World, redirect: str) -> None:
+    make_playbook(world.project, "sample", "say('x')")
+    _, said = on_a_terminal(world, "sample", redirect=redirect)
+    assert "was not trusted" in said
+    assert trusted_names(world) == set()
 
 
 def test_without_a_terminal_nobody_can_answer(world: World) -> None:
