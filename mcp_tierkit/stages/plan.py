@@ -86,6 +86,7 @@ def make_task(kit: Kit, call: PlanCall, client: str | None) -> Task:
     return Task(
         task_id=new_id("t"),
         project=str(kit.workspace.root),
+        repository=str(kit.config.repository),
         goal=goal,
         checks=tuple(_parsed(check) for check in call.checks),
         client=client,
