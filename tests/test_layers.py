@@ -205,7 +205,8 @@ def shell_uses(file: Path) -> Iterator[str]:
                 word.arg == "shell" and not (isinstance(word.value, ast.Constant) and word.value.value is False)
                 for word in node.keywords
             )
-            if opens_shell or _name(node.func) in SHELL_CALLS:
+            fills_text = isinstance(node.func, ast.Attribute) and node.func.attr == "format"
+            if (opens_shell and not fills_text) or _name(node.func) in SHELL_CALLS:
                 yield shown(file, node)
         elif isinstance(node, ast.ImportFrom):
             yield from (shown(file, node) for alias in node.names if f"{node.module}.{alias.name}" in SHELL_CALLS)
