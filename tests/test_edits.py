@@ -94,6 +94,8 @@ def test_any_whole_file_gives_exactly_that_file(
 ) -> None:
     assume(is_new or (any(map(str.strip, new)) and (not is_open or (old and old[-1] and new[-1]))))
     assume(is_new or newline == "\n" or len(old) > 1)
+    was, now = (sum(bool(line.strip()) for line in lines) for lines in (old, new))
+    assume(is_new or was < 8 or now * 2 >= was)
     before = rendered(old, newline, is_open, bom)
     want = rendered(new, "\n", False, "") if is_new else rendered(new, newline, is_open and bool(old), bom)
     reply = "`src/a.py`:\n\n" + TICKS + "python\n" + "".join(line + "\n" for line in new) + TICKS + "\n\nDone."
@@ -104,7 +106,7 @@ def test_any_whole_file_gives_exactly_that_file(
 MIXED = {"a.py": "one\ntwo\nthree\n", "docs/b.md": "# T\n\ntext\n", "src/c.py": "def f():\n    return 1\n"}
 REPLIES = [
     sr("a.py", "two\n", "2\n"),
-    "Two files change.\n\n" + sr("`a.py`", "one\n", "1\n") + "\nThe other:\n\n" + sr("src/c.py", "def f():\n", "def g():\n"),
+    "Two files change.\n\n" + sr("`a.py`", "one\n", "1\n") + "\nAnd:\n\n" + sr("src/c.py", "def f():\n", "def g():\n"),
     sr("new/d.py", "", "x = 1\ny = 2\n") + sr("src/c.py", "    return 1\n", "    return 2\n"),
     f"{TICKS}diff\n--- a/a.py\n+++ b/a.py\n@@ -1,3 +1,3 @@\n one\n-two\n+2\n three\n{TICKS}\n",
     f"{TICKS}diff\n--- a/a.py\n+++ b/a.py\n@@ ... @@\n-one\n+1\n two\n@@ ... @@\n-three\n+3\n"
@@ -279,6 +281,35 @@ def test_a_fenced_part_of_a_file_does_not_replace_the_file(name: str) -> None:
     assert "part" in reading.refused[0].why
 
 
+@pytest.mark.parametrize(
+    "sample",
+    [
+        f"You could write:\n\n{TICKS}json\n[]\n{TICKS}\n",
+        f"In `src/c.py`:\n\n{TICKS}sql\nselect 1\n{TICKS}\n",
+        f"src/c.py\n{TICKS}\n@@ -1 +1 @@\n-def f():\n+def g(:\n{TICKS}\n".replace("-def f():", "-def x():"),
+        f"src/c.py\n{TICKS}\n*** Begin Patch\n*** Update File: src/c.py\n-def f():\n+def g():\n{TICKS}\n",
+        f"Before:\n\n{TICKS}python\ndef f():\n    return 1\n{TICKS}\nAfter:\n\n{TICKS}python\nreturn 2\n{TICKS}\n",
+        "<think>\n" + sr("src/c.py", "def f():\n", "def g():\n"),
+        "src/c.py\n<source>\ndef f():\n</source>\n    return 1\n</source>\n",
+    ],
+)
+def test_what_may_be_a_sample_or_another_format_is_not_written(sample: str) -> None:
+    with pytest.raises(EditRefused):
+        apply_reply(sample, {"src/c.py": MIXED["src/c.py"]})
+
+
+def test_of_reasoning_and_answer_only_the_answer_counts() -> None:
+    reply = "<think>\n" + sr("a.py", "one\n", "1\n") + "\nNo, better:</think>\n\n" + sr("a.py", "two\n", "2\n")
+    assert apply_reply(reply, MIXED) == {"a.py": "one\n2\nthree\n"}
+
+
+def test_a_sample_of_code_in_a_text_may_leave_code_out() -> None:
+    reply = sr("docs/b.md", "text\n", "    # ...\n    // ... other functions ...\n")
+    assert apply_reply(reply, MIXED) == {"docs/b.md": "# T\n\n    # ...\n    // ... other functions ...\n"}
+    with pytest.raises(EditRefused, match="stands for code"):
+        apply_reply(sr("docs/b.md", "text\n", "<!-- ... rest of the page ... -->\n"), MIXED)
+
+
 def test_a_new_file_with_the_base_name_of_a_known_one_does_not_replace_that() -> None:
     files = {"src/utils.py": "def a():\n    pass\n", "pkg/__init__.py": "x = 1\n"}
     fresh = f"{TICKS}python\nimport src\n{TICKS}\n"
@@ -372,7 +403,8 @@ def test_a_reply_of_too_many_blocks_or_characters_is_refused() -> None:
     "line",
     ["# the rest of the arguments go to the parser", "# keep the order of the items", "x = [...]", "    ...",
      "# Other helpers",
-     "print('...')", "# more than one line", "// remaining := total - used", "raise NotImplementedError  # rest"],
+     "print('...')", "# more than one line", "// remaining := total - used", "raise NotImplementedError  # rest",
+     "...rest,", "f(...rest)"],
 )  # fmt: skip
 def test_an_ordinary_line_is_not_taken_for_a_placeholder(line: str) -> None:
     assert apply_reply(sr("a.py", "two\n", f"2\n{line}\n"), MIXED) == {"a.py": f"one\n2\n{line}\nthree\n"}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 BOM = "\ufeff"
@@ -11,11 +11,15 @@ BOM = "\ufeff"
 
 @dataclass(frozen=True)
 class Document:
-    """Lines without their ends; `ends` holds `\\n`, `\\r\\n`, or the empty string for a last line without newline."""
+    """Lines without their ends; `ends` holds `\\n`, `\\r\\n`, or the empty string for a last line without newline.
+
+    `newline` is the ending that most lines had when the file was read; new lines take it.
+    """
 
     lines: tuple[str, ...]
     ends: tuple[str, ...]
     bom: str = ""
+    newline: str = "\n"
 
     @classmethod
     def parse(cls, text: str) -> Document:
@@ -27,16 +31,12 @@ class Document:
         if last:
             lines.append(last)
             ends.append("")
-        return cls(tuple(lines), tuple(ends), bom)
+        newline = "\r\n" if ends.count("\r\n") > ends.count("\n") else "\n"
+        return cls(tuple(lines), tuple(ends), bom, newline)
 
     @property
     def text(self) -> str:
         return self.bom + "".join(line + end for line, end in zip(self.lines, self.ends, strict=True))
-
-    @cached_property
-    def newline(self) -> str:
-        """The ending that most lines have."""
-        return "\r\n" if self.ends.count("\r\n") > self.ends.count("\n") else "\n"
 
     @property
     def is_blank(self) -> bool:
@@ -67,12 +67,12 @@ class Document:
         is_open = bool(self.ends) and not self.ends[-1]
         inner = tuple(each or self.newline for each in ends[:-1])
         final = ("" if is_open else ends[-1] or self.newline,) if ends else ()
-        return Document(new_lines, inner + final, self.bom)
+        return replace(self, lines=new_lines, ends=inner + final)
 
     def closed(self, has_newline: bool) -> Document:
         """The same lines with a final newline, or without one."""
         final = (self.newline if has_newline else "",) if self.ends else ()
-        return Document(self.lines, self.ends[:-1] + final, self.bom)
+        return replace(self, ends=self.ends[:-1] + final)
 
     def rewritten(self, lines: tuple[str, ...]) -> Document:
         """Other content for the same file: equal lines at either end keep their bytes, the rest takes its newline."""

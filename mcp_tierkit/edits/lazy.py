@@ -34,43 +34,57 @@ _ELIDES = re.compile(
     r"|original|keep)\b",
     re.I,
 )
-_PROSE = {".md", ".markdown", ".mdx", ".rst", ".txt", ".adoc", ".yaml", ".yml", ""}
+_BRACKETED = re.compile(
+    r"\s*[\[(<](?:\.{3}|…)?\s*(?:rest|existing|remaining|unchanged)[\w ]{0,60}(?:\.{3}|…)?[\])>]\s*"
+)
+# At least three words, so that a JavaScript spread such as `...rest` is none.
+_SPOKEN = re.compile(
+    r"\s*(?:\.{3}|…) ?[(\[]?(?:the )?(?:rest|remaining|existing|unchanged|omitted)(?: \w+){2,8}[)\]]?[ .…]*", re.I
+)
+_MARKUP = (".md", ".markdown", ".mdx", ".rst", ".txt", ".adoc", "")
 
 
 def is_placeholder(line: str) -> bool:
-    """Whether a comment stands for left-out code: `# ... existing code ...`, `// rest of file unchanged`."""
-    if len(line) > 200:
-        return False
-    mark = _MARK.match(line)
-    if mark is None:
-        return bool(
-            re.fullmatch(
-                r"\s*[\[(<](?:\.{3}|…)?\s*(?:rest|existing|remaining|unchanged)[\w ]{0,60}(?:\.{3}|…)?[\])>]\s*", line
-            )
-        )
-    text = mark["text"].strip()
-    if not text:
-        return False
-    bare = text.strip(".…[]()<> ")
-    if not bare:
-        return bool(_DOTS.search(text))
-    if _DOTS.search(text) and (_ELIDES.search(bare) and len(bare.split()) <= 12):
-        return True
-    return bool(_WHOLE.match(bare)) and bare.lower() not in ("rest", "remainder", "the rest", "the same")
+    """Whether a line stands for left-out code: `# ... existing code ...`, `// rest of file unchanged`."""
+    return len(line) <= 200 and (_is_certain(line) or _is_dotted(line))
 
 
 def lazy_line(path: str, new: tuple[str, ...], *old: tuple[str, ...]) -> str | None:
     """The first new line that stands for left-out code and is in none of the `old` texts."""
     suffix = PurePosixPath(path).suffix.lower()
-    lazy = [line.strip() for line in new if is_placeholder(line) or _is_dots(line, suffix)]
+    lazy = [line.strip() for line in new if len(line) <= 200 and _is_lazy(line, suffix)]
     if not lazy:
         return None
     there = {line.strip() for lines in old for line in lines}
     return next((line for line in lazy if line not in there), None)
 
 
-def _is_dots(line: str, suffix: str) -> bool:
-    if line.strip() not in ("...", "…") or suffix in _PROSE:
+def _is_lazy(line: str, suffix: str) -> bool:
+    if suffix in _MARKUP:
+        # A sample of code inside a text may leave code out.
+        return _is_certain(line) or (line.lstrip().startswith("<!--") and _is_dotted(line))
+    return _is_certain(line) or _is_dotted(line) or _is_bare_dots(line, suffix)
+
+
+def _is_certain(line: str) -> bool:
+    mark = _MARK.match(line)
+    if mark is None:
+        return bool(_BRACKETED.fullmatch(line) or _SPOKEN.fullmatch(line))
+    bare = mark["text"].strip(".…[]()<> ")
+    return bool(_WHOLE.match(bare)) and bare.lower() not in ("rest", "remainder", "the rest", "the same")
+
+
+def _is_dotted(line: str) -> bool:
+    mark = _MARK.match(line)
+    text = mark["text"].strip() if mark is not None else ""
+    bare = text.strip(".…[]()<> ")
+    if not _DOTS.search(text):
+        return False
+    return not bare or (_ELIDES.search(bare) is not None and len(bare.split()) <= 12)
+
+
+def _is_bare_dots(line: str, suffix: str) -> bool:
+    if line.strip() not in ("...", "…") or suffix in (".yaml", ".yml"):
         return False
     # An indented `...` is a body in Python.
     return suffix not in (".py", ".pyi") or line[0] in ".…"

@@ -46,4 +46,5 @@ class Whole(Piece):
 
     lines: Lines = ()
     label: str | None = None
+    info: str = ""
     is_shell: bool = False

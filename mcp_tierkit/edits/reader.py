@@ -13,7 +13,7 @@ from mcp_tierkit.edits.pieces import Block, Lines, Patch, Piece, Whole
 from mcp_tierkit.edits.reading import Reading, Refusal
 from mcp_tierkit.edits.scan import scan
 from mcp_tierkit.edits.udiff import HunkFailed, apply_patch
-from mcp_tierkit.edits.whole import apply_whole, likeness
+from mcp_tierkit.edits.whole import apply_whole, fits, likeness
 
 MOST_CHARS = 4_000_000
 MOST_PIECES = 500
@@ -27,6 +27,10 @@ def read(output: str, files: dict[str, str]) -> Reading:
     if trouble:
         return Reading(refused=(Refusal(path=None, block=1, why=trouble),))
     text = output.removeprefix(BOM).replace("\r\n", "\n")
+    thought = text.lstrip()
+    if thought.startswith("<think>"):
+        # Reasoning may hold first tries; only what follows it is the answer.
+        text = thought.partition("</think>")[2]
     asked = _QUESTION.match(text)
     if asked:
         return Reading(question=asked[1].strip()[:2000])
@@ -88,6 +92,7 @@ class _Desk:
         """The file a piece is about; refuses the piece where that is unknown."""
         try:
             path, how = self._named(piece)
+            clean(path)
         except NameRefused as no:
             self._refuse(number, None, piece.trouble or str(no))
             return None
@@ -103,12 +108,13 @@ class _Desk:
         if piece.name is not None:
             path, how = self.known.resolve(piece.name)
             return self._known_or_new(piece, path, how) if _creates(piece) else (path, how)
-        if len(piece.mentions) == 1:
-            return next(iter(piece.mentions)), "exact"
-        if isinstance(piece, Whole):
-            if len(self.files) == 1 and not piece.mentions:
-                return next(iter(self.files)), "exact"
-        elif self.current is not None:
+        only = piece.mentions or (frozenset(self.files) if isinstance(piece, Whole) else frozenset())
+        if len(only) == 1:
+            path = next(iter(only))
+            if isinstance(piece, Whole) and not fits(path, piece.info):
+                raise NameRefused(f"the block has no file name, and its language is not that of {path!r}")
+            return path, "exact"
+        if self.current is not None and not isinstance(piece, Whole):
             return self.current, "exact"
         raise NameRefused("the file name is missing: write the path on the line above the block")
 

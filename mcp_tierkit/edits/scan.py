@@ -79,7 +79,7 @@ class _Scanner:
             (at + 1 + skip for skip in range(12) if "".join(self.lines[at + 1 + skip : at + 2 + skip]).strip()), at
         )
         language = fence.info.split(" ")[0].casefold()
-        if language in ("diff", "patch", "udiff") or (first > at and udiff.starts_diff(self.lines, first)):
+        if language in ("diff", "patch", "udiff") or (first > at and udiff.opens_diff(self.lines, first)):
             close = whole.first_close(self.lines, at + 1, fence)
             cut = "its fence is not closed" if close is None else ""
             return self._diff(at + 1, len(self.lines) if close is None else close, cut=cut) + 1
@@ -113,7 +113,9 @@ class _Scanner:
         if not is_shell and self._has_markers(lines, target):
             trouble = trouble or "markers of a block or a merge conflict stand in the middle of a code block"
         named = name or (label and name_line(label, self.known))
-        self._add(Whole(named, self.spoken, trouble=trouble, lines=lines, label=label, is_shell=is_shell))
+        self._add(
+            Whole(named, self.spoken, trouble=trouble, lines=lines, label=label, info=fence.info, is_shell=is_shell)
+        )
         return len(self.lines) if close is None else close + 1
 
     def _has_markers(self, lines: Lines, target: str | None) -> bool:

@@ -25,6 +25,11 @@ def starts_diff(lines: Lines, at: int) -> bool:
     return lines[at].startswith("diff --git ") or _is_header(lines, at)
 
 
+def opens_diff(lines: Lines, at: int) -> bool:
+    """Whether the first line of a fence says that the rest is a diff, in this format or one that is not read."""
+    return starts_diff(lines, at) or lines[at].startswith(("@@ ", "*** Begin Patch", "*** Update File", "Index: "))
+
+
 def diff_end(lines: Lines, at: int) -> int:
     """Where a diff without a fence ends: at the first line that belongs to none."""
     while at < len(lines):

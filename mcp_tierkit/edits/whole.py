@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 
 from mcp_tierkit.edits.document import Document
 from mcp_tierkit.edits.match import NoPlace
@@ -14,6 +15,15 @@ from mcp_tierkit.edits.pieces import Lines, Whole
 _TICKS = re.compile(r"^([ \t]{0,16})(`{3,}|~{3,})[ \t]*([^`]{0,200})$")
 _TAG = re.compile(r"^([ \t]{0,16})<(source|code|pre|codeblock|sourcecode)>[ \t]*([\w+#.-]{0,60})[ \t]*$")
 _ADVICE = "put four backticks around the whole of it"
+_KIN = tuple(
+    frozenset(kin.split())
+    for kin in (
+        "py pyi python python3", "js jsx ts tsx mjs cjs vue svelte javascript typescript", "json jsonc json5",
+        "yaml yml",
+        "toml ini cfg", "c h cpp hpp cc cxx c++", "go golang", "rs rust", "java", "rb ruby", "php", "cs csharp", "sql",
+        "html htm xml svg", "css scss sass less", "md mdx markdown", "kt kotlin", "swift", "diff patch",
+    )
+)  # fmt: skip
 MARKUP = (".md", ".mdx", ".markdown", ".rst", ".txt", ".adoc")
 
 
@@ -61,7 +71,7 @@ def find_close(lines: Lines, start: int, fence: Fence, holds_fences: bool) -> tu
     judged by the blank lines around it, and one that could be either is trouble.
     """
     if fence.is_tag:
-        return first_close(lines, start, fence), None
+        return _tag_close(lines, start, fence)
     marks = (at for at in range(start, len(lines)) if fence.meets(lines[at]))
     if holds_fences:
         return _nested_close(lines, marks, fence)
@@ -71,6 +81,19 @@ def find_close(lines: Lines, start: int, fence: Fence, holds_fences: bool) -> tu
     if close is not None and _is_doubtful(lines[start:close]) and next(marks, None) is not None:
         return close, f"a fence may stand inside the file's text; {_ADVICE}"
     return close, None
+
+
+def _tag_close(lines: Lines, start: int, fence: Fence) -> tuple[int | None, str | None]:
+    close = first_close(lines, start, fence)
+    rest = range(len(lines) if close is None else close + 1, len(lines))
+    following = next((at for at in rest if fence.closes(lines[at]) or open_tag(lines[at]) == fence.mark), None)
+    is_doubtful = following is not None and fence.closes(lines[following])
+    return close, f"it is unclear which </{fence.mark}> ends it; {_ADVICE}" if is_doubtful else None
+
+
+def open_tag(line: str) -> str | None:
+    match = _TAG.match(line)
+    return match[2] if match else None
 
 
 def _nested_close(lines: Lines, marks: Iterator[int], fence: Fence) -> tuple[int | None, str | None]:
@@ -111,6 +134,14 @@ def _is_doubtful(lines: Lines) -> bool:
     )
 
 
+def fits(path: str, info: str) -> bool:
+    """Whether an unnamed block may be this file: a block marked as another language is a sample."""
+    language = info.split(" ")[0].casefold()
+    suffix = PurePosixPath(path).suffix.lower().removeprefix(".")
+    of_path, of_block = (next((kin for kin in _KIN if each in kin), None) for each in (suffix, language))
+    return of_path is None or of_block is None or of_path is of_block
+
+
 def dedented(lines: Lines, indent: str) -> Lines:
     """Lines of an indented fence without its indent, as they are if some line lacks it."""
     if all(line.startswith(indent) or not line.strip() for line in lines):
@@ -141,11 +172,11 @@ def _part(old: Lines, new: Lines, how: How, is_named: bool) -> str | None:
     was, now = _full(old), _full(new)
     if not now:
         return "the block is empty, and the file has content"
-    if len(was) >= 30 and (len(now) * 4 < len(was) or (len(now) * 2 < len(was) and was[0] != now[0])):
+    if len(was) >= 8 and (len(now) * 4 < len(was) or (len(now) * 2 < len(was) and was[0] != now[0])):
         return f"the block has {len(now)} lines and the file {len(was)}: it looks like a part, not the whole file"
     alike = likeness(old, new)
-    if not is_named and len(now) * 2 < len(was) and alike < 0.5:
-        return "the block has no file name, and it looks like a part of the file"
+    if not is_named and alike < 0.5 and (len(now) * 2 < len(was) or (len(was) > 5 and alike < 0.3)):
+        return "the block has no file name, and it looks like a part of the file or like another"
     if (how == "close" and alike < 0.5) or (how == "suffix" and len(was) > 20 and alike < 0.2):
         return "the block's file name is only close to that of a file; write the whole path"
     return None
