@@ -37,7 +37,7 @@ from mcp_tierkit.types import (
 from mcp_tierkit.workspace import MAX_WALK, SKIPPED, Workspace, clean_path
 
 REPEAT_UNDER_S = 60
-OUTPUT_KB = 4096
+OUTPUT_KB = 2048
 REPORT_BYTES = 20_000_000
 MAX_LISTED = 5000
 _OPERATOR = re.compile(r"[|&;<>`\n]|\$\(|\$\{")
@@ -147,9 +147,14 @@ async def _run_one(bench: Bench, check: Check, changes: Changes, label: str) -> 
     with contextlib.ExitStack() as stack:
         place = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tierkit-", ignore_cleanup_errors=True)))
         seen = await _execute(bench, check, changes, place.resolve())
+    # Megabytes of output take a while to read: not on the event loop.
+    return await to_thread.run_sync(_read, bench, check, changes, label, seen)
+
+
+def _read(bench: Bench, check: Check, changes: Changes, label: str, seen: Seen) -> Observed:
     found = read_run(check.name, check.argv, seen, lambda name: _provides(bench, check, changes, name))
-    found = found.model_copy(update={"digest": redact(found.digest), "reason": redact(found.reason)})
-    return found.model_copy(update={"log": _write_log(bench, check, label, seen)})
+    log = _write_log(bench, check, label, seen)
+    return found.model_copy(update={"digest": redact(found.digest), "reason": redact(found.reason), "log": log})
 
 
 async def _execute(bench: Bench, check: Check, changes: Changes, place: Path) -> Seen:
@@ -255,7 +260,8 @@ def _environment(bench: Bench, check: Check, place: Path) -> dict[str, str]:
     env["PATH"] = os.pathsep.join([*first, env["PATH"]])
     report = place / "result" / "report"
     env |= {
-        "PYTHONPYCACHEPREFIX": f"{scratch}/pycache",
+        # Not a cache folder of its own: every run would compile the whole toolchain again, seconds each time.
+        "PYTHONDONTWRITEBYTECODE": "1",
         "MYPY_CACHE_DIR": f"{scratch}/mypy",
         "RUFF_CACHE_DIR": f"{scratch}/ruff",
         "COVERAGE_FILE": f"{scratch}/coverage",
@@ -271,12 +277,12 @@ def _pytest_cache(bench: Bench, scratch: str) -> tuple[str, ...]:
     if bench.isolation == "sandbox":
         return ()
     for name in ("pyproject.toml", "pytest.ini", ".pytest.ini", "pytest.toml", "tox.ini", "setup.cfg"):
-        if "no:cacheprovider" in _read(bench.root / name):
+        if "no:cacheprovider" in _text(bench.root / name):
             return ()
     return ("-o", f"cache_dir={scratch}/pytest")
 
 
-def _read(path: Path) -> str:
+def _text(path: Path) -> str:
     try:
         return Workspace(path.parent).text(path.name)
     except (TierkitError, OSError):
@@ -343,10 +349,10 @@ def _is_dependency(bench: Bench, name: str) -> bool:
     """Whether the project's own lists of packages name it."""
     squeezed = re.sub(r"[-_.]+", "-", name).lower()
     texts = [
-        _read(bench.root / file) for file in ("pyproject.toml", "setup.cfg", "setup.py", "package.json", "Pipfile")
+        _text(bench.root / file) for file in ("pyproject.toml", "setup.cfg", "setup.py", "package.json", "Pipfile")
     ]
     texts += [
-        _read(Path(path)) for file, path in _entries(bench.root) if re.fullmatch(r"requirements[\w.-]*\.txt", file)
+        _text(Path(path)) for file, path in _entries(bench.root) if re.fullmatch(r"requirements[\w.-]*\.txt", file)
     ]
     words = re.findall(r"[A-Za-z0-9@/][\w./-]*", "\n".join(texts))
     own = _own_name(texts[0])

@@ -19,6 +19,7 @@ from mcp_tierkit.types import CheckRun, Record
 End = Literal["passed", "failed", "skipped"]
 DIGEST_LINES = 10
 LINE_CHARS = 160
+READ_CHARS = 2000
 UNCOLLECTED = "uncollected:"
 """Before the name of a module whose tests could not even be collected."""
 
@@ -76,7 +77,8 @@ def plain(output: bytes) -> str:
 
 def read_run(name: str, argv: Sequence[str], seen: Seen, provides: Callable[[str], bool]) -> Observed:
     """Green, red or unrunnable. `provides` says whether a missing module is one the project itself could have."""
-    row, text = runner_of(argv), plain(seen.output)
+    row = runner_of(argv)
+    text = "\n".join(line[:READ_CHARS] for line in plain(seen.output).splitlines())
     ends = read_report(seen.report) if seen.report is not None else {}
     counts = _counted(row, text, ends)
     why = _unrunnable(row, seen, text, provides)

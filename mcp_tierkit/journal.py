@@ -13,6 +13,7 @@ import os
 import secrets
 import shutil
 import stat
+import time
 from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
 from typing import Literal
@@ -215,10 +216,19 @@ def _step(ws: Workspace, path: str, content: Content | None, made: set[str]) -> 
     if content is None:
         return _Step(path=path, before=before, after=_State())
     mode = before.mode if content.mode is None else content.mode & 0o777
-    after = _State(digest=hashlib.sha256(content.data).hexdigest(), mode=mode, owner=before.owner)
+    after = _State(
+        digest=hashlib.sha256(content.data).hexdigest(), mode=mode, owner=before.owner, mtime_ns=_fresh(before)
+    )
     new = [above for above in _above(path) if above not in made and ws.stat(above) is None]
     made.update(new)
     return _Step(path=path, before=before, after=after, made=tuple(new))
+
+
+def _fresh(before: _State) -> int | None:
+    """A time of change in another second than before: Python takes a file for unchanged by second and size."""
+    if before.mtime_ns is None or before.mtime_ns // 1_000_000_000 != time.time_ns() // 1_000_000_000:
+        return None
+    return before.mtime_ns + 1_000_000_000
 
 
 def _above(path: str) -> list[str]:

@@ -7,6 +7,7 @@ import os
 import random
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
@@ -103,6 +104,14 @@ def test_a_trial_that_is_not_kept_leaves_no_trace(ws: Workspace, state: Path) ->
     assert tried.left == ()
     assert snapshot(ws) == before
     assert not has_undo(state, ws, "t1")
+
+
+def test_python_sees_a_change_of_the_same_size_in_the_same_second(ws: Workspace, state: Path) -> None:
+    file = ws.root / "src/a.py"
+    now = time.time_ns()
+    os.utime(file, ns=(now, now))
+    apply(ws, state, "t1", {"src/a.py": Content(data=b"a = 2\n")}, {"src/a.py": ws.digest("src/a.py")})
+    assert file.stat().st_mtime_ns // 10**9 != now // 10**9
 
 
 def test_a_trial_that_is_kept_stays_and_can_be_undone(ws: Workspace, state: Path) -> None:
