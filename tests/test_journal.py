@@ -270,7 +270,7 @@ def test_a_kill_at_any_line_leaves_the_tree_as_before_or_as_after(ws: Workspace,
     work()
     after = contents(snapshot(ws))
     undo(ws, state, "t1")
-    points = list(crash_points(work, 100))
+    points = list(crash_points(work, 60))
     undo(ws, state, "t1")
     ended: set[str] = set()
     for line in points:
@@ -290,7 +290,7 @@ def test_a_kill_at_any_line_leaves_the_tree_as_before_or_as_after(ws: Workspace,
 def test_a_kill_at_any_line_of_undo_is_finished_or_never_happened(ws: Workspace, state: Path) -> None:
     before = snapshot(ws)
     apply(ws, state, "t1", CHANGES, expected(ws))
-    for line in list(crash_points(lambda: undo(ws, state, "t1"), 60)):
+    for line in list(crash_points(lambda: undo(ws, state, "t1"), 40)):
         if not has_undo(state, ws, "t1"):
             apply(ws, state, "t1", CHANGES, expected(ws))
         after = contents(snapshot(ws))
