@@ -487,6 +487,15 @@ async def test_a_dry_run_says_what_would_change_and_changes_nothing(world: World
     assert world.tree() == before
 
 
+@pytest.mark.usefixtures("sandboxed")
+async def test_a_file_too_large_to_show_is_changed_all_the_same(world: World) -> None:
+    (world.project / "a.txt").write_bytes(b"x" * 3_000_000)
+    world.add("sample", "open('a.txt', 'a').write('y'); say('x')", effects=WRITES)
+    run = await world.run("sample")
+    assert (run.status, run.changed) == ("ok", ("a.txt",))
+    assert (world.project / "a.txt").stat().st_size == 3_000_001
+
+
 OUTSIDE = [
     "open('other.md', 'w').write('x')",
     "open('a.txt', 'w').write('x'); open('other.md', 'w').write('x')",

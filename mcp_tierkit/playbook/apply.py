@@ -8,7 +8,7 @@ import anyio
 
 from mcp_tierkit import journal
 from mcp_tierkit.diffs import patch
-from mcp_tierkit.errors import Conflict, TierkitError
+from mcp_tierkit.errors import Conflict, PathRefused, TierkitError
 from mcp_tierkit.playbook.load import Playbook
 from mcp_tierkit.playbook.run import Outcome
 from mcp_tierkit.playbook.tree import moment, moved
@@ -31,16 +31,16 @@ async def conclude(
 ) -> Ending:
     """Check what a run changed against its contract, write the diff down, and apply it unless `dry_run`."""
     changes = outcome.changes
-    if outcome.status != "ok" or not changes:
+    if outcome.status != "ok" or playbook.contract.effects.read_only:
         return Ending(status=outcome.status)
     if strays := await anyio.to_thread.run_sync(outside, playbook, changes, ws):
         return Ending(status="write_outside", note=f"not among its writes: {', '.join(strays[:5])}")
-    diff = await anyio.to_thread.run_sync(_write_diff, ws, task_id, changes)
+    diff = await anyio.to_thread.run_sync(_write_diff, ws, task_id, changes) if changes else None
     try:
         if not dry_run:
             await apply(playbook, outcome, ws, state_dir, task_id)
-    except Conflict as conflict:
-        return Ending(status="conflict", diff=diff, note=conflict.what)
+    except (Conflict, PathRefused) as moved_away:
+        return Ending(status="conflict", diff=diff, note=moved_away.what)
     return Ending(status="ok", changed=tuple(sorted(changes)), diff=diff)
 
 
@@ -83,7 +83,9 @@ def _apply_held(playbook: Playbook, outcome: Outcome, ws: Workspace, state_dir: 
     expected = {path: ws.digest(path) for path in outcome.changes}
     if gone := _moved_meanwhile(playbook, outcome, ws):
         raise Conflict(f"{gone[0]} changed while the playbook ran. Nothing was applied.", next_step="Run it again.")
-    journal.apply(ws, state_dir, task_id, outcome.changes, expected)
+    # Nothing left to change, when somebody else has just made the same change, is a conflict all the same.
+    if outcome.changes:
+        journal.apply(ws, state_dir, task_id, outcome.changes, expected)
 
 
 def _moved_meanwhile(playbook: Playbook, outcome: Outcome, ws: Workspace) -> tuple[str, ...]:
@@ -103,7 +105,10 @@ def _is_closed(path: str, ws: Workspace) -> bool:
 
 
 def _old(ws: Workspace, path: str) -> bytes | None:
-    return ws.read(path) if ws.exists(path) else None
+    try:
+        return ws.read(path) if ws.exists(path) else None
+    except PathRefused:
+        return b"\0"  # Too large to be shown, or no file any more: named only.
 
 
 def _text(data: bytes | None) -> str | bytes | None:

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import re
-import shutil
-import stat
-import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,27 +16,22 @@ import anyio
 from mcp_tierkit.errors import PolicyRefused
 from mcp_tierkit.playbook.folder import write_folder
 from mcp_tierkit.playbook.load import Playbook, RunRules
+from mcp_tierkit.playbook.place import private_folder
+from mcp_tierkit.playbook.result import RESULT, ResultTooLarge, read_result, redacted, tail
 from mcp_tierkit.playbook.runtime import Interpreter, interpreter
 from mcp_tierkit.playbook.schema import strict_json
-from mcp_tierkit.playbook.tree import Moment, compare, copy_project, moment, moved, secret_paths, seen
-from mcp_tierkit.redact import find_secrets, redact
+from mcp_tierkit.playbook.tree import Moment, compare, copy_project, moment, moved, secret_paths
+from mcp_tierkit.redact import find_secrets
 from mcp_tierkit.sandbox import Confinement, Layer, Limits, Ran, clean_env
 from mcp_tierkit.sandbox import run as run_process
-from mcp_tierkit.types import Changes, Content, Network, PlaybookStatus
+from mcp_tierkit.types import Changes, Network, PlaybookStatus
 from mcp_tierkit.workspace import Workspace
 
 DECLINED = 10
-LOG_LINES = 20
-LOG_CHARS = 2000
 MEMORY_MB = 4096
 PROCESSES = 512
 FILE_MB = 256
 
-_PREFIX = "tierkit-run-"
-
-_CONTROL = re.compile(
-    r"\x1b\[[0-9;?]*[ -/]*[@-~]|[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]"
-)
 _LOGIN_IN_URL = re.compile(r"://[^/\s@]+@")
 
 
@@ -107,7 +98,7 @@ async def run(playbook: Playbook, inputs: Mapping[str, Any], bench: Bench) -> Ou
     Raises PolicyRefused before anything is started, where it may not run here.
     """
     program = await anyio.to_thread.run_sync(refuse_unless_runnable, playbook, bench)
-    with _private_folder() as stage:
+    with private_folder() as stage:
         await anyio.to_thread.run_sync(_lay_out, stage, playbook)
         job = await anyio.to_thread.run_sync(_Job.prepare, playbook, bench, program, stage)
         started = time.monotonic()
@@ -182,7 +173,7 @@ class _Job:
         if ran.refused and status == "ok":
             status, output = "write_outside", None
             fault = f"it made what cannot be applied: {', '.join(ran.refused[:5])}"
-        log = _tail("\n".join((*self.notes, ran.output.decode(errors="replace"), fault)))
+        log = tail("\n".join((*self.notes, ran.output.decode(errors="replace"), fault)))
         return Outcome(
             status=status,
             output=output,
@@ -199,29 +190,30 @@ class _Job:
         if ran.ending == "output_limit":
             return "output_limit", None, f"stopped at {self.limits.output_kb} KB of output"
         if ran.ending != "exited":
-            return "failed", None, f"the script could not be started ({ran.ending.replace('_', ' ')})"
+            why = ran.stderr.decode(errors="replace")[-300:]
+            return "failed", None, f"the script could not be started ({ran.ending.replace('_', ' ')}): {why}"
         if ran.exit_code == DECLINED:
             return "declined", None, ""
         if ran.exit_code != 0:
             return "failed", None, f"exit code {ran.exit_code}"
         try:
             return "ok", self._output(), ""
-        except _ResultTooLarge:
+        except ResultTooLarge:
             return "output_limit", None, f"the result is larger than {self.limits.output_kb} KB"
         except ValueError as error:
             return "bad_output", None, f"the result was refused: {error}"
 
     def _output(self) -> dict[str, Any]:
-        value = strict_json(_read_result(self.result, self.limits.output_kb * 1024))
+        value = strict_json(read_result(self.result, self.limits.output_kb * 1024))
         if not isinstance(value, dict):
             raise ValueError("it is not a JSON object")
         checked = self.playbook.outputs.check(value)
-        shown: dict[str, Any] = _redacted(checked)
+        shown: dict[str, Any] = redacted(checked)
         return shown
 
     def _changes(self, ran: Ran) -> Changes:
         if self.layer is not None:
-            return _real(ran.changes, self.bench.workspace.root, self.before)
+            return dict(ran.changes)
         if self.cwd != self.bench.workspace.root and (self.stage / "project").is_dir():
             return _without(compare(self.bench.workspace.root, self.stage / "project"), self.bench.workspace)
         return dict.fromkeys(moved(self.before, moment(self.bench.workspace.root)))
@@ -255,7 +247,7 @@ def _layer(playbook: Playbook, bench: Bench, program: Interpreter, stage: Path) 
 
 def _environment(playbook: Playbook, bench: Bench, stage: Path) -> tuple[dict[str, str], tuple[str, ...]]:
     env = {"PATH": clean_env()["PATH"], "HOME": str(stage / "home"), "LANG": "C.UTF-8"}
-    env["PLAYBOOK_RESULT"] = str(stage / "result" / "result.json")
+    env["PLAYBOOK_RESULT"] = str(stage / "result" / RESULT)
     notes = []
     for name in _script(playbook).env:
         value = bench.environ.get(name)
@@ -268,102 +260,12 @@ def _environment(playbook: Playbook, bench: Bench, stage: Path) -> tuple[dict[st
     return env, tuple(notes)
 
 
-class _ResultTooLarge(ValueError):
-    pass
-
-
-def _read_result(folder: int, limit: int) -> bytes:
-    """The result file, if it is a plain file of its own; a link is not followed and a pipe not waited for."""
-    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
-    try:
-        fd = os.open("result.json", flags, dir_fd=folder)
-    except FileNotFoundError:
-        raise ValueError("nothing was written to PLAYBOOK_RESULT") from None
-    except OSError:
-        raise ValueError("PLAYBOOK_RESULT is not a plain file") from None
-    try:
-        found = os.fstat(fd)
-        if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1:
-            raise ValueError("PLAYBOOK_RESULT is not a plain file")
-        with open(fd, "rb", closefd=False) as file:
-            data = file.read(limit + 1)
-    finally:
-        os.close(fd)
-    if len(data) > limit:
-        raise _ResultTooLarge
-    return data
-
-
-def _redacted(value: Any) -> Any:
-    if isinstance(value, str):
-        return redact(value)
-    if isinstance(value, list):
-        return [_redacted(one) for one in value]
-    return {key: _redacted(one) for key, one in value.items()} if isinstance(value, dict) else value
-
-
-def _tail(text: str) -> str:
-    """The end of a log as data: secrets by rule and control characters taken out, capped."""
-    plain = _CONTROL.sub("", redact(text.replace("\r\n", "\n"))).strip()
-    lines = plain.split("\n")[-LOG_LINES:]
-    return "\n".join(lines)[-LOG_CHARS:]
-
-
-def _real(changes: Changes, root: Path, before: Moment) -> Changes:
-    """Without files that were only touched, or written anew as they were when the run began."""
-    return {path: content for path, content in changes.items() if not _is_same(root / path, content, before.get(path))}
-
-
-def _is_same(path: Path, content: Content | None, then: tuple[int, ...] | None) -> bool:
-    try:
-        found = path.lstat()
-        # A file that moved since is never the same: its new bytes may be another run's.
-        if content is None or seen(found) != then or found.st_size != len(content.data):
-            return False
-        return content.mode in (None, stat.S_IMODE(found.st_mode)) and path.read_bytes() == content.data
-    except OSError:
-        return content is None and then is None
-
-
 def _without(changes: Changes, ws: Workspace) -> Changes:
     """Files that were kept from the copy did not vanish."""
     hidden = set(secret_paths(ws))
     return {
         path: content for path, content in changes.items() if path not in hidden and not path.startswith(".tierkit/")
     }
-
-
-@contextlib.contextmanager
-def _private_folder() -> Iterator[Path]:
-    # Not in our state folder: a sandbox hides all of that.
-    place = Path(os.path.realpath(tempfile.gettempdir()))
-    _sweep(place)
-    stage = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-", dir=place))
-    try:
-        yield stage
-    finally:
-        _remove(stage)
-
-
-def _sweep(place: Path) -> None:
-    """Remove what runs of dead servers left."""
-    for left in place.glob(f"{_PREFIX}*"):
-        owner = left.name.removeprefix(_PREFIX).split("-")[0]
-        with contextlib.suppress(OSError):
-            is_ours = left.lstat().st_uid == os.geteuid() and stat.S_ISDIR(left.lstat().st_mode)
-            if is_ours and owner.isdigit() and not Path(f"/proc/{owner}").exists():
-                _remove(left)
-
-
-def _remove(stage: Path) -> None:
-    """All of it, folders that the script closed to us included."""
-    for here, folders, _ in os.walk(stage):
-        for name in folders:
-            with contextlib.suppress(OSError):
-                path = os.path.join(here, name)
-                if not os.path.islink(path):
-                    os.chmod(path, 0o700)
-    shutil.rmtree(stage, ignore_errors=True)
 
 
 def _refused(what: str, next_step: str = "Do this task another way.") -> PolicyRefused:

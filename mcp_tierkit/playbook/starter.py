@@ -12,7 +12,7 @@ description: Says hello to somebody by name. Use when asked for a greeting. (Say
 ---
 # {name}
 
-`echo '{{"who": "Ada"}}' | {shell}`
+`echo '{{"who": "Ada"}}' | {call}`
 """
 _CONTRACT = """schema = 1
 kind = "script"
@@ -63,9 +63,9 @@ def write_starter(project: Path, name: str, runtime: str) -> tuple[str, ...]:
     if folder.parent.is_symlink() or folder.is_symlink() or folder.exists():
         raise ValueError(f"playbooks/{name} is there already, or leads elsewhere")
     script = "scripts/run.py" if runtime == "python" else "scripts/run.sh"
-    shell = f"{'python3' if runtime == 'python' else 'bash'} {script}"
+    call = f"{'python3' if runtime == 'python' else 'bash'} {script}"
     files = {
-        "SKILL.md": _SKILL.format(name=name, shell=shell),
+        "SKILL.md": _SKILL.format(name=name, call=call),
         "playbook.toml": _CONTRACT.format(words=name.replace("-", " "), script=script, runtime=runtime),
         script: _PYTHON if runtime == "python" else _BASH,
         "tests/somebody/case.json": _CASES[runtime],

@@ -18,11 +18,10 @@ Moment = dict[str, tuple[int, ...]]
 
 def moment(root: Path) -> Moment:
     """Every file of the project now, by size, times and inode. Nothing is read."""
-    return {path: seen(found) for path, found in _walk(root, SKIPPED)}
+    return {path: _seen(found) for path, found in _walk(root, SKIPPED)}
 
 
-def seen(found: os.stat_result) -> tuple[int, ...]:
-    """What of a file's stat changes when it is written, replaced or given another mode."""
+def _seen(found: os.stat_result) -> tuple[int, ...]:
     return found.st_mode, found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino
 
 
