@@ -19,6 +19,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 import anyio
+import anyio.lowlevel
 import anyio.to_thread
 
 from mcp_tierkit.errors import ModelFailed
@@ -94,6 +95,8 @@ class LiteLLMGateway:
         pool, self._pool = self._pool, None
         if pool is not None:
             await pool.aclose()
+            for _ in range(4):  # litellm starts its worker some turns after a call has returned.
+                await anyio.lowlevel.checkpoint()
             worker = importlib.import_module("litellm.litellm_core_utils.logging_worker")
             await worker.GLOBAL_LOGGING_WORKER.stop()
 

@@ -86,11 +86,13 @@ async def test_a_missing_key_is_refused_before_anything_is_sent(gateway: LiteLLM
     assert upstream.asked == ()
 
 
+@pytest.mark.parametrize("provider", ["openai", "anthropic", "deepseek", "openrouter", "groq"])
 async def test_an_endpoint_without_a_key_never_gets_a_key_from_the_environment(
-    gateway: LiteLLMGateway, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
+    gateway: LiteLLMGateway, upstream: Upstream, monkeypatch: pytest.MonkeyPatch, provider: str
 ) -> None:
-    monkeypatch.setenv("OPENAI_API_KEY", KEY)
-    await gateway.complete(request(base_url=upstream.base_url, api_key_env=None))
+    monkeypatch.setenv(f"{provider.upper()}_API_KEY", KEY)
+    base = upstream.root_url if provider == "anthropic" else upstream.base_url
+    await gateway.complete(request(f"{provider}/m", base, api_key_env=None))
     assert upstream.asked[0].key_digest == digest(NO_KEY)
 
 

@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import anyio.abc
+import anyio.lowlevel
 import pytest
 
 from mcp_tierkit.demo_upstream import Asked, Reply, Upstream
@@ -122,17 +124,18 @@ async def test_a_model_that_litellm_prices_at_nothing_has_no_cost_here(gateway: 
             assert completion.usage.output == 1
 
 
-async def test_an_error_that_litellm_turns_into_an_empty_answer_stays_an_error(gateway: LiteLLMGateway) -> None:
+TOLD = "Could not finish the message because max_tokens or model output limit was reached. Try a higher max_tokens."
+
+
+@pytest.mark.parametrize("body", [{"error": {"message": TOLD}}, {"detail": TOLD}])
+async def test_an_error_that_litellm_turns_into_an_empty_answer_stays_an_error(
+    gateway: LiteLLMGateway, body: dict[str, Any]
+) -> None:
     """It answers this 400 itself: an empty text, finish `length`, and a prompt size counted by a tokenizer."""
-    told = (
-        "Could not finish the message because max_tokens or model output limit was reached. "
-        "Please try again with higher max_tokens."
-    )
-    body = json.dumps({"error": {"message": told, "type": "invalid_request_error", "code": None}}).encode()
-    with Upstream([Reply(status=400, raw=body)]) as upstream:
+    with Upstream([Reply(status=400, raw=json.dumps(body).encode())]) as upstream:
         with pytest.raises(ModelFailed) as caught:
             await gateway.complete(request("openai/gpt-5-nano", upstream.base_url))
-    assert caught.value.status == 400
+    assert (caught.value.kind, caught.value.status) == ("bad_request", 400)
 
 
 @pytest.mark.parametrize("model", ["deepseek/m", "openrouter/vendor/m", "mistral/m", "anthropic/m"])
@@ -165,10 +168,14 @@ async def test_calls_leave_no_thread_and_no_task_behind_each(gateway: LiteLLMGat
     assert after[1] - before[1] < 8
 
 
-async def test_closing_stops_what_litellm_left_on_the_loop(gateway: LiteLLMGateway) -> None:
+@pytest.mark.parametrize("calls", [1, 3])
+async def test_closing_stops_what_litellm_left_on_the_loop(gateway: LiteLLMGateway, calls: int) -> None:
     with Upstream(lambda asked: "ok") as upstream:
-        await gateway.complete(request(base_url=upstream.base_url))
+        for _ in range(calls):
+            await gateway.complete(request(base_url=upstream.base_url))
     await gateway.aclose()
+    for _ in range(20):
+        await anyio.lowlevel.checkpoint()
     assert not [task for task in asyncio.all_tasks() if "LoggingWorker" in repr(task)]
 
 
