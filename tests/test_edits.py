@@ -415,3 +415,45 @@ def test_a_placeholder_that_the_file_holds_already_is_its_text() -> None:
     assert apply_reply(f"a.js\n{TICKS}\n// ... existing code ...\ny\n{TICKS}\n", files) == {
         "a.js": "// ... existing code ...\ny\n"
     }
+
+
+@pytest.mark.parametrize(
+    ("old", "search", "new"),
+    [
+        ("    x\n        x\n", "x\n", "y\n"),
+        ("x\n", "    x\n", "    y\nz\n"),
+        ("a\nb\nc\nd\n", "c\n...\na\n", "C\n...\nA\n"),
+        ("a\nb\n", "...\nb\n", "new\n...\nb\n"),
+        ("one\n<<<<<<< SEARCH\ntwo\n", "one\n<<<<<<< SEARCH\ntwo\n", "2\n"),
+        ("one\n", "zero\none\n", "one\n"),
+        ("two\n=======\n2\n", "two\n=======\n2\n", "two\n"),
+        ("\tx\n", "    x\n", "    y\n"),
+        ("ax\n", "x\n", "y\n"),
+        ("one two\n", "one\n", "1\n"),
+        ("a\nb\n", "\n\n", "c\n"),
+    ],
+)
+def test_a_search_text_whose_place_is_not_certain_is_refused(old: str, search: str, new: str) -> None:
+    with pytest.raises(EditRefused):
+        apply_reply(sr("a.py", search, new), {"a.py": old})
+    with pytest.raises(EditRefused):
+        apply_reply("a.py\n" + block(search.split("\n")[:-1], new.split("\n")[:-1]), {"a.py": old})
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        f"Like this:\n\n{TICKS}python\np\nq\nr\ns\n{TICKS}\n",
+        f"a.py\n{TICKS}python\n{TICKS}\n",
+        f"a.py\n{TICKS}\n# a\n{TICKS}python\ncode\n{TICKS}\nend\n{TICKS}\n",
+        f"a.py\n{TICKS}python\nu\nv\nw\n",
+    ],
+)
+def test_a_block_that_may_not_be_the_whole_file_is_refused(reply: str) -> None:
+    with pytest.raises(EditRefused):
+        apply_reply(reply, {"a.py": "u\nv\nw\nx\ny\nz\n"})
+
+
+def test_a_given_path_that_leaves_the_project_is_not_written_either() -> None:
+    for path in ("../a.py", "/a.py", "a\\b.py"):
+        assert read_reply(f"{TICKS}\ny\n{TICKS}\n", {path: "x\n"}).changes == {}
