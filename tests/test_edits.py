@@ -457,3 +457,19 @@ def test_a_block_that_may_not_be_the_whole_file_is_refused(reply: str) -> None:
 def test_a_given_path_that_leaves_the_project_is_not_written_either() -> None:
     for path in ("../a.py", "/a.py", "a\\b.py"):
         assert read_reply(f"{TICKS}\ny\n{TICKS}\n", {path: "x\n"}).changes == {}
+
+
+def test_markers_with_another_indent_are_content() -> None:
+    shown = "    <<<<<<< SEARCH\n    a\n    =======\n    b\n    >>>>>>> REPLACE\n"
+    files = {"docs/b.md": f"Format:\n\n{shown}\nend\n"}
+    reply = sr("docs/b.md", f"Format:\n\n{shown}", f"The format:\n\n{shown.replace(' b', ' c')}")
+    assert apply_reply(reply, files) == {"docs/b.md": f"The format:\n\n{shown.replace(' b', ' c')}\nend\n"}
+
+
+def test_the_end_of_a_path_alone_does_not_give_a_long_file_new_text() -> None:
+    fresh = "".join(f"g{n}()\n" for n in range(60))
+    with pytest.raises(EditRefused, match="write the whole path"):
+        apply_reply(f"a.py\n{TICKS}python\nimport os\n{fresh}{TICKS}\n", LONG)
+    assert (
+        apply_reply(f"src/a.py\n{TICKS}python\nimport os\n{fresh}{TICKS}\n", LONG)["src/a.py"] == f"import os\n{fresh}"
+    )

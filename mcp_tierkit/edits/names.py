@@ -72,8 +72,8 @@ class Known:
         ending = [known for known in same if known.endswith("/" + path) or path.endswith("/" + known)]
         if len(ending) == 1:
             return ending[0], "suffix"
-        if len(ending) > 1 or ("/" not in path and len(same) > 1):
-            raise NameRefused(f"the name {base!r} may mean {' or '.join((ending or same)[:4])}; write the whole path")
+        if len(ending) > 1:
+            raise NameRefused(f"the name {base!r} may mean {' or '.join(ending[:4])}; write the whole path")
         # The whole path in other letters or without its underscores comes before another folder's file of this name.
         close = self.by_skeleton.get(_skeleton(path), [])
         if len(same) == 1 and len(close) != 1:

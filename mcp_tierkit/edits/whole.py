@@ -177,8 +177,8 @@ def _part(old: Lines, new: Lines, how: How, is_named: bool) -> str | None:
     alike = likeness(old, new)
     if not is_named and alike < 0.5 and (len(now) * 2 < len(was) or (len(was) > 5 and alike < 0.3)):
         return "the block has no file name, and it looks like a part of the file or like another"
-    if (how == "close" and alike < 0.5) or (how == "suffix" and len(was) > 20 and alike < 0.2):
-        return "the block's file name is only close to that of a file; write the whole path"
+    if how == "suffix" and len(was) > 20 and alike < 0.2:
+        return "the block gives only the end of the file's path, and little of its text; write the whole path"
     return None
 
 
