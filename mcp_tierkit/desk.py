@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import tomllib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -13,7 +14,7 @@ import anyio
 
 from mcp_tierkit import reply as say
 from mcp_tierkit.calls import DraftCall, OutcomeCall, PlanCall, PlaybookCall, ReviewCall, TaskCall
-from mcp_tierkit.errors import InvalidInput, StopRule
+from mcp_tierkit.errors import InvalidInput, StopRule, TierkitError
 from mcp_tierkit.git import diff_of
 from mcp_tierkit.jobs import Jobs, OnProgress, Reply, Report
 from mcp_tierkit.journal import has_undo, recover, tree_lock, undo
@@ -68,7 +69,9 @@ class Desk:
         """End every task of this process, each with its row settled, within two seconds."""
         await self.jobs.stop(LEAVE_WITHIN_S)
 
-    async def plan_task(self, call: PlanCall, *, client: str | None = None) -> Reply:
+    async def plan_task(
+        self, call: PlanCall, *, client: str | None = None, on_progress: OnProgress | None = None
+    ) -> Reply:
         await self.tidy()
         planned, ruling = await plan(self.kit, call, playbook=await self._match(call.task), client=client)
         if planned.task.tier and planned.route.tier:
@@ -137,7 +140,9 @@ class Desk:
         after = reply.pop("next")
         return {**reply, "state": state, "next": after}
 
-    async def record_outcome(self, call: OutcomeCall) -> Reply:
+    async def record_outcome(
+        self, call: OutcomeCall, *, client: str | None = None, on_progress: OnProgress | None = None
+    ) -> Reply:
         await self.tidy()
         task = await self.kit.ledger.task(call.task_id)
         restored: tuple[str, ...] = ()
@@ -255,19 +260,28 @@ class Desk:
 @asynccontextmanager
 async def open_desk(kit: Kit, *, schema_tokens: Callable[[], int] = lambda: 0) -> AsyncIterator[Desk]:
     """A desk and its running tasks; leaving ends them, settles their rows and closes the kit."""
+    refusal: TierkitError | None = None
     async with anyio.create_task_group() as group:
         desk = Desk(kit, Jobs(kit.ledger, group), schema_tokens=schema_tokens)
         group.start_soon(_tidy_soon, desk)
         try:
             yield desk
+        except TierkitError as error:
+            refusal = error  # Raised below: the task group would wrap it in a group of its own.
         finally:
             await desk.shut()
             group.cancel_scope.cancel()
             with anyio.CancelScope(shield=True):
                 await kit.close()
+    if refusal is not None:
+        raise refusal
 
 
 async def _tidy_soon(desk: Desk) -> None:
     """What a crash left in the tree is mended at start, not at the first call; a call does not wait for this."""
     await anyio.sleep(SWEEP_AFTER_S)
-    await desk.tidy()
+    try:
+        await desk.tidy()
+    except (TierkitError, OSError) as error:
+        # Not the end of the server: the next call tries again, and tells the caller what is wrong.
+        logging.getLogger("mcp_tierkit").warning("%s", error)

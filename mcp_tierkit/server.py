@@ -9,9 +9,8 @@ import signal
 import socket
 import sys
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import anyio
 from mcp.server import CacheHint, MCPServer
@@ -23,49 +22,38 @@ from mcp.types import CallToolResult, TextContent, ToolAnnotations
 from pydantic import ValidationError
 
 from mcp_tierkit import __version__
-from mcp_tierkit.calls import DraftCall, OutcomeCall, PlanCall, PlaybookCall, ReviewCall, TaskCall
 from mcp_tierkit.config import Config
-from mcp_tierkit.desk import Desk, open_desk
 from mcp_tierkit.errors import InvalidInput, TierkitError
-from mcp_tierkit.jobs import Reply
-from mcp_tierkit.kit import open_kit
-from mcp_tierkit.types import Record
 from mcp_tierkit.web import App, Gatekeeper, http_token
+
+if TYPE_CHECKING:
+    from mcp_tierkit.desk import Desk
+    from mcp_tierkit.jobs import Reply
 
 log = logging.getLogger("mcp_tierkit")
 CONTRACT: dict[str, Any] = json.loads((Path(__file__).parent / "data" / "tools.json").read_text("utf8"))
 
 
-@dataclass(frozen=True)
-class Waiting:
-    """Who calls, and how to tell them that work goes on."""
+OPEN_AFTER_S = 1.0  # the desk takes a while to load; a client's first tools/list goes before it
+CALLS = {
+    "plan_task": ("PlanCall", "plan_task"),
+    "draft_with_cheap_model": ("DraftCall", "draft"),
+    "review_diff": ("ReviewCall", "review"),
+    "run_playbook": ("PlaybookCall", "run_playbook"),
+    "get_task": ("TaskCall", "get_task"),
+    "record_outcome": ("OutcomeCall", "record_outcome"),
+}
+"""Each tool's record in `calls` and its method of the desk."""
 
-    client: str | None
-    on_progress: Callable[[int, str], Awaitable[None]]
-
-
-Answer = Callable[[Desk, Any, Waiting], Awaitable[Reply]]
-CALLS: dict[str, tuple[type[Record], Answer]] = {
-    "plan_task": (PlanCall, lambda desk, call, w: desk.plan_task(call, client=w.client)),
-    "draft_with_cheap_model": (
-        DraftCall, lambda desk, call, w: desk.draft(call, client=w.client, on_progress=w.on_progress)
-    ),
-    "review_diff": (ReviewCall, lambda desk, call, w: desk.review(call, client=w.client, on_progress=w.on_progress)),
-    "run_playbook": (
-        PlaybookCall, lambda desk, call, w: desk.run_playbook(call, client=w.client, on_progress=w.on_progress)
-    ),
-    "get_task": (TaskCall, lambda desk, call, w: desk.get_task(call, client=w.client, on_progress=w.on_progress)),
-    "record_outcome": (OutcomeCall, lambda desk, call, w: desk.record_outcome(call)),
-}  # fmt: skip
+FindDesk = Callable[[], Awaitable["Desk"]]
 
 
 class DeskTool(Tool):
     """A tool whose arguments are one of our records and whose every answer is ours, errors included."""
 
     async def run(self, arguments: dict[str, Any], context: Context[Any, Any], convert_result: bool = False) -> Any:
-        record, _ = CALLS[self.name]
         try:
-            reply = await self.fn(record.model_validate(arguments), _waiting(context))
+            reply = await self.fn(arguments, context)
         except ValidationError as error:
             return _refusal(f"invalid_input: {_named(error)} Nothing was spent. Correct the arguments and call again.")
         except TierkitError as error:
@@ -97,34 +85,41 @@ def _result(reply: Reply) -> CallToolResult:
     return CallToolResult(content=[TextContent(type="text", text=text)], structured_content=reply)
 
 
-def _waiting(context: Context[Any, Any]) -> Waiting:
-    params = context.session.client_params
-    info = params.client_info if params else None
-
-    async def on_progress(step: int, message: str) -> None:
-        await context.report_progress(step, None, message)
-
-    return Waiting(client=f"{info.name}/{info.version}" if info else None, on_progress=on_progress)
-
-
 def build_server(desk: Desk) -> MCPServer[Any]:
     """The MCP server of one desk: six tools, in a fixed order and with a fixed text."""
+
+    async def find_desk() -> Desk:
+        return desk
+
+    return _server(find_desk)
+
+
+def _server(find_desk: FindDesk) -> MCPServer[Any]:
     return MCPServer(
         "tierkit",
         title="Tierkit",
         version=__version__,
         instructions=CONTRACT["instructions"],
-        tools=[_tool(desk, entry) for entry in CONTRACT["tools"]],
+        tools=[_tool(find_desk, entry) for entry in CONTRACT["tools"]],
         cache_hints={"tools/list": CacheHint(ttl_ms=3_600_000, scope="public")},
         log_level="WARNING",
     )
 
 
-def _tool(desk: Desk, entry: dict[str, Any]) -> DeskTool:
-    _, answer = CALLS[entry["name"]]
+def _tool(find_desk: FindDesk, entry: dict[str, Any]) -> DeskTool:
+    record, method = CALLS[entry["name"]]
 
-    async def fn(call: Record, waiting: Waiting) -> Reply:
-        return await answer(desk, call, waiting)
+    async def fn(arguments: dict[str, Any], context: Context[Any, Any]) -> Reply:
+        from mcp_tierkit import calls
+
+        call = getattr(calls, record).model_validate(arguments)
+
+        async def on_progress(step: int, message: str) -> None:
+            await context.report_progress(step, None, message)
+
+        answer = getattr(await find_desk(), method)
+        reply: Reply = await answer(call, client=_client(context), on_progress=on_progress)
+        return reply
 
     return DeskTool(
         fn=fn,
@@ -140,6 +135,12 @@ def _tool(desk: Desk, entry: dict[str, Any]) -> DeskTool:
     )
 
 
+def _client(context: Context[Any, Any]) -> str | None:
+    """Name and version of who calls, where the client says."""
+    params = context.session.client_params
+    return f"{params.client_info.name}/{params.client_info.version}" if params else None
+
+
 def schema_tokens() -> int:
     """Our schemas and instructions as a caller pays for them, in o200k tokens or an estimate of them."""
     from mcp_tierkit.tokens import count
@@ -151,6 +152,46 @@ def schema_tokens() -> int:
 # --- transports ---------------------------------------------------------------------------------
 
 
+class LateDesk:
+    """The desk, opened at the first call or soon after the start, and kept until the server leaves."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._wanted, self._opened, self._left = anyio.Event(), anyio.Event(), anyio.Event()
+        self._closed = anyio.Event()
+        self._desk: Desk | None = None
+
+    async def find(self) -> Desk:
+        self._wanted.set()
+        await self._opened.wait()
+        assert self._desk is not None
+        return self._desk
+
+    async def host(self) -> None:
+        """Hold the desk open until `leave`; its tasks end with it."""
+        with anyio.move_on_after(OPEN_AFTER_S):
+            await self._wanted.wait()
+        if not self._left.is_set():
+            open_desk, open_kit = await anyio.to_thread.run_sync(_load_desk)
+            async with open_desk(open_kit(self._config), schema_tokens=schema_tokens) as self._desk:
+                self._opened.set()
+                await self._left.wait()
+        self._closed.set()
+
+    async def leave(self) -> None:
+        """Close the desk, with every task's row settled."""
+        self._left.set()
+        self._wanted.set()
+        await self._closed.wait()
+
+
+def _load_desk() -> tuple[Any, Any]:
+    from mcp_tierkit.desk import open_desk
+    from mcp_tierkit.kit import open_kit
+
+    return open_desk, open_kit
+
+
 def serve_stdio(config: Config, wire_fd: int | None) -> None:
     """Serve until stdin ends or a signal comes, then stop children, settle and end the process."""
     anyio.run(_stdio, config, wire_fd)
@@ -160,21 +201,24 @@ def serve_stdio(config: Config, wire_fd: int | None) -> None:
 
 
 async def _stdio(config: Config, wire_fd: int | None) -> None:
-    async with open_desk(open_kit(config), schema_tokens=schema_tokens) as desk, anyio.create_task_group() as group:
+    desk = LateDesk(config)
+    async with anyio.create_task_group() as group:
+        group.start_soon(desk.host)
         group.start_soon(_leave_on_signal, desk)
-        server = build_server(desk)
+        server = _server(desk.find)
         if wire_fd is not None:
             # The SDK's transport claims descriptor 1 for itself at once and diverts it to stderr again.
             os.dup2(wire_fd, 1)
             os.close(wire_fd)
         await server.run_stdio_async()
+        await desk.leave()
         group.cancel_scope.cancel()
 
 
-async def _leave_on_signal(desk: Desk) -> None:
+async def _leave_on_signal(desk: LateDesk) -> None:
     with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async for _ in signals:
-            await desk.shut()
+            await desk.leave()
             # A thread may be blocked on stdin for ever; nothing is left to lose by not waiting for it.
             os._exit(0)
 
@@ -204,10 +248,13 @@ async def _http(config: Config, host: str, port: int, allowed_hosts: tuple[str, 
     port = listener.getsockname()[1]
     hosts = [f"{name}:{port}" for name in ("127.0.0.1", "localhost", "[::1]")] + list(allowed_hosts)
     origins = [f"{scheme}://{name}" for name in hosts for scheme in ("http", "https")]
-    async with open_desk(open_kit(config), schema_tokens=schema_tokens) as desk:
-        app = http_app(build_server(desk), token=http_token(config.state_dir), hosts=hosts, origins=origins)
+    desk = LateDesk(config)
+    async with anyio.create_task_group() as group:
+        group.start_soon(desk.host)
+        app = http_app(_server(desk.find), token=http_token(config.state_dir), hosts=hosts, origins=origins)
         print(
             f"tierkit: http://{hosts[0]}/mcp, token in {config.state_dir / 'http_token'}", file=sys.stderr, flush=True
         )
         settings = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=1)
         await uvicorn.Server(settings).serve(sockets=[listener])
+        await desk.leave()

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 TierName = Literal["cheap", "mid", "strong"]
-Stage = Literal["plan", "draft", "repair", "review"]
+Stage = Literal["plan", "draft", "repair", "review", "doctor"]
 Proof = Literal["turns_green", "stays_green"]
 Role = Proof
 Latency = Literal["interactive", "async"]
@@ -39,7 +39,8 @@ NanoUsd = Annotated[int, Field(ge=0, description="Billionths of a US dollar; sum
 class Record(BaseModel):
     """A frozen value: two with the same fields are equal, and an unknown field is refused."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # Validators are built on first use: most processes touch few of these records, and start-up pays for none.
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
 
 # --- what is asked ------------------------------------------------------------------------------
