@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import os
 import re
+import secrets
 import shlex
 import shutil
 import sys
 import tempfile
 import tomllib
-from collections.abc import Iterator, MutableMapping, Sequence
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +21,10 @@ from anyio import to_thread
 from pydantic import ValidationError
 
 from mcp_tierkit.errors import InvalidInput, TierkitError
-from mcp_tierkit.evidence import Observed, Seen, fault, plain, read_run, runner_of
+from mcp_tierkit.evidence import Observed, Seen, fault, plain, read_run, read_testimony, runner_of
 from mcp_tierkit.redact import is_denied, redact
 from mcp_tierkit.sandbox import Layer, Limits, Ran, clean_env, probe, run
-from mcp_tierkit.scope import in_scope, module_flag
+from mcp_tierkit.scope import guarded, in_scope, module_flag
 from mcp_tierkit.types import (
     Changes,
     Check,
@@ -39,6 +41,8 @@ from mcp_tierkit.workspace import MAX_WALK, SKIPPED, Workspace, clean_path
 REPEAT_UNDER_S = 60
 OUTPUT_KB = 2048
 REPORT_BYTES = 20_000_000
+WITNESS = "tierkit_witness"
+_DEAF = f'Error importing plugin "{WITNESS}"'.encode()
 MAX_LISTED = 5000
 _OPERATOR = re.compile(r"[|&;<>`\n]|\$\(|\$\{")
 _SETTING = re.compile(r"[A-Za-z_]\w*=.*", re.S)
@@ -146,7 +150,9 @@ async def _run_one(bench: Bench, check: Check, changes: Changes, label: str) -> 
         return Observed(name=check.name, outcome="unrunnable", reason=why)
     with contextlib.ExitStack() as stack:
         place = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tierkit-", ignore_cleanup_errors=True)))
-        seen = await _execute(bench, check, changes, place.resolve())
+        seen = await _execute(bench, check, changes, place.resolve() / "1")
+        if seen.exit_code and _DEAF in seen.output:
+            seen = await _execute(bench, check, changes, place.resolve() / "2", is_watched=False)
     # Megabytes of output take a while to read: not on the event loop.
     return await to_thread.run_sync(_read, bench, check, changes, label, seen)
 
@@ -157,18 +163,23 @@ def _read(bench: Bench, check: Check, changes: Changes, label: str, seen: Seen) 
     return found.model_copy(update={"digest": redact(found.digest), "reason": redact(found.reason), "log": log})
 
 
-async def _execute(bench: Bench, check: Check, changes: Changes, place: Path) -> Seen:
+async def _execute(bench: Bench, check: Check, changes: Changes, place: Path, *, is_watched: bool = True) -> Seen:
     cwd = bench.root if check.cwd == "." else bench.root / check.cwd
     if not _is_folder(bench, check.cwd, changes):
         return Seen(ending="not_found", reason=f"there is no folder {check.cwd}")
-    for name in ("result", "tmp"):
-        (place / name).mkdir()
-    env = _environment(bench, check, place)
+    for name in ("result", "tmp", "witness"):
+        (place / name).mkdir(parents=True)
+    (place / "witness" / f"{WITNESS}.py").write_text(_witness(), encoding="utf-8")
+    env = _environment(bench, check, place, is_watched)
     argv, is_asked = _arguments(check, env, place / "result" / "report")
+    key = secrets.token_hex(16)
+    stamps = await to_thread.run_sync(_stamps, bench)
     ran = await run(
         argv,
         cwd=cwd,
         env=env,
+        # Gone from there once the witness has read it: what comes after it could not sign in its name.
+        stdin=f"tierkit-witness {key} {place / 'result' / 'testimony'}".encode(),
         limits=Limits(timeout_s=check.timeout_s, output_kb=OUTPUT_KB),
         layer=await _layer(bench, changes, place) if bench.isolation == "sandbox" else None,
     )
@@ -177,8 +188,11 @@ async def _execute(bench: Bench, check: Check, changes: Changes, place: Path) ->
         exit_code=ran.exit_code,
         output=ran.output or ran.stdout + ran.stderr,
         duration_ms=ran.duration_ms,
-        report=_report(place / "result"),
+        report=_left(place / "result", "report"),
         is_asked=is_asked,
+        is_watched=is_watched and is_asked and runner_of(check.argv)["name"] in ("pytest", "unittest"),
+        testimony=read_testimony(_left(place / "result", "testimony"), key),
+        altered=await to_thread.run_sync(_altered, bench, check, changes, ran, stamps),
         reason=_ending(ran, check),
     )
 
@@ -199,8 +213,9 @@ async def _layer(bench: Bench, changes: Changes, place: Path) -> Layer:
     return Layer(
         project=bench.root,
         writable=(await probe()).writable_layer,
+        collect=(await probe()).writable_layer,
         changes=changes,
-        readable=bench.readable,
+        readable=(*bench.readable, place / "witness"),
         writable_dirs=(place / "result",),
         hidden=(*bench.hidden, *_secret_files(bench, changes)),
         network=bench.network,
@@ -247,7 +262,7 @@ def is_allowed(check: Check, allow: Sequence[str]) -> bool:
     return any(words and argv[: len(words)] == words for words in wanted for argv in said)
 
 
-def _environment(bench: Bench, check: Check, place: Path) -> dict[str, str]:
+def _environment(bench: Bench, check: Check, place: Path, is_watched: bool) -> dict[str, str]:
     """Clean, with the project's own tools first and every cache outside the project."""
     scratch = "/tmp" if bench.isolation == "sandbox" else str(place / "tmp")
     env = clean_env({"CI": "true", "NO_COLOR": "1", "TERM": "dumb", "TMPDIR": scratch})
@@ -267,8 +282,9 @@ def _environment(bench: Bench, check: Check, place: Path) -> dict[str, str]:
         "COVERAGE_FILE": f"{scratch}/coverage",
         "HYPOTHESIS_STORAGE_DIRECTORY": f"{scratch}/hypothesis",
         "PYTEST_ADDOPTS": shlex.join([f"--junitxml={report}", *_pytest_cache(bench, scratch)]),
-        "CHECK_REPORT": str(report),
     }
+    if is_watched:
+        env |= {"PYTEST_ADDOPTS": f"-p {WITNESS} {env['PYTEST_ADDOPTS']}", "PYTHONPATH": str(place / "witness")}
     return env
 
 
@@ -298,8 +314,7 @@ def _arguments(check: Check, env: dict[str, str], report: Path) -> tuple[list[st
         return [word for word in argv if not word.startswith(tuple(row["drop"]))], True
     if row["name"] == "unittest":
         at = module_flag(argv)
-        recorder = Path(__file__).with_name("_unittest.py").read_text(encoding="utf-8")
-        return ([*argv[:at], "-c", recorder, *argv[at + 2 :]], True) if at else (argv, False)
+        return ([*argv[:at], "-c", _witness(), *argv[at + 2 :]], True) if at else (argv, False)
     more = [word.replace("{report}", str(report)) for word in row.get("arguments", ())]
     if not more or any(word.startswith(row["unless"]) for word in argv):
         return argv, False
@@ -307,12 +322,46 @@ def _arguments(check: Check, env: dict[str, str], report: Path) -> tuple[list[st
     return [*argv[:at], *more, *argv[at:]], True
 
 
-def _report(folder: Path) -> bytes | None:
+@functools.cache
+def _witness() -> str:
+    return Path(__file__).with_name("_witness.py").read_text(encoding="utf-8")
+
+
+def _left(folder: Path, name: str) -> bytes | None:
     """What the command left there: its own process may have put anything in that place."""
     try:
-        return Workspace(folder).read("report", limit=REPORT_BYTES)
+        return Workspace(folder).read(name, limit=REPORT_BYTES)
     except (TierkitError, OSError):
         return None
+
+
+def _stamps(bench: Bench) -> dict[str, tuple[int, ...]]:
+    """When each file was last written, where a check could write to the tree itself. No program can set ctime."""
+    stamps: dict[str, tuple[int, ...]] = {}
+    for entry in _walk(bench.root, SKIPPED - {"__pycache__"}) if bench.isolation == "in_place" else ():
+        with contextlib.suppress(FileNotFoundError):
+            found = entry.stat(follow_symlinks=False)
+            stamps[os.path.relpath(entry.path, bench.root)] = (found.st_ino, found.st_size, found.st_ctime_ns)
+    return stamps
+
+
+def _altered(
+    bench: Bench, check: Check, changes: Changes, ran: Ran, before: Mapping[str, tuple[int, ...]]
+) -> tuple[str, ...]:
+    """Files by which the check is judged that were written or removed while it ran."""
+    after = _stamps(bench)
+    there = {path for path, content in changes.items() if content} | set(before)
+    written = {*ran.changes, *(path for path in {*before, *after} if before.get(path) != after.get(path))}
+    return tuple(path for path in sorted(written) if _judges(bench, check, path, path in there))
+
+
+def _judges(bench: Bench, check: Check, path: str, is_known: bool) -> bool:
+    if set(path.split("/")) & (SKIPPED - {"__pycache__"}):
+        return False
+    is_new = not is_known and not os.path.lexists(bench.root / path)
+    reason = guarded(path, (check,), False, is_new=is_new)
+    # Runs leave files of their own beside the tests.
+    return reason is not None and not (is_new and reason in ("a test file", "installed packages"))
 
 
 def _write_log(bench: Bench, check: Check, label: str, seen: Seen) -> str:
@@ -455,24 +504,30 @@ def tree_state(root: Path) -> str | None:
 
     git is not asked: its filters could run a program of the repository's choice.
     """
-    digest, stack, count = hashlib.sha256(sys.version.encode()), [str(root)], 0
-    while stack:
+    digest, count = hashlib.sha256(sys.version.encode()), 0
+    for entry in _walk(root, SKIPPED):
+        count += 1
+        with contextlib.suppress(FileNotFoundError):
+            found = entry.stat(follow_symlinks=False)
+            digest.update(
+                f"{entry.path}\0{found.st_size}\0{found.st_mtime_ns}\0{found.st_mode}\n".encode("utf-8", "replace")
+            )
+    return digest.hexdigest() if count < MAX_WALK else None
+
+
+def _walk(root: Path, skipped: frozenset[str]) -> Iterator[os.DirEntry[str]]:
+    """Every entry that is not a folder, in a fixed order; a huge tree ends early."""
+    stack, count = [str(root)], 0
+    while stack and count < MAX_WALK:
         try:
             entries = sorted(os.scandir(stack.pop()), key=lambda entry: entry.name)
         except OSError:
             continue
         for entry in entries:
-            if entry.name in SKIPPED:
+            if entry.name in skipped:
                 continue
-            count += 1
             if entry.is_dir(follow_symlinks=False):
                 stack.append(entry.path)
-                continue
-            with contextlib.suppress(FileNotFoundError):
-                found = entry.stat(follow_symlinks=False)
-                digest.update(
-                    f"{entry.path}\0{found.st_size}\0{found.st_mtime_ns}\0{found.st_mode}\n".encode("utf-8", "replace")
-                )
-        if count > MAX_WALK:
-            return None
-    return digest.hexdigest()
+            else:
+                count += 1
+                yield entry

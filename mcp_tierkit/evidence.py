@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import functools
+import hashlib
+import hmac
 import json
 import re
 import tomllib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from importlib.resources import files as packaged
 from typing import Any, Literal
 from xml.etree import ElementTree
@@ -40,6 +42,15 @@ class Observed(CheckRun):
     runner: str = "generic"
     ends: dict[str, End] = Field(default_factory=dict)
     is_reported: bool = False
+    is_witnessed: bool = False
+    altered: tuple[str, ...] = Field(default=(), description="What judges it, and was changed while it ran.")
+
+
+class Testimony(Record):
+    """What the witness in a runner's process signed."""
+
+    ends: dict[str, End] = Field(default_factory=dict)
+    altered: tuple[str, ...] = ()
 
 
 class Seen(Record):
@@ -51,6 +62,9 @@ class Seen(Record):
     duration_ms: int = 0
     report: bytes | None = None
     is_asked: bool = Field(default=False, description="It was made to leave a report.")
+    is_watched: bool = Field(default=False, description="A witness was put into its process.")
+    testimony: Testimony | None = None
+    altered: tuple[str, ...] = Field(default=(), description="Files that judge it, changed while it ran.")
     reason: str = ""
 
 
@@ -79,7 +93,7 @@ def read_run(name: str, argv: Sequence[str], seen: Seen, provides: Callable[[str
     """Green, red or unrunnable. `provides` says whether a missing module is one the project itself could have."""
     row = runner_of(argv)
     text = "\n".join(line[:READ_CHARS] for line in plain(seen.output).splitlines())
-    ends = read_report(seen.report) if seen.report is not None else {}
+    ends = _ends(seen)
     counts = _counted(row, text, ends)
     why = _unrunnable(row, seen, text, provides)
     if not why and seen.exit_code == 0:
@@ -96,8 +110,26 @@ def read_run(name: str, argv: Sequence[str], seen: Seen, provides: Callable[[str
         duration_ms=seen.duration_ms,
         runner=row["name"],
         ends=ends,
-        is_reported=seen.report is not None,
+        is_reported=seen.report is not None or seen.testimony is not None,
+        is_witnessed=seen.testimony is not None,
+        altered=(*seen.altered, *(seen.testimony.altered if seen.testimony else ())),
     )
+
+
+def _ends(seen: Seen) -> dict[str, End]:
+    if seen.testimony is not None:
+        return _worst(seen.testimony.ends.items())
+    return read_report(seen.report) if seen.report is not None else {}
+
+
+def read_testimony(signed: bytes | None, key: str) -> Testimony | None:
+    """What the witness said; None where it said nothing, or where somebody else did."""
+    try:
+        read = json.loads(signed or b"")
+        seal = hmac.new(key.encode(), read["body"].encode(), hashlib.sha256).hexdigest()
+        return Testimony.model_validate_json(read["body"]) if hmac.compare_digest(seal, read["seal"]) else None
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return None
 
 
 # --- why it could not run -----------------------------------------------------------------------
@@ -140,7 +172,7 @@ def _missing(text: str) -> Iterator[str]:
 
 def _unshown(row: Mapping[str, Any], seen: Seen, text: str, counts: Mapping[str, int], ends: Mapping[str, End]) -> str:
     """Why an exit code of 0 is no proof: a runner that really ran its tests leaves more than that."""
-    if seen.is_asked and seen.report is None:
+    if seen.is_asked and (seen.testimony if seen.is_watched else seen.report) is None:
         return "it ended without a test report"
     if (ends or seen.is_asked) and "passed" not in ends.values():
         return "no test passed"
@@ -190,6 +222,10 @@ def read_report(report: bytes) -> dict[str, End]:
         named = list(_junit(report) if report.lstrip()[:1] == b"<" else _json(report))
     except (ValueError, TypeError, KeyError, AttributeError, ElementTree.ParseError, RecursionError):
         return {}
+    return _worst(named)
+
+
+def _worst(named: Iterable[tuple[str, End]]) -> dict[str, End]:
     order = ("passed", "skipped", "failed")
     ends: dict[str, End] = {}
     for name, end in named:
@@ -219,13 +255,7 @@ def _junit(report: bytes) -> Iterator[tuple[str, End]]:
 
 
 def _json(report: bytes) -> Iterator[tuple[str, End]]:
-    read = json.loads(report)
-    if "testResults" not in read:
-        for name, end in read.items():
-            failed_import = name.removeprefix("unittest.loader._FailedTest.")
-            yield (name if failed_import == name else UNCOLLECTED + failed_import), _end(end)
-        return
-    for suite in read["testResults"]:
+    for suite in json.loads(report)["testResults"]:
         if not suite["assertionResults"]:
             yield UNCOLLECTED + suite["name"], _end(suite["status"])
         for case in suite["assertionResults"]:
@@ -241,8 +271,12 @@ def _end(word: str) -> End:
 
 def fault(before: Observed, after: Observed) -> str:
     """Why a green run proves less than it seems beside the run before the change; "" where it holds."""
-    if before.is_reported and not after.is_reported:
+    if (before.is_reported and not after.is_reported) or (before.is_witnessed and not after.is_witnessed):
         return "the run before left a test report, this one none"
+    if altered := [name for name in after.altered if name not in before.altered]:
+        return f"{altered[0]} was altered while it ran"
+    if failed := [name for name, end in after.ends.items() if end == "failed"]:
+        return f"{failed[0]} failed"
     passed = [name for name, end in after.ends.items() if end == "passed"]
     for name, end in before.ends.items():
         if name.startswith(UNCOLLECTED):

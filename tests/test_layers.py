@@ -21,7 +21,7 @@ FLOORS = {
         "tiers scope reply calls diffs usage failures receipts evidence"
     ),
     "seams": (
-        "gateway wire ledger workspace sandbox _launch checks _unittest journal playbook clients engines git "
+        "gateway wire ledger workspace sandbox _launch checks _witness journal playbook clients engines git "
         "demo_upstream"
     ),
     "work": "kit metering stages jobs desk",
