@@ -10,8 +10,8 @@ help:
 	@echo "make test         the tests, slow ones left out"
 	@echo "make test-all     the slow ones too"
 	@echo "make lint         ruff and mypy over code and tests"
-	@echo "make conformance  the official MCP suite (needs Node)"
-	@echo "make clients      a real client against a scripted model (needs Node)"
+	@echo "make conformance  the official MCP suite against our door and the product (fetches Node)"
+	@echo "make clients      Claude Code against a scripted model (fetches Node and the client)"
 	@echo "make bench        cold start, memory and tokens"
 
 .venv/.runtime: pyproject.toml constraints.txt .ci/venv
