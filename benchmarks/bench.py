@@ -53,7 +53,7 @@ async def confinement() -> None:
         bare, confined = [], []
         for _ in range(RUNS):
             started = time.perf_counter()
-            subprocess.run(argv, cwd=project, check=True)
+            subprocess.run(argv, cwd=project, check=True)  # noqa: ASYNC221
             middle = time.perf_counter()
             await run(argv, cwd=project, env=clean_env(), limits=Limits(timeout_s=30), layer=layer)
             bare.append((middle - started) * 1000)

@@ -85,7 +85,7 @@ def main() -> int:
 
 def report(ours: list[Seen], bare: list[Seen]) -> int:
     def middle(rows: list[Seen], name: str) -> float:
-        return statistics.median(getattr(row, name) for row in rows)
+        return float(statistics.median(getattr(row, name) for row in rows))
 
     print(f"cold start, median of {len(ours)} interleaved runs (spawn to tools/list)")
     for title, rows in (("tierkit", ours), ("minimal", bare)):
