@@ -6,13 +6,18 @@ import re
 import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import anyio
 import click
+from pydantic import ValidationError
 
 from mcp_tierkit.calls import DraftCall, OutcomeCall, PlanCall, ReviewCall, TaskCall
 from mcp_tierkit.cli.options import json_option, print_json, project_option
+from mcp_tierkit.errors import InvalidInput
+from mcp_tierkit.types import Record
+
+R = TypeVar("R", bound=Record)
 
 CLIENT = "mcp-tierkit/cli"
 GOOD = frozenset({"applied", "ready", "running", "clean", "open", "done", "run_playbook", "single_cheap", "draft"})
@@ -28,6 +33,15 @@ check_option = click.option(
     "--check", "-k", "checks", multiple=True, help="Command that proves the change; repeatable."
 )
 proof_option = click.option("--proof", type=click.Choice(["turns_green", "stays_green"]), default="turns_green")
+
+
+def filled(kind: type[R], **fields: Any) -> R:
+    """The record of a call. Raises InvalidInput that names the fields at fault."""
+    try:
+        return kind(**fields)
+    except ValidationError as error:
+        faults = "; ".join(f"{'.'.join(map(str, row['loc']))}: {row['msg']}" for row in error.errors()[:3])
+        raise InvalidInput(f"{faults}. Nothing was spent.", next_step="See --help for what is wanted.") from None
 
 
 def answer(project: Path | None, ask: Ask, *, as_json: bool) -> int:
@@ -91,7 +105,7 @@ def plan(project: Path | None, as_json: bool, **asked: Any) -> int:
     Example:
       tierkit plan "Take the discount as a percentage" -f shop/cart.py -k "pytest -q tests/test_cart.py"
     """
-    return answer(project, lambda desk: desk.plan_task(PlanCall(**asked), client=CLIENT), as_json=as_json)
+    return answer(project, lambda desk: desk.plan_task(filled(PlanCall, **asked), client=CLIENT), as_json=as_json)
 
 
 @click.command()
@@ -114,7 +128,7 @@ def draft(project: Path | None, task: str, never_apply: bool, as_json: bool, **a
       tierkit draft t048213377120
     """
     named: dict[str, Any] = {"task_id": task} if _is_id(task) and not asked["files"] else {"task": task}
-    wanted = DraftCall(**named, **asked, apply="never" if never_apply else "if_green")
+    wanted = filled(DraftCall, **named, **asked, apply="never" if never_apply else "if_green")
     return answer(project, lambda desk: desk.draft(wanted, client=CLIENT, on_progress=_show_progress), as_json=as_json)
 
 
@@ -136,7 +150,7 @@ def review(project: Path | None, what: str, focus: str, as_json: bool) -> int:
       tierkit review main..HEAD --focus "time zones"
     """
     named: dict[str, Any] = {"task_id": what} if _is_id(what) else {"diff": what}
-    wanted = ReviewCall(**named, focus=focus)
+    wanted = filled(ReviewCall, **named, focus=focus)
     return answer(project, lambda desk: desk.review(wanted, client=CLIENT, on_progress=_show_progress), as_json=as_json)
 
 
@@ -153,7 +167,7 @@ def task(project: Path | None, task_id: str, wait_s: float, cancel: bool, as_jso
     Example:
       tierkit task t048213377120 --wait 60
     """
-    wanted = TaskCall(task_id=task_id, wait_s=wait_s, cancel=cancel)
+    wanted = filled(TaskCall, task_id=task_id, wait_s=wait_s, cancel=cancel)
     return answer(
         project, lambda desk: desk.get_task(wanted, client=CLIENT, on_progress=_show_progress), as_json=as_json
     )
@@ -170,7 +184,7 @@ def undo(project: Path | None, task_id: str, as_json: bool) -> int:
     Example:
       tierkit undo t048213377120
     """
-    wanted = OutcomeCall(task_id=task_id, outcome="reverted", undo=True)
+    wanted = filled(OutcomeCall, task_id=task_id, outcome="reverted", undo=True)
     return answer(project, lambda desk: desk.record_outcome(wanted), as_json=as_json)
 
 
