@@ -140,8 +140,9 @@ def interrupted_reply(task_id: str, state: TaskState, *, applied: bool) -> dict[
 
 
 def review_reply(review: Review, receipt: dict[str, Any] | None) -> dict[str, Any]:
+    found = "1 finding" if len(review.findings) == 1 else f"{len(review.findings)} findings"
     reply = {
-        "summary": review.note or f"{review.verdict}: {len(review.findings)} findings.",
+        "summary": review.note or f"{review.verdict}: {found}.",
         "task_id": review.task_id,
         "verdict": review.verdict,
         "findings": [_finding(finding) for finding in review.findings[:MAX_FINDINGS]],

@@ -172,6 +172,8 @@ async def test_a_review_finds_what_the_model_says_at_a_line_of_the_diff(config: 
     )
     reply = await call(config, "review_diff", {"diff": "working_tree"}, said(answer))
     assert reply["verdict"] == "findings"
+    assert reply["summary"] == "findings: 1 finding."
+    assert reply["checked"]["drift"] == "none: because one line changed"
     assert [finding["line"] for finding in reply["findings"]] == [6]
     assert reply["dropped"] == 1
 

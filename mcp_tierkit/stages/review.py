@@ -223,7 +223,8 @@ def _checked(raw: Any, findings: list[Finding]) -> dict[str, str]:
         if any(finding.klass == klass for finding in findings):
             checked[klass] = "findings"
         elif klass in MUST_ANSWER and isinstance(said.get(klass), str) and len(said[klass].split()) >= 3:
-            checked[klass] = f"none: {' '.join(said[klass].split())[:90]}"
+            why = " ".join(said[klass].split()).removeprefix("none: ")
+            checked[klass] = f"none: {why[:90]}"
     return checked
 
 
