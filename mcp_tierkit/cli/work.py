@@ -65,7 +65,7 @@ async def _asked(project: Path | None, ask: Ask) -> dict[str, Any]:
 def _print(reply: dict[str, Any], indent: str = "") -> None:
     """The same record as lines of `name: value`, empty fields left out."""
     for name, value in reply.items():
-        if value in (None, "", [], {}):
+        if value in (None, "", [], {}, ()):
             continue
         if isinstance(value, dict):
             click.echo(f"{indent}{name}:")
