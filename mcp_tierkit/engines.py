@@ -7,11 +7,12 @@ import json
 import re
 from collections.abc import Sequence
 from typing import Any
+from urllib.parse import urlsplit
 
 from mcp_tierkit.providers import Endpoint, known
-from mcp_tierkit.tiers import Engine
+from mcp_tierkit.tiers import Engine, is_loopback
 
-__all__ = ["Engine", "find_engines"]
+__all__ = ["Engine", "find_engines", "is_listening"]
 
 HOST = "127.0.0.1"
 CONNECT_S = 0.3
@@ -31,6 +32,21 @@ async def find_engines(endpoints: Sequence[Endpoint] | None = None) -> tuple[Eng
     asked = known().engine if endpoints is None else endpoints
     found = await asyncio.gather(*(_ask(endpoint) for endpoint in asked))
     return tuple(engine for engine in found if engine is not None)
+
+
+async def is_listening(base_url: str) -> bool | None:
+    """Whether something accepts connections there; None for an address of another machine, which is not asked."""
+    if not is_loopback(base_url):
+        return None
+    parts = urlsplit(base_url)
+    try:
+        async with asyncio.timeout(ANSWER_S):
+            port = parts.port or (443 if parts.scheme == "https" else 80)
+            _, writer = await asyncio.open_connection(parts.hostname, port)
+    except (OSError, ValueError):
+        return False
+    writer.close()
+    return True
 
 
 async def _ask(endpoint: Endpoint) -> Engine | None:

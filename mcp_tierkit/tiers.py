@@ -151,11 +151,12 @@ def _listed_price(model: str, written: TierConfig, prices: PriceTable) -> Price 
     """The table's price; zero for an unlisted model behind a keyless address of this machine."""
     if written.base_url is None:
         return prices.price(model)
-    here = _is_loopback(written.base_url) and written.api_key_env is None and can_draft(model)
+    here = is_loopback(written.base_url) and written.api_key_env is None and can_draft(model)
     return prices.packaged(model) or (LOCAL_PRICE if here else None)
 
 
-def _is_loopback(url: str) -> bool:
+def is_loopback(url: str) -> bool:
+    """True for an address of this machine, by its name alone: nothing is looked up."""
     host = urlsplit(url).hostname or ""
     try:
         return host == "localhost" or ipaddress.ip_address(host).is_loopback

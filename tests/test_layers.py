@@ -24,7 +24,7 @@ FLOORS = {
         "gateway wire ledger workspace sandbox _launch checks _witness journal playbook clients engines git "
         "demo_upstream"
     ),
-    "work": "kit metering stages jobs desk",
+    "work": "kit metering stages jobs desk checkup",
     "doors": "server web cli demo entry __main__",
 }
 ORDER = tuple(FLOORS)

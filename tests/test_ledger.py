@@ -803,6 +803,7 @@ async def test_a_report_on_nothing_is_empty(url: str) -> None:
             tasks=0, spend=Spend(), in_flight_calls=0, refused_calls=0, playbook_runs=0
         )
         assert report.recent_tasks(conn) == ()
+        assert (report.newest_row(conn), report.playbook_totals(conn)) == (None, ())
         assert report.totals(conn, "day") == ()
         assert report.prompt_changes(conn) == ()
         with pytest.raises(NotFound):
@@ -839,13 +840,13 @@ async def test_a_report_sums_what_is_known_and_counts_the_rest(ledger: Ledger, u
     )
     first = report.TaskSummary(
         task_id="t1", project="/home/dev/shop", client=None, goal="Fix the sum", created_at="2026-10-05T12:00:00+00:00",
-        state="open", decision="draft", tier="cheap", draft_status="applied", outcome="edited", playbook_runs=1,
-        spend=everything,
+        state="open", decision="draft", tier="cheap", draft_status="applied", verdict="findings", playbook_status="ok",
+        outcome="edited", playbook_runs=1, spend=everything,
     )  # fmt: skip
     second = first.model_copy(
         update={
-            "task_id": "t2", "project": "/home/dev/other", "goal": "Second", "draft_status": None, "outcome": None,
-            "playbook_runs": 0, "spend": Spend(),
+            "task_id": "t2", "project": "/home/dev/other", "goal": "Second", "draft_status": None, "verdict": None,
+            "playbook_status": None, "outcome": None, "playbook_runs": 0, "spend": Spend(),
         }
     )  # fmt: skip
     total = report.Total
@@ -855,6 +856,13 @@ async def test_a_report_sums_what_is_known_and_counts_the_rest(ledger: Ledger, u
         )
         assert report.recent_tasks(conn) == (second, first)
         assert report.recent_tasks(conn, limit=1) == (second,)
+        assert report.recent_tasks(conn, since="2026-10-06") == ()
+        assert report.newest_row(conn) == "2026-10-06T12:00:00.000+00:00"
+        assert report.playbook_totals(conn) == (report.PlaybookTotal(playbook="rename", runs=1, ok=1),)
+        assert report.playbook_totals(conn, since="2026-10-07") == ()
+        assert report.overview(conn, since="2026-10-06") == report.Overview(
+            tasks=0, spend=rest, in_flight_calls=1, refused_calls=1, playbook_runs=1
+        )
         assert report.recent_tasks(conn, project="/home/dev/shop") == (first,) == (report.task_summary(conn, "t1"),)
         assert report.totals(conn, "day") == (total(key="2026-10-05", spend=known), total(key="2026-10-06", spend=rest))
         assert report.totals(conn, "tier") == (total(key="cheap", spend=known), total(key="strong", spend=rest))

@@ -110,6 +110,17 @@ def entry_of(client: Client, launch: Launch, env: Mapping[str, str]) -> dict[str
     return entry
 
 
+def our_entries(client: Client, folders: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
+    """The command lines of our servers in a client's file, by name; empty where there is no file.
+
+    `folders` is what `places` gives. Raises InvalidInput for a file that cannot be read with certainty.
+    """
+    file = Path(client.file.format_map(folders))
+    text = read_text(file) if file.is_absolute() else None
+    servers = parse("toml" if client.format == "toml" else "json", text or "", client.table, file.name)
+    return {name: tuple(_words(server)) for name, server in servers.items() if _is_ours(server)}
+
+
 def snippet(client: Client, entry: Mapping[str, Any]) -> str:
     """The whole text of a configuration that holds this server alone."""
     return dump("toml" if client.format == "toml" else "json", client.table, ENTRY, entry)

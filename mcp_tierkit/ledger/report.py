@@ -30,6 +30,8 @@ class TaskSummary(Record):
     decision: str | None
     tier: str | None
     draft_status: str | None
+    verdict: str | None = None
+    playbook_status: str | None = None
     outcome: str | None
     playbook_runs: int
     spend: Spend
@@ -83,6 +85,14 @@ class Overview(Record):
     playbook_runs: int
 
 
+class PlaybookTotal(Record):
+    """How often a playbook ran, each time without a model."""
+
+    playbook: str
+    runs: int
+    ok: int
+
+
 class Health(Record):
     """What `tierkit doctor` says of the file. `problems` is what SQLite found, empty where all is well."""
 
@@ -109,18 +119,39 @@ def reading(url: str) -> Iterator[sqlite3.Connection]:
         yield conn
 
 
-def overview(conn: sqlite3.Connection) -> Overview:
+def overview(conn: sqlite3.Connection, *, since: str = "") -> Overview:
+    """Everything from `since` on, an ISO date or time in UTC."""
     query = f"""select {SPEND}, count(case when status = 'reserved' then 1 end) as in_flight_calls,
-        (select count(*) from tasks) as tasks, (select count(*) from playbook_runs) as playbook_runs,
-        (select count(*) from decisions where kind = 'over_budget') as refused_calls from calls"""
-    row = conn.execute(query).fetchone()
+        (select count(*) from tasks where created_at >= :since) as tasks,
+        (select count(*) from playbook_runs where at >= :since) as playbook_runs,
+        (select count(*) from decisions where kind = 'over_budget' and at >= :since) as refused_calls
+        from calls where at >= :since"""
+    row = conn.execute(query, {"since": since}).fetchone()
     names = ("tasks", "in_flight_calls", "refused_calls", "playbook_runs")
     return Overview(spend=spend_of(row), **{name: row[name] for name in names})
 
 
-def recent_tasks(conn: sqlite3.Connection, *, limit: int = 20, project: str | None = None) -> tuple[TaskSummary, ...]:
-    """The latest tasks, newest first; `project` is a real path."""
-    return _summaries(conn, "where :project is null or project = :project", {"limit": limit, "project": project})
+def newest_row(conn: sqlite3.Connection) -> str | None:
+    """When the last call was reserved or the last task opened, by the clock of then; None on an empty ledger."""
+    query = "select max(at) from (select max(at) as at from calls union all select max(created_at) from tasks)"
+    found = conn.execute(query).fetchone()[0]
+    return None if found is None else str(found)
+
+
+def playbook_totals(conn: sqlite3.Connection, *, since: str = "") -> tuple[PlaybookTotal, ...]:
+    """Runs of each playbook by name, and how many of them ended well."""
+    query = """select playbook, count(*) as runs, count(case when status = 'ok' then 1 end) as ok
+        from playbook_runs where at >= :since group by playbook order by playbook"""
+    found = conn.execute(query, {"since": since})
+    return tuple(PlaybookTotal(playbook=row["playbook"], runs=row["runs"], ok=row["ok"]) for row in found)
+
+
+def recent_tasks(
+    conn: sqlite3.Connection, *, limit: int = 20, project: str | None = None, since: str = ""
+) -> tuple[TaskSummary, ...]:
+    """The latest tasks from `since` on, newest first; `project` is a real path."""
+    where = "where created_at >= :since and (:project is null or project = :project)"
+    return _summaries(conn, where, {"limit": limit, "project": project, "since": since})
 
 
 def task_summary(conn: sqlite3.Connection, task_id: str) -> TaskSummary:
@@ -207,6 +238,7 @@ def _summaries(conn: sqlite3.Connection, where: str, values: dict[str, int | str
 
     query = f"""select t.*, json_extract(t.record, '$.goal') as goal, {latest("decision", "routes")} as decision,
             {latest("tier", "routes")} as tier, {latest("status", "drafts")} as draft_status,
+            {latest("verdict", "reviews")} as verdict, {latest("status", "playbook_runs")} as playbook_status,
             {latest("outcome", "scores")} as outcome,
             (select count(*) from playbook_runs where task_id = t.task_id) as playbook_runs, {SPEND}
         from (select *, rowid as number from tasks {where} order by rowid desc limit :limit) t

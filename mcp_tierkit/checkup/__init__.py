@@ -1,0 +1,93 @@
+"""What is wrong with a set-up, each fault with its fix. It looks, tries and reports; it mends nothing."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+import anyio.to_thread
+
+from mcp_tierkit.checkup.client import look_at_clients
+from mcp_tierkit.checkup.home import look_at_disk, look_at_ledger, look_at_state
+from mcp_tierkit.checkup.machine import look_at_packages, look_at_sandbox, look_at_schemas
+from mcp_tierkit.checkup.model import Standing, ask_each, look_at_keys, look_at_routing, look_at_tiers
+from mcp_tierkit.checkup.symptom import Level, Symptom, fine, problem, warning
+from mcp_tierkit.config import Config, load_config
+from mcp_tierkit.engines import find_engines
+from mcp_tierkit.errors import InvalidInput
+from mcp_tierkit.places import find_places, find_project
+from mcp_tierkit.providers import Endpoint
+from mcp_tierkit.tiers import survey
+
+__all__ = ["Level", "Symptom", "examine"]
+
+LOW_DISK_BYTES = 200_000_000
+_TOLD_BETTER = ("keys.env was not read", "The state folder cannot")  # Notes that a look of its own reports in full.
+
+
+async def examine(
+    *,
+    project: str | None = None,
+    client: str | None = None,
+    is_online: bool = False,
+    env: Mapping[str, str] | None = None,
+    now: datetime | None = None,
+    low_disk_bytes: int = LOW_DISK_BYTES,
+    endpoints: Sequence[Endpoint] | None = None,
+) -> tuple[Symptom, ...]:
+    """Everything that was looked at, faults and what is well alike, in the order of setting up.
+
+    A broken configuration is a symptom too: what does not need it is looked at all the same. `client` limits the
+    look at clients to one, which must then be set up. With `is_online` each tier's model is asked for one word.
+    Engines are looked for at `endpoints`, by default the known ones.
+    """
+    env, now = os.environ if env is None else env, now or datetime.now(UTC)
+    folder, found = _project(project, env)
+    config, told = _settings(project, env) if folder else (None, [])
+    found += told + list(look_at_packages())
+    places = find_places(env)
+    found += look_at_state(places.state_dir)
+    found += await anyio.to_thread.run_sync(look_at_ledger, places.ledger_url, now)
+    found += look_at_disk([places.state_dir, *([folder] if folder else [])], low_disk_bytes)
+    if config is not None:
+        engines = await find_engines(endpoints)
+        standing = Standing(config=config, engines=engines, survey=survey(config, engines))
+        found += [*look_at_keys(standing, env), *await look_at_tiers(standing, now.date()), *look_at_routing(standing)]
+        found += await ask_each(standing) if is_online else []
+    found += await look_at_sandbox(config.checks.allow if config else ())
+    found += await anyio.to_thread.run_sync(look_at_schemas)
+    if folder is not None:
+        found += look_at_clients(folder, env, only=client)
+    return tuple(found)
+
+
+def _project(named: str | None, env: Mapping[str, str]) -> tuple[Path | None, list[Symptom]]:
+    try:
+        folder = find_project(named, env)
+    except InvalidInput as refusal:
+        return None, [problem("project_refused", refusal.what, refusal.next_step)]
+    return folder, [fine("project", f"{folder}")]
+
+
+def _settings(project: str | None, env: Mapping[str, str]) -> tuple[Config | None, list[Symptom]]:
+    try:
+        config = load_config(project=project, env=env)
+    except InvalidInput as refusal:
+        what = f"{refusal.what.removesuffix(' Nothing was started.')} No tool works until it is mended."
+        return None, [problem("settings_refused", what, f"{refusal.next_step} File: {find_places(env).config_file}")]
+    return config, [fine("settings", _said_of(config)), *_notes(config)]
+
+
+def _said_of(config: Config) -> str:
+    own = config.config_file
+    file = f"{own}" if own.is_file() else f"our defaults; yours go in {own}"
+    return file if not config.budget_is_default else f"{file}; until you set a budget, ours hold"
+
+
+def _notes(config: Config) -> Iterator[Symptom]:
+    for note in config.notes:
+        if not note.startswith(_TOLD_BETTER):
+            fix = f"Look at {config.config_file}, the project's tierkit.toml and your environment."
+            yield warning("note", note, fix)
