@@ -223,16 +223,23 @@ async def _layer(bench: Bench, changes: Changes, place: Path) -> Layer:
 
 
 def _secret_files(bench: Bench, changes: Changes) -> list[str]:
-    """Denied files at the project's root and one level down: a full walk would cost more than the check."""
+    """Denied files of the project, and of the folders above it that are shown."""
+    above = {folder for shown in bench.readable for folder in bench.root.parents if folder.is_relative_to(shown)}
+    found = [str(folder / name) for folder in above for name in _denied_in(folder, bench.deny)]
+    return [*found, *(name for name in _denied_in(bench.root, bench.deny) if name not in changes)]
+
+
+def _denied_in(folder: Path, deny: tuple[str, ...]) -> list[str]:
+    """Denied files in a folder and one level down: a full walk would cost more than the check."""
     found: list[str] = []
-    for name, path in _entries(bench.root):
+    for name, path in _entries(folder):
         if name == ".git":
             continue
-        if is_denied(name, bench.deny):
+        if is_denied(name, deny):
             found.append(name)
         elif os.path.isdir(path) and not os.path.islink(path) and name not in SKIPPED:
-            found += [f"{name}/{below}" for below, _ in _entries(path) if is_denied(f"{name}/{below}", bench.deny)]
-    return [path for path in found if path not in changes]
+            found += [f"{name}/{below}" for below, _ in _entries(path) if is_denied(f"{name}/{below}", deny)]
+    return found
 
 
 def _entries(folder: Path | str) -> list[tuple[str, str]]:

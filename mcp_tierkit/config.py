@@ -15,7 +15,7 @@ from pydantic import Field, PrivateAttr
 from mcp_tierkit import narrowing
 from mcp_tierkit.errors import InvalidInput
 from mcp_tierkit.keys import find_keys
-from mcp_tierkit.places import Places, find_places, find_project, find_repository, make_private, read_regular
+from mcp_tierkit.places import Places, find_places, find_project, find_repository, find_tree, make_private, read_regular
 from mcp_tierkit.prices import PriceTable
 from mcp_tierkit.settings import (
     FILE,
@@ -45,6 +45,7 @@ class Config(Record):
 
     project: Path
     repository: Path = Field(description="What the worktrees of one repository have in common.")
+    tree: Path = Field(description="The checked-out folder that the project is, or is a package of.")
     config_file: Path
     user_dir: Path
     state_dir: Path
@@ -104,9 +105,9 @@ def load_config(
     keys = find_keys(settings, places.user_dir, env, notes)
     _remark(root, places, env, notes)
     config = Config(
-        project=root, repository=find_repository(root, env), **places.model_dump(), caller=settings.caller,
-        tiers=_usable_tiers(settings.tiers), dropped=settings.tiers.drop, stages=settings.stages,
-        budgets=_budgets(settings.budget), budget_is_default=budget_is_default,
+        project=root, repository=find_repository(root, env), tree=find_tree(root, env), **places.model_dump(),
+        caller=settings.caller, tiers=_usable_tiers(settings.tiers), dropped=settings.tiers.drop,
+        stages=settings.stages, budgets=_budgets(settings.budget), budget_is_default=budget_is_default,
         on_exhausted=settings.budget.on_exhausted, checks=settings.checks, policy=settings.policy,
         log_text=settings.log_text, **_defaults()["limits"], notes=tuple(notes),
     )  # fmt: skip

@@ -59,8 +59,8 @@ class Kit:
             log_dir=f".tierkit/{task.task_id}",
             allow=config.checks.allow,
             network=config.checks.network,
-            # A worktree's history lies in the main repository, outside the project.
-            readable=() if config.repository.is_relative_to(config.project) else (config.repository,),
+            # A worktree's history lies in the main repository, a package's tool settings in the folders above it.
+            readable=tuple(p for p in (config.tree, config.repository) if not p.is_relative_to(config.project)),
             deny=config.policy.deny,
             files=task.files,
         )

@@ -111,14 +111,21 @@ def find_repository(project: Path, env: Mapping[str, str]) -> Path:
     Reads git's link files and starts no process. A link counts only where the repository links back,
     so that a folder somebody sent us cannot pass itself off as a worktree of another.
     """
+    folder = find_tree(project, env)
+    marker = folder / ".git"
+    if _kind(marker, owner=project) == "folder":
+        return marker
+    return _common_folder(marker) or folder
+
+
+def find_tree(project: Path, env: Mapping[str, str]) -> Path:
+    """The folder that git has checked out, the project or one above it; the project itself without git."""
     barrier = home(env).resolve()
     for folder in (project, *project.parents):
         if folder == barrier or folder.parent == folder:
             break
-        marker = folder / ".git"
-        kind = _kind(marker, owner=project)
-        if kind is not None:
-            return marker if kind == "folder" else _common_folder(marker) or folder
+        if _kind(folder / ".git", owner=project) is not None:
+            return folder
     return project
 
 
