@@ -1,0 +1,185 @@
+"""`tierkit report` on real ledgers: every figure is a sum of rows, and what is unknown is never shown as free."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+
+from mcp_tierkit.cli import run
+from mcp_tierkit.errors import OverBudget
+from mcp_tierkit.ledger import Ledger
+from mcp_tierkit.ledger.sqlite import open_ledger
+from mcp_tierkit.types import Budgets, Call, Draft, PlaybookRun, Request, Review, Route, Task, Usage
+
+ROOT = Path(__file__).parent.parent
+NOW = datetime.now(UTC)
+LONG_AGO = NOW - timedelta(days=10)
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.at = NOW
+
+    def __call__(self) -> datetime:
+        return self.at
+
+
+@pytest.fixture
+def url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A ledger's address, as the environment of a user names it."""
+    named = f"sqlite://{tmp_path}/ledger.db"
+    monkeypatch.setenv("TIERKIT_LEDGER", named)
+    monkeypatch.chdir(tmp_path)
+    return named
+
+
+async def opened(ledger: Ledger, task_id: str, goal: str, at: datetime) -> None:
+    await ledger.open_task(Task(task_id=task_id, project="/home/dev/shop", goal=goal, created_at=at))
+    await ledger.route(
+        Route(route_id=f"r-{task_id}", task_id=task_id, decision="draft", tier="cheap", rule="x", reason="y")
+    )
+
+
+async def reserve(ledger: Ledger, task_id: str, tier: str, worst: int | None, budgets: Budgets | None = None) -> str:
+    request = Request.model_validate({
+        "task_id": task_id, "route_id": f"r-{task_id}", "stage": "draft", "tier": tier, "model": f"openai/{tier}",
+        "messages": (), "max_output_tokens": 9, "timeout_s": 9, "prompt_id": "draft.v1@aa",
+    })  # fmt: skip
+    return await ledger.reserve(request, worst, budgets or Budgets())
+
+
+def used(cost: int | None, fresh: int, cached: int, output: int) -> Call:
+    usage = Usage(input=fresh, cached_input=cached, cache_write=0, output=output)
+    return Call(status="settled", cost_nanousd=cost, usage=usage, served_model="mini")
+
+
+async def fill(url: str, state: Path) -> None:
+    """Two tiers, a call of unknown cost, one in flight, a refused one, a playbook, and a task of ten days ago."""
+    clock = Clock()
+    ledger = open_ledger(url, state_dir=state, clock=clock)
+    clock.at = LONG_AGO
+    await opened(ledger, "t0", "Long ago", LONG_AGO)
+    await ledger.settle(await reserve(ledger, "t0", "cheap", 10), used(7_000_000_000, 1, 0, 1))
+    with pytest.raises(OverBudget):
+        await reserve(ledger, "t0", "strong", 900, Budgets(call=1))
+    clock.at = NOW
+    await opened(ledger, "t1", "Fix the\u202e sum of a cart that takes its discount as a percentage", NOW)
+    await ledger.settle(await reserve(ledger, "t1", "cheap", 10), used(3_100_000, 500, 200, 50))
+    await ledger.settle(await reserve(ledger, "t1", "strong", 90_000), Call(status="failed", error="timeout"))
+    await reserve(ledger, "t1", "strong", 5)
+    with pytest.raises(OverBudget):
+        await reserve(ledger, "t1", "strong", 900, Budgets(call=1))
+    await ledger.save(Draft(task_id="t1", status="applied"))
+    await opened(ledger, "t2", "Look at it", NOW)
+    await ledger.settle(await reserve(ledger, "t2", "strong", 90_000), used(20_000_000, 150, 0, 100))
+    await ledger.save(Review(task_id="t2", verdict="findings"))
+    await opened(ledger, "t3", "Run rename-symbol", NOW)
+    for status in ("ok", "declined"):
+        run_of: dict[str, Any] = {"task_id": "t3", "playbook": "rename-symbol", "version": "1.0.0", "digest": "ab"}
+        await ledger.save(PlaybookRun(**run_of, status=status))
+    await ledger.close()
+
+
+@pytest.fixture
+def filled(url: str, tmp_path: Path) -> str:
+    anyio.run(fill, url, tmp_path / "state")
+    return url
+
+
+def test_nothing_recorded_is_no_failure_and_makes_no_ledger(url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["report"]) == 0
+    assert "Nothing is recorded" in capsys.readouterr().out
+    assert not Path(url.removeprefix("sqlite://")).exists()
+
+
+def test_a_report_needs_no_project(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir("/")
+    assert run(["report"]) == 0
+
+
+def test_every_figure_is_the_sum_of_its_rows(filled: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["report", "--days", "5", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["overview"] == {
+        "tasks": 3, "in_flight_calls": 1, "refused_calls": 1, "playbook_runs": 2,
+        "spend": {"calls": 4, "cost_nanousd": 23_100_000, "unpriced_calls": 1, "unknown_nanousd": 90_000,
+                  "input_tokens": 850, "cached_tokens": 200, "output_tokens": 150},
+    }  # fmt: skip
+    assert told["token_share_by_tier"] == {"cheap": 0.75, "strong": 0.25}
+    for part in ("by_day", "by_tier", "by_model"):
+        rows = told[part]
+        for name, whole in told["overview"]["spend"].items():
+            assert sum(row["spend"][name] for row in rows) == whole, (part, name)
+    assert [(task["task_id"], task["draft_status"], task["verdict"]) for task in told["tasks"]] == [
+        ("t3", None, None), ("t2", None, "findings"), ("t1", "applied", None)
+    ]  # fmt: skip
+    assert told["playbooks"] == [{"playbook": "rename-symbol", "runs": 2, "ok": 1}]
+
+
+def test_days_say_how_far_back(filled: str, capsys: pytest.CaptureFixture[str]) -> None:
+    run(["report", "--days", "5"])
+    assert "Long ago" not in capsys.readouterr().out
+    run(["report", "--days", "30"])
+    shown = capsys.readouterr().out
+    assert "Long ago" in shown
+    assert "$7.0231 for 5 model calls in 4 tasks" in shown
+
+
+def test_in_a_pipe_it_is_plain_lines(filled: str, capsys: pytest.CaptureFixture[str]) -> None:
+    run(["report", "--days", "5"])
+    shown = capsys.readouterr().out
+    assert shown.isascii() or "…" in shown
+    assert not set(shown) & set("\x1b\u202e┃│━─")
+    assert (
+        "1 of them unpriced, up to $0.00009 unknown; 1 in flight; 1 refused by a budget; "
+        "playbooks run at zero tokens: 2." in shown
+    )
+    [strong] = [line.split() for line in shown.splitlines() if line.startswith("strong")]
+    assert strong == ["strong", "3", "150", "0", "100", "0.02", "+", "up", "to", "0.00009", "unknown", "25.0%"]
+    [playbook] = [line.split() for line in shown.splitlines() if line.startswith("rename-symbol")]
+    assert playbook == ["rename-symbol", "2", "1", "0"]
+
+
+def test_a_terminal_gets_tables_within_its_width(filled: str) -> None:
+    ours, theirs = pty.openpty()
+    env = {**os.environ, "TERM": "xterm", "COLUMNS": "80", "TIERKIT_LEDGER": filled}
+    with subprocess.Popen([sys.executable, "-m", "mcp_tierkit", "report"], stdout=theirs, env=env, cwd=ROOT) as done:
+        os.close(theirs)
+        shown = b""
+        while chunk := _read(ours):
+            shown += chunk
+    os.close(ours)
+    assert done.returncode == 0
+    text = shown.decode()
+    assert "─────" in text
+    assert "t3" in text
+    assert "\u202e" not in text
+
+
+def _read(fd: int) -> bytes:
+    try:
+        return os.read(fd, 65536)
+    except OSError:  # Linux says so at the end of a terminal.
+        return b""
+
+
+@pytest.mark.parametrize("days", ["0", "-1", "x"])
+def test_a_number_of_days_that_cannot_be_is_wrong_usage(url: str, days: str) -> None:
+    assert run(["report", "--days", days]) == 2
+
+
+def test_a_ledger_that_cannot_be_read_is_a_failure(url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    Path(url.removeprefix("sqlite://")).write_text(
+        "no database, whatever its name says, but a text of some length\n" * 9
+    )
+    assert run(["report"]) == 1
+    assert "tierkit doctor" in capsys.readouterr().err
