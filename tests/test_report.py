@@ -18,10 +18,11 @@ from mcp_tierkit.cli import run
 from mcp_tierkit.errors import OverBudget
 from mcp_tierkit.ledger import Ledger
 from mcp_tierkit.ledger.sqlite import open_ledger
-from mcp_tierkit.types import Budgets, Call, Draft, PlaybookRun, Request, Review, Route, Task, Usage
+from mcp_tierkit.types import Budgets, Call, Draft, PlaybookRun, Request, Review, Route, Task, TierName, Usage
 
 ROOT = Path(__file__).parent.parent
 NOW = datetime.now(UTC)
+TIERS: tuple[TierName, ...] = ("cheap", "strong")
 LONG_AGO = NOW - timedelta(days=10)
 
 
@@ -44,14 +45,18 @@ def url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 async def opened(ledger: Ledger, task_id: str, goal: str, at: datetime) -> None:
     await ledger.open_task(Task(task_id=task_id, project="/home/dev/shop", goal=goal, created_at=at))
-    await ledger.route(
-        Route(route_id=f"r-{task_id}", task_id=task_id, decision="draft", tier="cheap", rule="x", reason="y")
-    )
+    for tier in TIERS:
+        route = Route(
+            route_id=f"{tier}-{task_id}", task_id=task_id, decision="draft", tier=tier, rule="x", reason="y"
+        )  # fmt: skip
+        await ledger.route(route)
 
 
-async def reserve(ledger: Ledger, task_id: str, tier: str, worst: int | None, budgets: Budgets | None = None) -> str:
+async def reserve(
+    ledger: Ledger, task_id: str, tier: TierName, worst: int | None, budgets: Budgets | None = None
+) -> str:
     request = Request.model_validate({
-        "task_id": task_id, "route_id": f"r-{task_id}", "stage": "draft", "tier": tier, "model": f"openai/{tier}",
+        "task_id": task_id, "route_id": f"{tier}-{task_id}", "stage": "draft", "tier": tier, "model": f"openai/{tier}",
         "messages": (), "max_output_tokens": 9, "timeout_s": 9, "prompt_id": "draft.v1@aa",
     })  # fmt: skip
     return await ledger.reserve(request, worst, budgets or Budgets())
