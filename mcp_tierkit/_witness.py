@@ -28,7 +28,10 @@ if TYPE_CHECKING:
 __unittest = True
 
 MAGIC = b"tierkit-witness "
-JUDGES = ("builtins", "unittest", "pytest", "_pytest", "pluggy")
+JUDGES = (
+    "builtins", "unittest", "pytest", "_pytest", "pluggy",
+    "importlib", "_frozen_importlib", "_frozen_importlib_external",
+)  # fmt: skip
 VERDICTS = (
     "pytest_collection_modifyitems", "pytest_pyfunc_call", "pytest_runtestloop", "pytest_runtest_protocol",
     "pytest_runtest_call", "pytest_runtest_makereport", "pytest_runtest_logreport",

@@ -11,7 +11,7 @@ import anyio
 from mcp_tierkit.checks import Baseline, Bench, baseline, judge, run_checks
 from mcp_tierkit.diffs import patch, summarise
 from mcp_tierkit.edits import Reading, read_reply
-from mcp_tierkit.errors import Conflict, InvalidInput, ModelFailed, OverBudget, PolicyRefused
+from mcp_tierkit.errors import Conflict, InvalidInput, ModelFailed, OverBudget, PathRefused, PolicyRefused
 from mcp_tierkit.journal import apply as apply_changes
 from mcp_tierkit.journal import tree_lock, trial
 from mcp_tierkit.kit import Kit
@@ -38,7 +38,9 @@ from mcp_tierkit.types import (
 )
 
 CONVENTIONS = ".tierkit/conventions.md"
-"""A project's own notes for drafters: sent as labelled data, two kilobytes at most."""
+"""A project's own notes for drafters: sent as labelled data, in part where they are longer than MOST_CONVENTIONS."""
+
+MOST_CONVENTIONS = 2048
 
 Report = Callable[[str], None]
 AttemptOutcome = Literal["green", "red", "unreadable", "out_of_scope", "question", "cut_short", "unproven", "failed"]
@@ -92,7 +94,7 @@ class Job:
 
     @property
     def tier(self) -> TierName:
-        return self.planned.route.tier or "cheap"
+        return self.planned.route.tier or self.kit.config.draft_tier
 
 
 async def draft_change(kit: Kit, planned: Planned, *, apply: bool, report: Report) -> Draft:
@@ -101,7 +103,9 @@ async def draft_change(kit: Kit, planned: Planned, *, apply: bool, report: Repor
     Raises what is refused before money is spent: PolicyRefused (secrets, guarded files), InvalidInput, NoModel.
     """
     sketch = gather(kit, planned)
-    await kit.tier(planned.route.tier or "cheap")
+    await kit.tier(planned.route.tier or kit.config.draft_tier)
+    for name in ("draft", "repair"):  # A faulty text of the user's own is told before money is spent.
+        load(name, overrides=kit.config.prompt_dir)
     report("running the checks as they are")
     bench = await make_bench(kit, planned)
     before = await baseline(bench, planned.task.checks, planned.task.proof, kit.baselines)
@@ -116,6 +120,8 @@ def gather(kit: Kit, planned: Planned) -> Sketch:
     """The texts to edit and to read. Raises for a guarded path, a secret, or a file that is no text."""
     task, workspace = planned.task, kit.workspace
     editable = workspace.expand(task.files)
+    for path in (*task.files, *task.context):
+        refuse_denied(kit, path)
     for path in {*task.files, *editable}:
         if reason := guarded(path, task.checks, is_about_tests(task.goal), is_new=path not in editable):
             raise PolicyRefused(
@@ -123,13 +129,24 @@ def gather(kit: Kit, planned: Planned) -> Sketch:
                 next_step="Leave it out of files, or make that part of the change yourself.",
             )
     context = [path for path in workspace.expand((*task.context, CONVENTIONS)) if path not in editable]
-    texts = {path: workspace.text(path)[: 2048 if path == CONVENTIONS else None] for path in (*editable, *context)}
+    texts = {path: workspace.text(path) for path in (*editable, *context)}
+    if CONVENTIONS in context:
+        texts[CONVENTIONS] = texts[CONVENTIONS].encode()[:MOST_CONVENTIONS].decode(errors="ignore")
     _refuse_secrets(texts)
     return Sketch(
         before={path: texts[path] for path in editable},
         context={path: texts[path] for path in context},
         expected={path: workspace.digest(path) for path in editable},
     )
+
+
+def refuse_denied(kit: Kit, path: str) -> None:
+    """Raise for a path that is named outright and never read; a glob passes it over."""
+    if not path.startswith("!") and kit.workspace.denied(path):
+        raise PathRefused(
+            f"{path} is on the deny list, so it is neither read nor changed. Nothing was spent.",
+            next_step="Leave it out; what it holds never leaves this machine.",
+        )
 
 
 def _refuse_secrets(texts: dict[str, str]) -> None:
@@ -182,8 +199,8 @@ async def _attempt_all(job: Job) -> Ending:
             return replace(ending, status="needs_work", note=f"{error.what} {error.next_step}")
         ending = await _weigh(job, metered.completion)
         _note_attempt(job, metered.call_id, metered.call.served_model, metered.call.cost_nanousd, ending.outcome)
-        if not ending.feedback:
-            break
+        if not ending.feedback or find_secrets(metered.completion.text):
+            break  # A repair request would carry the secret that the reply made up.
         messages, prompt_id = _again(job, messages, metered.completion, ending.feedback)
     return ending
 
@@ -268,9 +285,19 @@ def _outside(job: Job, reading: Reading) -> list[str]:
             in_scope(path, task.files)
             and not guarded(path, task.checks, allow_tests, is_new=path not in job.sketch.before)
             and not job.kit.workspace.denied(path)
+            and not _is_linked(job, path)
         )
 
     return [path for path in reading.changes if not is_allowed(path)]
+
+
+def _is_linked(job: Job, path: str) -> bool:
+    """Whether a link, or something that is no file, stands at the path or on the way to it."""
+    try:
+        job.kit.workspace.exists(path)
+    except PathRefused:
+        return True
+    return False
 
 
 def _unreadable(job: Job, reading: Reading, completion: Completion) -> Ending:
