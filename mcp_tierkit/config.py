@@ -29,6 +29,7 @@ from mcp_tierkit.settings import (
     Tiers,
     check_settings,
     parse_toml,
+    unheeded,
     unknown_key,
 )
 from mcp_tierkit.types import Budgets, Record, TierName
@@ -104,6 +105,7 @@ def load_config(
     settings = narrowing.narrow(own, _read_toml(root / FILE, narrowing.PLACE, follow=False), notes)
     keys = find_keys(settings, places.user_dir, env, notes)
     _remark(root, places, env, notes)
+    notes += unheeded(settings)
     config = Config(
         project=root, repository=find_repository(root, env), tree=find_tree(root, env), **places.model_dump(),
         caller=settings.caller, tiers=_usable_tiers(settings.tiers), dropped=settings.tiers.drop,

@@ -23,7 +23,7 @@ from mcp_tierkit.receipts import usd
 from mcp_tierkit.routing import Match
 from mcp_tierkit.stages.account import account, plan_estimate
 from mcp_tierkit.stages.draft import draft_change
-from mcp_tierkit.stages.plan import Planned, accept, plan, refuse_unless_draftable
+from mcp_tierkit.stages.plan import Planned, accept, allow_draft, plan, refuse_unless_draftable
 from mcp_tierkit.stages.playbook import execute, list_reply, match_playbook, prepare
 from mcp_tierkit.stages.review import review_diff
 from mcp_tierkit.types import Outcome, Score, TaskState
@@ -219,12 +219,14 @@ class Desk:
         planned = await self._load(call.task_id)
         refuse_unless_draftable(planned.route, planned.handoff.open_questions)
         drafts = await self.kit.ledger.drafts(call.task_id)
-        if len(drafts) >= MAX_DRAFTS or any(draft.status == "applied" for draft in drafts):
+        # By calls: a draft that was cancelled or cut short by a crash has been paid for and left no record.
+        begun = sum(row.stage == "draft" for row in await self.kit.ledger.calls(call.task_id))
+        if begun >= MAX_DRAFTS or any(draft.status == "applied" for draft in drafts):
             raise StopRule(
                 f"Task {call.task_id} has had its drafts. No model was called.",
                 next_step="Do the rest yourself, or plan a new task for it.",
             )
-        return planned
+        return await allow_draft(self.kit, planned)
 
     async def _load(self, task_id: str) -> Planned:
         ledger = self.kit.ledger
@@ -254,7 +256,7 @@ class Desk:
             wanted = next((draft.patch for draft in reversed(drafts) if draft.patch), None) or "working_tree"
         if wanted.endswith((".patch", ".diff")):
             return workspace.text(wanted)
-        return await anyio.to_thread.run_sync(diff_of, workspace.root, wanted)
+        return await anyio.to_thread.run_sync(diff_of, workspace, wanted)
 
 
 @asynccontextmanager

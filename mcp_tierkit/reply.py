@@ -82,7 +82,7 @@ def _short(text: str, limit: int) -> str:
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
-def plan_reply(route: Route, ruling: Ruling, estimate: dict[str, Any] | None) -> dict[str, Any]:
+def plan_reply(route: Route, ruling: Ruling | None, estimate: dict[str, Any] | None) -> dict[str, Any]:
     """The reply of `plan_task`."""
     reply: dict[str, Any] = {
         "summary": f"{route.decision}: {route.reason}",
@@ -94,9 +94,9 @@ def plan_reply(route: Route, ruling: Ruling, estimate: dict[str, Any] | None) ->
     if route.playbook:
         reply["playbook"] = {"name": route.playbook, "inputs": route.inputs}
     reply["estimate"] = estimate
-    if ruling.lint:
+    if ruling and ruling.lint:
         reply["lint"] = list(ruling.lint)
-    if ruling.open_questions:
+    if ruling and ruling.open_questions:
         reply["open_questions"] = list(ruling.open_questions)
     return reply | {"next": _plan_next(route)}
 
@@ -139,15 +139,21 @@ def interrupted_reply(task_id: str, state: TaskState, *, applied: bool) -> dict[
     return {"summary": UNFINISHED[state], "task_id": task_id, "status": state, "applied": applied, "next": after}
 
 
-def review_reply(review: Review, receipt: dict[str, Any] | None) -> dict[str, Any]:
+def summary_of(review: Review) -> str:
+    """A review in one sentence."""
     found = "1 finding" if len(review.findings) == 1 else f"{len(review.findings)} findings"
+    return review.note or f"{review.verdict}: {found}."
+
+
+def review_reply(review: Review, receipt: dict[str, Any] | None) -> dict[str, Any]:
     reply = {
-        "summary": review.note or f"{review.verdict}: {found}.",
+        "summary": summary_of(review),
         "task_id": review.task_id,
         "verdict": review.verdict,
         "findings": [_finding(finding) for finding in review.findings[:MAX_FINDINGS]],
         "checked": review.checked,
         "dropped": review.dropped,
+        "reviewer": f"{review.tier} {review.model}" if review.tier else None,
         "rounds_left": review.rounds_left,
         "receipt": receipt,
     }

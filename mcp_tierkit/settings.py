@@ -131,6 +131,22 @@ class Settings(Record):
     log_text: bool = Field(default=False, description="Keep prompts and replies in the ledger.")
 
 
+def unheeded(settings: Settings) -> list[str]:
+    """What the settings ask for and this version does not do: said, never passed over in silence."""
+    tiers = {name: getattr(settings.tiers, name) for name in ("cheap", "mid", "strong")}
+    asked = {
+        "stages.plan": (settings.stages.plan is not None, "plan_task decides by rules and asks no model"),
+        "stages.climb": (bool(settings.stages.climb), "a repair stays on the tier that drafted"),
+        "budget.on_exhausted": (settings.budget.on_exhausted == "ask", "what a budget does not admit is refused"),
+        "log_text": (settings.log_text, "no prompt and no reply is kept"),
+        **{
+            f"tiers.{name}.scratchpad": (tier is not None and tier.scratchpad, "its replies hold the answer alone")
+            for name, tier in tiers.items()
+        },
+    }
+    return [f"{key} is not acted on in this version: {instead}." for key, (is_set, instead) in asked.items() if is_set]
+
+
 def parse_toml(data: bytes, place: str) -> dict[str, Any]:
     """The tables of a file; fractions stay text, so that no amount passes through a float."""
     try:

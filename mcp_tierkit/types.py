@@ -87,8 +87,8 @@ class Route(Record):
 
     route_id: str
     task_id: str
-    decision: Decision
-    tier: TierName | None
+    decision: Decision | Literal["review"]
+    tier: TierName | None = Field(description="The one tier that calls under this route may use.")
     rule: str = Field(description="Name of the rule that decided.")
     reason: str = Field(description="One sentence.")
     playbook: str | None = None
@@ -285,6 +285,8 @@ class Review(Record):
     findings: tuple[Finding, ...] = ()
     checked: dict[str, str] = Field(default_factory=dict, description="Each class: `findings`, or why none.")
     dropped: int = Field(default=0, description="Findings that pointed at no line of the diff, or held code.")
+    tier: TierName | None = Field(default=None, description="The tier that reviewed; None where no model was asked.")
+    model: str | None = Field(default=None, description="The served model, or the requested one where none answered.")
     rounds_left: int = 0
     note: str = ""
 

@@ -167,7 +167,8 @@ async def test_the_latest_route_is_the_one_that_counts(ledger: Ledger) -> None:
     await ledger.route(route())
     latest = route(route_id="r0").model_copy(update={"inputs": {"n": 3, "deep": {"x": [1]}}, "playbook": "rename"})
     await ledger.route(latest)
-    assert await ledger.latest_route("t1") == latest
+    await ledger.route(route(route_id="r3").model_copy(update={"decision": "review"}))
+    assert await ledger.latest_route("t1") == latest, "what allowed a review decides nothing about the task"
 
 
 @pytest.mark.parametrize("record", RECORDS, ids=lambda record: type(record).__name__)
@@ -260,6 +261,11 @@ async def test_a_call_without_a_route_cannot_be_reserved(ledger: Ledger, raw: sq
     await ledger.open_task(task("t2"))
     with pytest.raises(LedgerError):
         await ledger.reserve(request("t2"), 1, Budgets())  # the route of another task
+    with pytest.raises(LedgerError):
+        await ledger.reserve(request(tier="strong"), 1, Budgets())  # a tier that the route does not name
+    await ledger.route(route(route_id="r2").model_copy(update={"decision": "do_it_yourself", "tier": None}))
+    with pytest.raises(LedgerError):
+        await ledger.reserve(request(route_id="r2"), 1, Budgets())  # a route that allows no call
     assert raw.execute("select count(*) from calls").fetchone()[0] == 0
     with pytest.raises(sqlite3.IntegrityError):
         raw.execute(
@@ -823,7 +829,9 @@ async def test_a_report_sums_what_is_known_and_counts_the_rest(ledger: Ledger, u
         await ledger.reserve(asked, 9, Budgets()), settled(5, usage=Usage(input=1, cached_input=2, output=3))
     )
     clock.at = NOON + timedelta(days=1)
-    strong = asked.model_copy(update={"tier": "strong", "model": "anthropic/big", "stage": "review"})
+    reviewed = route("t1", "r-review").model_copy(update={"decision": "review", "tier": "strong"})
+    await ledger.route(reviewed)
+    strong = request("t1", "r-review", tier="strong", model="anthropic/big", stage="review")
     await ledger.settle(await ledger.reserve(strong, 90, Budgets()), settled(None, served_model="big-2026"))
     await ledger.reserve(strong, 900, Budgets())
     with pytest.raises(OverBudget):

@@ -35,7 +35,7 @@ TABLES = (
         tier text,
         rule text not null,
         record text not null check (json_valid(record)),
-        unique (task_id, route_id)
+        unique (task_id, route_id, tier)
     ) strict""",
     """create table handoffs (
         handoff_id integer primary key,
@@ -70,8 +70,8 @@ TABLES = (
         error text,
         duration_ms integer,
         check (status <> 'reserved' or cost_nanousd is null),
-        -- A call is allowed by a route of its own task, not by just any.
-        foreign key (task_id, route_id) references routes (task_id, route_id)
+        -- A call is allowed by a route of its own task that names its tier, not by just any.
+        foreign key (task_id, route_id, tier) references routes (task_id, route_id, tier)
     ) strict""",
     """create table drafts (
         draft_id integer primary key,

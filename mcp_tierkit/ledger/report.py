@@ -233,11 +233,13 @@ def _empty() -> sqlite3.Connection:
 
 
 def _summaries(conn: sqlite3.Connection, where: str, values: dict[str, int | str | None]) -> tuple[TaskSummary, ...]:
-    def latest(column: str, table: str) -> str:
-        return f"(select {column} from {table} where task_id = t.task_id order by rowid desc limit 1)"
+    def latest(column: str, table: str, which: str = "true") -> str:
+        return f"(select {column} from {table} where task_id = t.task_id and {which} order by rowid desc limit 1)"
 
-    query = f"""select t.*, json_extract(t.record, '$.goal') as goal, {latest("decision", "routes")} as decision,
-            {latest("tier", "routes")} as tier, {latest("status", "drafts")} as draft_status,
+    work = "decision <> 'review'"
+
+    query = f"""select t.*, json_extract(t.record, '$.goal') as goal, {latest("decision", "routes", work)} as decision,
+            {latest("tier", "routes", work)} as tier, {latest("status", "drafts")} as draft_status,
             {latest("verdict", "reviews")} as verdict, {latest("status", "playbook_runs")} as playbook_status,
             {latest("outcome", "scores")} as outcome,
             (select count(*) from playbook_runs where task_id = t.task_id) as playbook_runs, {SPEND}

@@ -92,7 +92,8 @@ class SqliteLedger:
 
     async def latest_route(self, task_id: str) -> Route:
         found = await self._read(lambda conn: load(conn, "routes", Route, task_id))
-        return _last(found, f"Task {task_id!r} has no route", "Call plan_task for it first.")
+        work = tuple(route for route in found if route.decision != "review")
+        return _last(work, f"Task {task_id!r} has no route", "Call plan_task for it first.")
 
     async def save(self, record: Handoff | Draft | Review | PlaybookRun | Score) -> None:
         await self._write(lambda conn: save(conn, record, self._now()))

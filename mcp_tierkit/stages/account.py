@@ -13,7 +13,6 @@ from mcp_tierkit.kit import Kit
 from mcp_tierkit.prices import worst_cost
 from mcp_tierkit.receipts import NOTHING_SAVED, Baseline, CallerSide, baseline, receipt, usd
 from mcp_tierkit.reply import plan_reply
-from mcp_tierkit.routing import Ruling
 from mcp_tierkit.stages.plan import Planned
 from mcp_tierkit.tokens import count, estimate
 from mcp_tierkit.types import Draft
@@ -49,9 +48,8 @@ def _caller_side(planned: Planned, call: DraftCall | ReviewCall, shown: dict[str
     reply = count(json.dumps(shown, ensure_ascii=False)).tokens + RECEIPT_TOKENS
     if call.task_id is not None:
         asked = planned.task.model_dump_json(include={"goal", *PLAN_FIELDS}, exclude_defaults=True)
-        ruling = Ruling(decision=planned.route.decision, rule=planned.route.rule, reason=planned.route.reason)
         arguments += count(asked).tokens
-        reply += count(json.dumps(plan_reply(planned.route, ruling, None))).tokens
+        reply += count(json.dumps(plan_reply(planned.route, None, None))).tokens
     return CallerSide(arguments=arguments, reply=reply, schemas=schemas)
 
 
@@ -76,8 +74,9 @@ async def _first_time(kit: Kit, planned: Planned, calls: int) -> dict[str, Any]:
     """Whose key was spent, said once: on the first paid task of a user who has set no budget."""
     if not calls or not kit.config.budget_is_default or await kit.ledger.has_earlier_calls(planned.task.task_id):
         return {}
-    tier = (await kit.tiers()).get(planned.route.tier or "cheap")
-    return {"key_spent": tier.api_key_env} if tier and tier.api_key_env else {}
+    tiers, used = await kit.tiers(), {row.tier for row in await kit.ledger.calls(planned.task.task_id)}
+    keys = sorted({tier.api_key_env for tier in tiers.values() if tier.name in used and tier.api_key_env})
+    return {"key_spent": ", ".join(keys)} if keys else {}
 
 
 async def plan_estimate(kit: Kit, planned: Planned) -> dict[str, Any] | None:

@@ -59,6 +59,28 @@ async def accept(kit: Kit, call: DraftCall, *, client: str | None = None) -> Pla
     return await _write(kit, task, ruling, None)
 
 
+async def allow_draft(kit: Kit, planned: Planned) -> Planned:
+    """The task with a route that allows a draft: the caller may ask for one where the plan advised against it."""
+    if planned.route.tier is not None:
+        return planned
+    route = Route(
+        route_id=new_id("r"), task_id=planned.task.task_id, decision="draft", rule="caller_asked",
+        tier=planned.task.tier or kit.config.draft_tier, reason="The caller asked outright.",
+    )  # fmt: skip
+    await kit.ledger.route(route)
+    return planned.model_copy(update={"route": route})
+
+
+async def allow_review(kit: Kit, task_id: str, tier: TierName) -> Route:
+    """The route of one model's review: it allows that tier and nothing else."""
+    route = Route(
+        route_id=new_id("r"), task_id=task_id, decision="review", tier=tier, rule="caller_asked",
+        reason="Nothing blocks the change, and the caller asked for a review.",
+    )  # fmt: skip
+    await kit.ledger.route(route)
+    return route
+
+
 def refuse_unless_draftable(ruling: Ruling | Route, questions: tuple[str, ...]) -> None:
     """Raise for a decision that no draft may override."""
     if ruling.decision in ("needs_human", "blocked") or ruling.rule == "risk":

@@ -10,22 +10,24 @@ from typing import Any, get_args
 from pydantic import ValidationError
 
 from mcp_tierkit.checks import run_checks
-from mcp_tierkit.errors import InvalidInput, NoModel, StopRule
+from mcp_tierkit.errors import InvalidInput, ModelFailed, NoModel, StopRule
 from mcp_tierkit.kit import Kit
 from mcp_tierkit.metering import call_model
 from mcp_tierkit.prompts import load
 from mcp_tierkit.redact import find_secrets
+from mcp_tierkit.reply import summary_of
 from mcp_tierkit.scope import in_scope
 from mcp_tierkit.stages.draft import make_bench
-from mcp_tierkit.stages.plan import Planned
+from mcp_tierkit.stages.plan import Planned, allow_review
 from mcp_tierkit.tiers import Tier
 from mcp_tierkit.tokens import estimate
-from mcp_tierkit.types import CheckRun, Finding, FindingClass, Review, Verdict
+from mcp_tierkit.types import CheckRun, Finding, FindingClass, Message, Review, TierName, Verdict
 
 MUST_ANSWER: tuple[FindingClass, ...] = ("edge_case", "assumption", "test", "drift", "security")
 """A review that leaves one of these without a finding or a reason has not been one."""
 
 MAX_ROUNDS = 2
+TIERS: tuple[TierName, ...] = ("cheap", "mid", "strong")
 MAX_DIFF_TOKENS = 60_000
 Lines = dict[str, dict[int, str]]
 """Path to the new lines a diff shows, by number: what a finding may point at."""
@@ -36,7 +38,7 @@ async def review_diff(kit: Kit, planned: Planned, diff: str, *, focus: str, repo
 
     Raises StopRule after the last round, InvalidInput for a diff that is empty, unreadable or too long.
     """
-    done = len(await kit.ledger.reviews(planned.task.task_id))
+    done = await _rounds(kit, planned.task.task_id)
     if done >= MAX_ROUNDS:
         raise StopRule(
             f"This task has had its {MAX_ROUNDS} reviews. No model was called.",
@@ -50,6 +52,12 @@ async def review_diff(kit: Kit, planned: Planned, diff: str, *, focus: str, repo
     review = review.model_copy(update={"rounds_left": MAX_ROUNDS - done - 1})
     await kit.ledger.save(review)
     return review
+
+
+async def _rounds(kit: Kit, task_id: str) -> int:
+    """Rounds so far: reviews that ended, and those that were paid for and cut short."""
+    begun = sum(row.stage == "review" for row in await kit.ledger.calls(task_id))
+    return max(len(await kit.ledger.reviews(task_id)), begun)
 
 
 def read_diff(diff: str) -> Lines:
@@ -149,10 +157,23 @@ def _blocker(path: str, line: int, klass: FindingClass, claim: str, evidence: st
 async def _by_model(kit: Kit, planned: Planned, diff: str, lines: Lines, focus: str) -> Review:
     task_id = planned.task.task_id
     try:
-        tier = await reviewer(kit, planned)
+        tier, remark = await reviewer(kit, planned)
     except NoModel as error:
         note = "Nothing blocks it, and no model is set to review it. " + error.next_step
         return Review(task_id=task_id, verdict="uninformative", note=note)
+    messages, prompt_id = _request(kit, planned, diff, focus)
+    route = await allow_review(kit, task_id, tier.name)
+    try:
+        metered = await call_model(kit, route, tier, stage="review", messages=messages, prompt_id=prompt_id)
+    except ModelFailed as error:
+        note = f"{error.what} {error.next_step}"
+        return Review(task_id=task_id, verdict="uninformative", note=note, tier=tier.name, model=tier.model)
+    review = weigh(task_id, metered.completion.text, lines)
+    by = {"tier": tier.name, "model": metered.call.served_model or tier.model}
+    return review.model_copy(update=by | ({"note": f"{summary_of(review)} {remark}"} if remark else {}))
+
+
+def _request(kit: Kit, planned: Planned, diff: str, focus: str) -> tuple[tuple[Message, ...], str]:
     prompt = load("review", overrides=kit.config.prompt_dir)
     messages = prompt.render(
         summary=planned.handoff.summary,
@@ -162,20 +183,24 @@ async def _by_model(kit: Kit, planned: Planned, diff: str, lines: Lines, focus: 
         focus=focus or "(none)",
         diff=diff,
     )
-    metered = await call_model(kit, planned.route, tier, stage="review", messages=messages, prompt_id=prompt.id)
-    return weigh(task_id, metered.completion.text, lines)
+    return messages, prompt.id
 
 
-async def reviewer(kit: Kit, planned: Planned) -> Tier:
-    """The tier of the user's stage map, else the strongest there is; never lower than the draft's."""
-    order = ("cheap", "mid", "strong")
-    least = order.index(planned.route.tier or "cheap")
+async def reviewer(kit: Kit, planned: Planned) -> tuple[Tier, str]:
+    """The tier of the user's stage map, else the strongest there is; never lower than the draft's.
+
+    With a remark where the pin had to be passed over. Raises NoModel, also where the pinned tier has no model: no
+    other takes its place in silence.
+    """
+    drafted = planned.route.tier or "cheap"
+    enough = TIERS[TIERS.index(drafted) :]
     pinned = kit.config.review_tier
+    if pinned in enough:
+        return await kit.tier(pinned), ""
     tiers = await kit.tiers()
-    for name in (pinned, "strong", "mid", "cheap"):
-        if name in tiers and order.index(name) >= least:
-            return tiers[name]
-    return await kit.tier(pinned or "strong")
+    tier = next((tiers[name] for name in reversed(enough) if name in tiers), None) or await kit.tier("strong")
+    remark = f"The {tier.name} tier reviewed: the pinned {pinned} is below {drafted}, which drafted."
+    return tier, remark if pinned else ""
 
 
 def weigh(task_id: str, text: str, lines: Lines) -> Review:
