@@ -130,6 +130,22 @@ async def test_a_home_folder_as_the_project_is_a_fault(home: Home) -> None:
     assert "home folder" in faults["project_refused"].what
 
 
+@pytest.mark.parametrize(
+    ("toml", "name"),
+    [
+        ('[stages]\nplan = "strong"', "stages.plan"),
+        ('[stages]\nclimb = ["mid"]', "stages.climb"),
+        ('[budget]\non_exhausted = "ask"', "budget.on_exhausted"),
+        ('[tiers.cheap]\nmodels = ["ollama/x"]\nscratchpad = true', "tiers.*.scratchpad"),
+        ("log_text = true", "log_text"),
+    ],
+)
+async def test_a_setting_that_does_nothing_yet_is_named(home: Home, toml: str, name: str) -> None:
+    assert "setting_idle" not in await home.faults()
+    home.settings(toml)
+    assert (await home.faults())["setting_idle"].what.startswith(f"{name} ")
+
+
 async def test_a_variable_that_sets_nothing_is_named(home: Home) -> None:
     home.env["TIERKIT_BUDGET_DAY"] = "1"
     assert "TIERKIT_BUDGET_DAY_USD" in (await home.faults())["note"].what

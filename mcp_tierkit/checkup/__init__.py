@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -24,6 +24,15 @@ from mcp_tierkit.tiers import survey
 __all__ = ["Level", "Symptom", "examine"]
 
 LOW_DISK_BYTES = 200_000_000
+IDLE: Mapping[str, Callable[[Config], bool]] = {
+    "stages.plan": lambda config: config.stages.plan is not None,
+    "stages.climb": lambda config: bool(config.stages.climb),
+    "budget.on_exhausted": lambda config: config.on_exhausted == "ask",
+    "tiers.*.scratchpad": lambda config: any(tier.scratchpad for tier in config.tiers.values()),
+    "log_text": lambda config: config.log_text,
+}
+"""Settings that are read and do nothing yet, each with whether a configuration sets it."""
+
 _TOLD_BETTER = ("keys.env was not read", "The state folder cannot")  # Notes that a look of its own reports in full.
 
 
@@ -91,3 +100,5 @@ def _notes(config: Config) -> Iterator[Symptom]:
         if not note.startswith(_TOLD_BETTER):
             fix = f"Look at {config.config_file}, the project's tierkit.toml and your environment."
             yield warning("note", note, fix)
+    for name in (name for name, is_set in IDLE.items() if is_set(config)):
+        yield warning("setting_idle", f"{name} is set, and does nothing in this version.", "Nothing; or take it out.")
