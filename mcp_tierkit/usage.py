@@ -8,6 +8,7 @@ OpenAI chat (cached tokens inside the prompt), OpenAI Responses (the same under 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from decimal import ROUND_HALF_EVEN, Decimal
 from typing import Any
@@ -15,6 +16,10 @@ from typing import Any
 from mcp_tierkit.types import Usage
 
 NANO = Decimal(1_000_000_000)
+MAX_TOKENS = 1_000_000_000
+"""Of one call. A larger count cannot be true, and would not fit where it is stored and priced."""
+
+_ODD = re.compile(r"[^\w./:@+-]+", re.ASCII)
 
 _CACHED = (
     ("prompt_tokens_details", "cached_tokens"),
@@ -61,10 +66,13 @@ def read_usage(body: Mapping[str, Any], *, has_text: bool = True) -> Usage:
 
 
 def served_model(body: Mapping[str, Any]) -> str | None:
-    """The model that the provider says it ran; of a path, as llama.cpp answers, the file's name alone."""
+    """The model that the provider says it ran; of a path, as llama.cpp answers, the file's name alone.
+
+    It is shown to callers, so what is no name is made one: no blanks, nothing odd, eighty characters at most.
+    """
     for name in (body.get("model"), body.get("modelVersion")):
         if isinstance(name, str) and name:
-            return name.rpartition("/")[2] if name.startswith("/") else name
+            return _ODD.sub("_", name.rpartition("/")[2] if name.startswith("/") else name)[:80]
     return None
 
 
@@ -191,9 +199,10 @@ def _first(usage: Mapping[str, Any], paths: tuple[tuple[str, ...], ...]) -> int 
 def _count(value: Any) -> int | None:
     if isinstance(value, bool) or not isinstance(value, int | Decimal):
         return None
-    if isinstance(value, Decimal) and (not value.is_finite() or value != value.to_integral_value()):
+    # Bounded before it is made an integer: `1e999999999` is ten bytes, and a gigabyte as one.
+    if (isinstance(value, Decimal) and not value.is_finite()) or not 0 <= value <= MAX_TOKENS:
         return None
-    return int(value) if value >= 0 else None
+    return int(value) if value == int(value) else None
 
 
 def _money(value: Any) -> Decimal | None:

@@ -74,7 +74,8 @@ class OneRequest(httpx.AsyncBaseTransport):
 
     def trouble(self) -> Trouble:
         """What was seen, for telling why a call failed."""
-        wait = int(self._retry_after) if self._retry_after.isascii() and self._retry_after.isdigit() else None
+        said = self._retry_after[:9]
+        wait = int(said) if said.isascii() and said.isdigit() else None
         return Trouble(
             was_sent=self.was_sent, status=self.status, broke=self.broke, body=read_body(self.body),
             retry_after_s=min(wait, 86_400) if wait else None,
