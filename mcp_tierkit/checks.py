@@ -205,7 +205,7 @@ def _ending(ran: Ran, check: Check) -> str:
             return f"it took longer than {check.timeout_s:g} s"
         case "unconfined":
             lines = plain(ran.stderr).strip().splitlines()
-            return f"the sandbox did not start: {lines[-1][:120] if lines else 'no reason given'}"
+            return f"it could not be started or watched: {lines[-1][:120] if lines else 'no reason given'}"
     return ""
 
 

@@ -62,6 +62,19 @@ class LateTest(unittest.TestCase):
     def test_total(self):
         assert total([1000, 500], discount=10) == 1350
 """
+HALF_TESTS = """
+import unittest
+
+from shop.half import half
+
+
+class HalfTest(unittest.TestCase):
+    def test_two(self):
+        self.assertEqual(half(2), 1)
+
+    def test_four(self):
+        self.assertEqual(half(4), 2)
+"""
 LATE = f"{sys.executable} -m unittest -q tests.test_first tests.test_late"
 LATE_PYTEST = PYTEST.replace("test_plain.py", "test_first.py tests/test_late.py")
 NODE_TESTS = """
@@ -122,6 +135,7 @@ class Shop:
 async def _shops(folder: Path) -> AsyncIterator[Shop]:
     project = make_project(folder / "app", git=False)
     (project / "tests/test_plain.py").write_text(PLAIN_TESTS)
+    (project / "tests/test_half.py").write_text(HALF_TESTS)
     (project / "tests/test_first.py").write_text(FIRST_TESTS)
     (project / "tests/test_late.py").write_text(LATE_TESTS)
     (project / "tests/late/z/y").mkdir(parents=True)
@@ -187,6 +201,7 @@ JUDGES = {
     "the test": "tests/test_cart.py",
     "another test": "tests/test_plain.py",
     "a conftest": "conftest.py",
+    "a file that nobody named": "notes/thoughts.txt",
     "a conftest beside the source": "shop/conftest.py",
     "a test beside the source": "shop/test_cart.py",
     "pyproject.toml": "pyproject.toml",
@@ -406,6 +421,13 @@ async def test_unittest_is_not_fooled_by_source_that(shop: Shop, trick: str) -> 
     await shop.forge_check(source, said, checks=[check])
 
 
+async def test_a_failed_test_of_a_new_module_is_not_outshone_by_one_that_passed(confined: Shop) -> None:
+    """The run before knows no test by its name: the module could not be imported."""
+    source = "import atexit, os\natexit.register(os._exit, 0)\n\ndef half(n):\n    return 1\n"
+    job = {"files": ["shop/half.py"], "checks": [CHECK.replace("test_cart", "test_half")]}
+    await confined.forge_check(new("shop/half.py", source), "test_four failed", **job)
+
+
 async def test_the_end_of_the_runners_parent_is_no_proof(shop: Shop) -> None:
     reply = await shop.forge(cart("import os, signal\nos.kill(os.getppid(), signal.SIGKILL)"))
     assert reply["checks"][0]["after"] in ("red", "unrunnable"), reply
@@ -481,6 +503,14 @@ PYTEST_TRICKS = {
     ),
     "leaves at exit": ("total_takes_a_percentage_off failed", cart("import atexit, os\natexit.register(os._exit, 0)")),
 }
+
+
+async def test_pytest_without_our_witness_is_still_heard(confined: Shop) -> None:
+    """`-I` shuts out what the witness is found by; the check then runs without it."""
+    isolated = PYTEST.replace(" -m ", " -I -m ", 1)
+    reply = await confined.draft(whole("shop/cart.py", FIXED), checks=[isolated], apply="never")
+    assert reply["status"] == "ready", reply
+    await confined.forge_check(PYTEST_TRICKS["leaves at import"][1], LEFT, checks=[isolated])
 
 
 @pytest.mark.parametrize("trick", PYTEST_TRICKS)
