@@ -203,7 +203,7 @@ class Workspace:
             if pattern.startswith("!"):
                 continue
             if self._kind(pattern.rstrip("/")) == stat.S_IFREG:
-                found.add(pattern)
+                found.add(pattern.rstrip("/"))
                 continue
             walked.add(static_folder(pattern) if has_magic(pattern) else pattern.rstrip("/"))
         for folder in _outermost(walked):
@@ -276,9 +276,10 @@ class Workspace:
         found = self.stat(path)
         if found is None:
             return None
-        if stat.S_ISLNK(found.st_mode):
-            raise _refused(path, "is a symbolic link")
-        return stat.S_IFMT(found.st_mode)
+        kind = stat.S_IFMT(found.st_mode)
+        if kind not in (stat.S_IFREG, stat.S_IFDIR):
+            raise _refused(path, "is a symbolic link" if kind == stat.S_IFLNK else "is not a regular file")
+        return kind
 
     def _files_below(self, folder: str) -> Iterator[str]:
         if folder and self._kind(folder) != stat.S_IFDIR:

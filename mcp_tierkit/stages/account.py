@@ -9,6 +9,7 @@ import anyio
 
 from mcp_tierkit.calls import DraftCall, ReviewCall
 from mcp_tierkit.diffs import added_lines
+from mcp_tierkit.errors import TierkitError
 from mcp_tierkit.kit import Kit
 from mcp_tierkit.prices import worst_cost
 from mcp_tierkit.receipts import NOTHING_SAVED, Baseline, CallerSide, baseline, receipt, usd
@@ -36,7 +37,10 @@ async def account(
     config = kit.config
     # In a thread: the first count loads a vocabulary, half a second of work.
     caller = await anyio.to_thread.run_sync(_caller_side, planned, call, shown, schema_tokens)
-    base = await anyio.to_thread.run_sync(_alone, kit, draft, planned) if draft else None
+    try:
+        base = await anyio.to_thread.run_sync(_alone, kit, draft, planned) if draft else None
+    except (TierkitError, OSError):
+        base = None  # A file cannot be read any more: what was done with it must be told all the same.
     price = kit.prices.price(config.caller.model) if config.caller.model else None
     spend = await kit.ledger.spend(planned.task.task_id)
     told = receipt(spend, caller, base, price, billing=config.caller.billing)

@@ -13,6 +13,7 @@ from mcp_tierkit.redact import find_secrets
 from mcp_tierkit.routing import Hints, Match, RuleRouter, Ruling
 from mcp_tierkit.tokens import estimate
 from mcp_tierkit.types import Check, Handoff, Record, Route, Task, TierName
+from mcp_tierkit.workspace import cleaned_pattern
 
 NEW_FILE_TOKENS = 600
 """What a file that does not exist yet is taken to hold: the median solution of the exercises measured is half of it."""
@@ -113,7 +114,9 @@ def make_task(kit: Kit, call: PlanCall, client: str | None) -> Task:
         checks=tuple(_parsed(check) for check in call.checks),
         client=client,
         created_at=datetime.now(UTC),
-        **call.model_dump(exclude={"task", "checks"}),
+        files=tuple(map(cleaned_pattern, call.files)),
+        context=tuple(map(cleaned_pattern, call.context)),
+        **call.model_dump(exclude={"task", "checks", "files", "context"}),
     )
 
 
@@ -135,7 +138,8 @@ def _text_of(kit: Kit, task: str) -> str:
 
 
 def _hints(kit: Kit, task: Task, playbook: Match | None) -> Hints:
-    sizes = [_tokens_in(kit, path) for path in task.files]
+    without = tuple(path for path in task.files if path.startswith("!"))
+    sizes = [_tokens_in(kit, (path, *without)) for path in task.files if path not in without]
     return Hints(
         **task.model_dump(include={"files", "steps", "acceptance", "out_of_scope", "assume", "latency", "tier"}),
         has_check=bool(task.checks),
@@ -145,9 +149,9 @@ def _hints(kit: Kit, task: Task, playbook: Match | None) -> Hints:
     )
 
 
-def _tokens_in(kit: Kit, path: str) -> int | None:
-    """Tokens of the files behind one path or glob; None for a file that is yet to be written."""
-    found = kit.workspace.expand((path,))
+def _tokens_in(kit: Kit, patterns: tuple[str, ...]) -> int | None:
+    """Tokens of the files behind one path or glob, less those taken out; None for a file yet to be written."""
+    found = kit.workspace.expand(patterns)
     return sum(estimate(kit.workspace.text(name)) for name in found) if found else None
 
 
