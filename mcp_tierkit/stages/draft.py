@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Literal
@@ -18,7 +20,7 @@ from mcp_tierkit.kit import Kit
 from mcp_tierkit.metering import call_model
 from mcp_tierkit.packing import pack
 from mcp_tierkit.prompts import load
-from mcp_tierkit.redact import find_secrets
+from mcp_tierkit.redact import find_secrets, redact
 from mcp_tierkit.routing import is_about_tests
 from mcp_tierkit.scope import guarded, in_scope
 from mcp_tierkit.stages.plan import Planned
@@ -136,7 +138,8 @@ def gather(kit: Kit, planned: Planned) -> Sketch:
     return Sketch(
         before={path: texts[path] for path in editable},
         context={path: texts[path] for path in context},
-        expected={path: workspace.digest(path) for path in editable},
+        # Of the texts themselves: a file saved again since then is another one.
+        expected={path: hashlib.sha256(texts[path].encode()).hexdigest() for path in editable},
     )
 
 
@@ -267,7 +270,7 @@ async def _weigh(job: Job, completion: Completion) -> Ending:
         )
     if outside := _outside(job, reading):
         feedback = f"These files may not be edited, and nothing of your reply was kept: {', '.join(outside)}."
-        note = f"The reply edits what it may not: {', '.join(outside[:3])}."
+        note = f"The reply edits what it may not: {_shown(outside)}."
         return Ending("rejected", note, job.before.results, outcome="out_of_scope", feedback=feedback)
     job.sketch.after.update(reading.changes)
     if reading.refused or not job.sketch.changes():
@@ -284,15 +287,21 @@ def _outside(job: Job, reading: Reading) -> list[str]:
         return (
             in_scope(path, task.files)
             and not guarded(path, task.checks, allow_tests, is_new=path not in job.sketch.before)
-            and not job.kit.workspace.denied(path)
             and not _is_linked(job, path)
+            and not job.kit.workspace.denied(path)
         )
 
     return [path for path in reading.changes if not is_allowed(path)]
 
 
+def _shown(paths: list[str]) -> str:
+    """The first of the paths that a reply names. Such a name is the model's own words, so only plain ones are told."""
+    plain = [path for path in paths if re.fullmatch(r"[\w./@+-]{1,80}", path, re.ASCII)]
+    return ", ".join(plain[:3]) or "a file of an odd name"
+
+
 def _is_linked(job: Job, path: str) -> bool:
-    """Whether a link, or something that is no file, stands at the path or on the way to it."""
+    """Whether a link, or something that is no file, stands at the path or on the way to it, or it is no path."""
     try:
         job.kit.workspace.exists(path)
     except PathRefused:
@@ -310,7 +319,7 @@ def _unreadable(job: Job, reading: Reading, completion: Completion) -> Ending:
 
 async def _prove(job: Job) -> Ending:
     if secrets := _new_secrets(job):
-        note = f"The draft writes a secret into {secrets[0]}."
+        note = f"The draft writes a secret into {_shown(secrets)}."
         return Ending("rejected", note, job.before.results, outcome="out_of_scope")
     if not job.planned.task.checks:
         return Ending("unproven", "No check was named, so nothing was applied.", outcome="unproven")
@@ -319,12 +328,12 @@ async def _prove(job: Job) -> Ending:
         if job.bench.isolation == "sandbox":
             return await _prove_apart(job)
         return await _prove_in_place(job)
-    except Conflict as error:
+    except (Conflict, PathRefused) as error:
         return Ending("conflict", error.what, job.before.results, outcome="green")
 
 
 def _new_secrets(job: Job) -> list[str]:
-    return [path for path, text in job.sketch.after.items() if text and find_secrets(text)]
+    return [path for path, text in job.sketch.after.items() if find_secrets(path) or (text and find_secrets(text))]
 
 
 async def _prove_apart(job: Job) -> Ending:
@@ -380,9 +389,7 @@ def _record(job: Job, ending: Ending) -> Draft:
     sketch = job.sketch
     before: dict[str, str | None] = dict(sketch.before)
     after = {path: text for path, text in sketch.after.items() if text != sketch.before.get(path)}
-    path = None
-    if after:
-        path = job.kit.workspace.write_private(f"{job.planned.task.task_id}.patch", patch(before, after).encode())
+    path = _keep_patch(job, patch(before, after)) if after else None
     return Draft(
         task_id=job.planned.task.task_id,
         status=ending.status,
@@ -395,3 +402,11 @@ def _record(job: Job, ending: Ending) -> Draft:
         isolation=job.bench.isolation,
         question=ending.question,
     )
+
+
+def _keep_patch(job: Job, text: str) -> str | None:
+    """Where the patch was put; None where it cannot be, since what was paid for and applied must still be told."""
+    try:
+        return job.kit.workspace.write_private(f"{job.planned.task.task_id}.patch", redact(text).encode())
+    except (PathRefused, OSError):
+        return None
