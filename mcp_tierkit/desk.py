@@ -14,12 +14,13 @@ import anyio
 
 from mcp_tierkit import reply as say
 from mcp_tierkit.calls import DraftCall, OutcomeCall, PlanCall, PlaybookCall, ReviewCall, TaskCall
-from mcp_tierkit.errors import InvalidInput, StopRule, TierkitError
+from mcp_tierkit.errors import Conflict, InvalidInput, StopRule, TierkitError
 from mcp_tierkit.git import diff_of
 from mcp_tierkit.jobs import Jobs, OnProgress, Reply, Report
 from mcp_tierkit.journal import has_undo, recover, tree_lock, undo
 from mcp_tierkit.kit import Kit
 from mcp_tierkit.receipts import usd
+from mcp_tierkit.redact import redact_record
 from mcp_tierkit.routing import Match
 from mcp_tierkit.stages.account import account, plan_estimate
 from mcp_tierkit.stages.draft import draft_change
@@ -30,6 +31,8 @@ from mcp_tierkit.types import Outcome, Score, TaskState
 
 MAX_DRAFTS = 2
 LEAVE_WITHIN_S = 1.8
+LOCK_WAIT_S = 0.2
+UNDO_WAIT_S = 30.0
 SWEEP_AFTER_S = 1.0  # the ledger's library is heavy to load; a client's first tools/list goes before it
 
 
@@ -60,8 +63,10 @@ class Desk:
             if self._is_tidied:
                 return
             workspace, state = self.kit.workspace, self.kit.config.state_dir
-            async with tree_lock(state, workspace.root):
-                recover(workspace, state)
+            # Not waited for: who holds the lock recovers before each change of its own, and may check for minutes.
+            with anyio.move_on_after(LOCK_WAIT_S):
+                async with tree_lock(state, workspace.root):
+                    recover(workspace, state)
             await self.kit.ledger.sweep()
             self._is_tidied = True
 
@@ -175,8 +180,13 @@ class Desk:
             )
         await self.kit.ledger.task(task_id)
         state, workspace = self.kit.config.state_dir, self.kit.workspace
-        async with tree_lock(state, workspace.root):
-            return undo(workspace, state, task_id)
+        with anyio.move_on_after(UNDO_WAIT_S):
+            async with tree_lock(state, workspace.root):
+                return undo(workspace, state, task_id)
+        raise Conflict(
+            "Another task is changing or checking this project's files. Nothing was taken back.",
+            next_step="Call again when that task has ended.",
+        )
 
     # --- shared steps -------------------------------------------------------------------------
 
@@ -250,10 +260,7 @@ class Desk:
     async def _diff(self, call: ReviewCall, planned: Planned) -> str:
         """The diff to review: named by the call, else the task's own patch, else the working tree."""
         workspace = self.kit.workspace
-        wanted = call.diff
-        if wanted is None:
-            drafts = await self.kit.ledger.drafts(planned.task.task_id)
-            wanted = next((draft.patch for draft in reversed(drafts) if draft.patch), None) or "working_tree"
+        wanted = call.diff or planned.handoff.draft_diff or "working_tree"
         if wanted.endswith((".patch", ".diff")):
             return workspace.text(wanted)
         return await anyio.to_thread.run_sync(diff_of, workspace, wanted)
@@ -262,6 +269,7 @@ class Desk:
 @asynccontextmanager
 async def open_desk(kit: Kit, *, schema_tokens: Callable[[], int] = lambda: 0) -> AsyncIterator[Desk]:
     """A desk and its running tasks; leaving ends them, settles their rows and closes the kit."""
+    logging.getLogger("mcp_tierkit").addFilter(redact_record)
     refusal: TierkitError | None = None
     async with anyio.create_task_group() as group:
         desk = Desk(kit, Jobs(kit.ledger, group), schema_tokens=schema_tokens)

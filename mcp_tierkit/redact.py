@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import posixpath
 import re
 import tomllib
+import traceback
 import unicodedata
 from bisect import bisect_right
 from collections.abc import Iterator
@@ -54,6 +56,15 @@ def redact(text: str) -> str:
         pieces += [text[at : secret.start], f"[redacted:{secret.rule}]"]
         at = secret.end
     return "".join(pieces) + text[at:] if pieces else text
+
+
+def redact_record(record: logging.LogRecord) -> bool:
+    """A filter for a logger: nothing is left out, and neither message nor traceback shows a secret."""
+    lines = [record.getMessage()]
+    if record.exc_info and record.exc_info[0] is not None:
+        lines.append("".join(traceback.format_exception(*record.exc_info)).rstrip())
+    record.msg, record.args, record.exc_info = redact("\n".join(lines)), (), None
+    return True
 
 
 def is_denied(path: str, extra: tuple[str, ...] = ()) -> bool:

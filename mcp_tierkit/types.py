@@ -112,7 +112,7 @@ class Handoff(Record):
     proof: Proof = "turns_green"
     open_questions: tuple[str, ...] = ()
     risks: tuple[str, ...] = ()
-    draft_diff: str | None = None
+    draft_diff: str | None = Field(default=None, description="Project-relative path of the last draft's diff.")
 
 
 # --- model calls and money ----------------------------------------------------------------------

@@ -55,7 +55,8 @@ def _table() -> PriceTable:
 
 def _record(model: str, price: Price | None, today: date) -> dict[str, object]:
     if price is None:
-        return {"model": model, "known": False}
+        unknown = dict.fromkeys((*Price.model_fields, "age_days", "stale"))
+        return {"model": model, "known": False, **unknown}
     return {
         "model": model,
         "known": True,

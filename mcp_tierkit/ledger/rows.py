@@ -126,6 +126,9 @@ def _clean(row: Mapping[str, Value]) -> dict[str, str | int | float | None]:
     def column(name: str, value: Value) -> str | int | float | None:
         if isinstance(value, Record):
             return json.dumps(_redacted(value.model_dump(mode="json")), separators=(",", ":"))
+        if name == "reply" and isinstance(value, str) and value.startswith("{"):
+            # Text by text: a rule that runs over a quotation mark would leave no JSON.
+            return json.dumps(_redacted(json.loads(value)), separators=(",", ":"))
         if not isinstance(value, str) or name in _EXACT or name.endswith(("_id", "digest")):
             return value
         # SQLite stores UTF-8 only, and half a surrogate pair is none.

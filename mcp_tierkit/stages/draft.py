@@ -33,6 +33,7 @@ from mcp_tierkit.types import (
     Content,
     Draft,
     DraftStatus,
+    Handoff,
     Isolation,
     Message,
     Stage,
@@ -115,7 +116,19 @@ async def draft_change(kit: Kit, planned: Planned, *, apply: bool, report: Repor
     ending = _stop_before_spending(job) or await _within_time(job)
     draft = _record(job, ending)
     await kit.ledger.save(draft)
+    await kit.ledger.save(_handed_on(planned.handoff, draft))
     return draft
+
+
+def _handed_on(handoff: Handoff, draft: Draft) -> Handoff:
+    """The handoff as the review finds it."""
+    asked = (draft.question,) if draft.question else ()
+    return handoff.model_copy(
+        update={
+            "draft_diff": draft.patch or handoff.draft_diff,
+            "open_questions": tuple(dict.fromkeys((*handoff.open_questions, *asked))),
+        }
+    )
 
 
 def gather(kit: Kit, planned: Planned) -> Sketch:

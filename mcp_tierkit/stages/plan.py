@@ -99,14 +99,7 @@ def refuse_unless_draftable(ruling: Ruling | Route, questions: tuple[str, ...]) 
 def make_task(kit: Kit, call: PlanCall, client: str | None) -> Task:
     """The task as a record. Raises InvalidInput for a bad check or path, PolicyRefused for a secret in the text."""
     goal = _text_of(kit, call.task)
-    if found := find_secrets(goal):
-        raise PolicyRefused(
-            f"The task text holds a secret ({found[0].rule}, line {found[0].line}). Nothing was written or sent.",
-            next_step="Take it out and call again.",
-        )
-    for path in (*call.files, *call.context):
-        kit.workspace.clean(path)
-    return Task(
+    task = Task(
         task_id=new_id("t"),
         project=str(kit.workspace.root),
         repository=str(kit.config.repository),
@@ -118,6 +111,20 @@ def make_task(kit: Kit, call: PlanCall, client: str | None) -> Task:
         context=tuple(map(cleaned_pattern, call.context)),
         **call.model_dump(exclude={"task", "checks", "files", "context"}),
     )
+    _refuse_secrets(task)
+    return task
+
+
+def _refuse_secrets(task: Task) -> None:
+    """Raise for a secret in any text of a task: all of them go to the ledger and most into the request."""
+    lists = (task.files, task.context, task.steps, task.acceptance, task.out_of_scope, task.constraints, task.assume)
+    commands = [word for check in task.checks for word in (*check.argv, check.name)]
+    for text in (task.goal, *(text for texts in lists for text in texts), *commands):
+        for secret in find_secrets(text):
+            raise PolicyRefused(
+                f"The task holds a secret ({secret.rule}, line {secret.line}). Nothing was written or sent.",
+                next_step="Take it out and call again.",
+            )
 
 
 def _parsed(check: str | dict[str, object]) -> Check:

@@ -51,6 +51,9 @@ async def review_diff(kit: Kit, planned: Planned, diff: str, *, focus: str, repo
         review = await _by_model(kit, planned, diff, lines, focus)
     review = review.model_copy(update={"rounds_left": MAX_ROUNDS - done - 1})
     await kit.ledger.save(review)
+    claims = [f"{finding.file}:{finding.line} {finding.claim}" for finding in review.findings]
+    risks = tuple(dict.fromkeys((*planned.handoff.risks, *claims)))
+    await kit.ledger.save(planned.handoff.model_copy(update={"risks": risks}))
     return review
 
 
