@@ -47,6 +47,8 @@ def _npm(package: str) -> Path:
     npm = program.parents[1] / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
     flags = ["--ignore-scripts", "--no-audit", "--no-fund", "--no-update-notifier", "--loglevel=error"]
     flags += ["--before", AS_OF]
+    # By default a registry that cannot be reached is asked for minutes before npm says so.
+    flags += ["--fetch-retries=1", "--fetch-retry-mintimeout=1000", "--fetch-retry-maxtimeout=1000"]
     command = [str(program), str(npm), "install", *flags, "--prefix", "{folder}", package]
     return _once(package, command) / "node_modules"
 
