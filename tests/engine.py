@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 
 WIDTH, LAYERS, HEADS, FEED, CONTEXT = 64, 2, 4, 128, 32_768
+END_OF_TEXT = 2
 CHAT = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}assistant: "
 
 
-def write_tiny_model(path: Path, seed: int = 7) -> Path:
-    """A llama of half a megabyte with a byte vocabulary, the same for the same seed."""
+def write_tiny_model(path: Path, seed: int = 7, *, terse: bool = False) -> Path:
+    """A llama of half a megabyte with a byte vocabulary, the same for the same seed. A terse one soon ends a text."""
     import gguf
 
     tokens, kinds = _vocabulary()
@@ -33,9 +34,11 @@ def write_tiny_model(path: Path, seed: int = 7) -> Path:
     writer.add_token_types(kinds)
     writer.add_unk_token_id(0)
     writer.add_bos_token_id(1)
-    writer.add_eos_token_id(2)
+    writer.add_eos_token_id(END_OF_TEXT)
     writer.add_chat_template(CHAT)
     for name, tensor in _tensors(len(tokens), np.random.default_rng(seed)):
+        if terse and name == "output.weight":
+            tensor[END_OF_TEXT] *= 3
         writer.add_tensor(name, tensor)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
@@ -45,10 +48,10 @@ def write_tiny_model(path: Path, seed: int = 7) -> Path:
 
 
 @contextmanager
-def tiny_engine(model: Path) -> Iterator[str]:
+def tiny_engine(model: Path, *, ends: bool = False) -> Iterator[str]:
     """The address of a llama.cpp server, as OpenAI clients want it, while the context lasts.
 
-    It has one slot and never ends a text by itself, so a call that is not cancelled holds it for a long time.
+    It has one slot. Unless a text `ends` where the model ends it, a call that is not cancelled holds the slot for long.
     """
     import xllamacpp
 
@@ -60,7 +63,7 @@ def tiny_engine(model: Path) -> Iterator[str]:
     settings.cpuparams.n_threads = 1
     settings.warmup = False
     settings.verbosity = -1
-    settings.sampling.ignore_eos = True
+    settings.sampling.ignore_eos = not ends
     server = xllamacpp.Server(settings)
     try:
         yield f"{server.listening_address}/v1"
