@@ -1,9 +1,9 @@
 """A witness inside the process of a test runner: how each test ended, and what of the runner was tampered with.
 
-Two ways in: `python -c` with this text stands in for `python -m unittest`, and pytest loads it as a plugin. Both come
-before any code of the project. The order to testify, with the key that signs the testimony, is on standard input and
-wiped from there. Runs in the project's own interpreter: it may import nothing but the standard library, of any
-version. PYTEST_DONT_REWRITE
+Two ways in: `python -c` with this text stands in for `python -m unittest` and for `python script.py`, and pytest loads
+it as a plugin. Both come before any code of the project. The order to testify, with the key that signs the testimony,
+is on standard input and wiped from there. Runs in the project's own interpreter: it may import nothing but the standard
+library, of any version. PYTEST_DONT_REWRITE
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import Any
 
-    Testimony = Callable[[dict[str, str], list[str]], None]
+    Testimony = Callable[[dict[str, str], list[str], list[str]], None]
 
 __unittest = True
 
@@ -54,8 +54,8 @@ def take_order() -> Testimony | None:
         return None
     key, _, path = order[len(MAGIC) :].partition(b" ")
 
-    def testify(ends: dict[str, str], altered: list[str]) -> None:
-        body = json.dumps({"ends": ends, "altered": altered})
+    def testify(ends: dict[str, str], altered: list[str], ended_in: list[str]) -> None:
+        body = json.dumps({"ends": ends, "altered": altered, "ended_in": ended_in})
         with open(path, "w") as testimony:
             json.dump({"seal": hmac.new(key, body.encode(), hashlib.sha256).hexdigest(), "body": body}, testimony)
 
@@ -196,7 +196,7 @@ class Runner(unittest.TextTestRunner):
         watch.look()
         result: Any = super().run(test)
         watch.look()
-        testify(result.ends, sorted(watch.altered))
+        testify(result.ends, sorted(watch.altered), [])
         return result
 
 
@@ -206,6 +206,42 @@ def cases(suite: Any) -> Iterator[Any]:
             yield from cases(test)
         else:
             yield test
+
+
+# --- scripts ------------------------------------------------------------------------------------
+
+
+def run_script(path: str) -> None:
+    """As `python path`, and a word at its end: a script that is left half-way by its own code says none."""
+    main = types.ModuleType("__main__")
+    main.__file__ = path
+    sys.modules["__main__"] = main
+    sys.path[:1] = [os.path.dirname(os.path.abspath(path))]
+    del sys.argv[0]
+    ended_in: set[str] = set()
+    try:
+        with open(path, "rb") as file:
+            text = file.read()
+    except OSError as problem:
+        print(f"{sys.executable}: can't open file {path!r}: {problem}", file=sys.stderr)
+        sys.exit(2)
+    try:
+        exec(compile(text, path, "exec", dont_inherit=True), vars(main))
+    except SystemExit as ending:
+        if ending.code not in (None, 0):
+            raise
+        ended_in = set(files_of(ending))
+    watch.look()
+    if testify is not None:
+        testify({}, sorted(watch.altered), sorted(ended_in))
+
+
+def files_of(error: BaseException) -> Iterator[str]:
+    """The files that an exception came through."""
+    step = error.__traceback__
+    while step is not None:
+        yield os.path.abspath(step.tb_frame.f_code.co_filename)
+        step = step.tb_next
 
 
 # --- pytest -------------------------------------------------------------------------------------
@@ -236,7 +272,7 @@ class Plugin:
         if testify is None or hasattr(session.config, "workerinput"):
             return
         watch.look()
-        testify(self.ends, sorted({*watch.altered, *strangers(session.config)}))
+        testify(self.ends, sorted({*watch.altered, *strangers(session.config)}), [])
 
 
 def strangers(config: Any) -> Iterator[str]:
@@ -259,6 +295,9 @@ plugin = Plugin()
 watch = Watch()
 
 if __name__ == "__main__":
-    if sys.path[0] == "":
-        sys.path[0] = os.getcwd()
-    unittest.main(module=None, argv=["python -m unittest", *sys.argv[1:]], testRunner=Runner)
+    if sys.argv[1] != "-m":
+        run_script(sys.argv[1])
+    else:
+        if sys.path[0] == "":
+            sys.path[0] = os.getcwd()
+        unittest.main(module=None, argv=["python -m unittest", *sys.argv[3:]], testRunner=Runner)

@@ -21,10 +21,10 @@ from anyio import to_thread
 from pydantic import ValidationError
 
 from mcp_tierkit.errors import InvalidInput, TierkitError
-from mcp_tierkit.evidence import Observed, Seen, fault, plain, read_run, read_testimony, runner_of
+from mcp_tierkit.evidence import Observed, Seen, Testimony, fault, plain, read_run, read_testimony, runner_of
 from mcp_tierkit.redact import is_denied, redact
 from mcp_tierkit.sandbox import Layer, Limits, Ran, clean_env, probe, run
-from mcp_tierkit.scope import guarded, in_scope, module_flag
+from mcp_tierkit.scope import guarded, in_scope, module_flag, script_word
 from mcp_tierkit.types import (
     Changes,
     Check,
@@ -42,6 +42,7 @@ REPEAT_UNDER_S = 60
 OUTPUT_KB = 2048
 REPORT_BYTES = 20_000_000
 WITNESS = "tierkit_witness"
+WATCHED = ("pytest", "unittest", "generic")
 _DEAF = f'Error importing plugin "{WITNESS}"'.encode()
 MAX_LISTED = 5000
 _OPERATOR = re.compile(r"[|&;<>`\n]|\$\(|\$\{")
@@ -190,11 +191,18 @@ async def _execute(bench: Bench, check: Check, changes: Changes, place: Path, *,
         duration_ms=ran.duration_ms,
         report=_left(place / "result", "report"),
         is_asked=is_asked,
-        is_watched=is_watched and is_asked and runner_of(check.argv)["name"] in ("pytest", "unittest"),
-        testimony=read_testimony(_left(place / "result", "testimony"), key),
+        is_watched=is_watched and is_asked and runner_of(check.argv)["name"] in WATCHED,
+        testimony=_heard(bench, _left(place / "result", "testimony"), key),
         altered=await to_thread.run_sync(_altered, bench, check, changes, ran, stamps),
         reason=_ending(ran, check),
     )
+
+
+def _heard(bench: Bench, signed: bytes | None, key: str) -> Testimony | None:
+    """The testimony, but for that of a script which a file of the draft's ended."""
+    testimony = read_testimony(signed, key)
+    files = [os.path.relpath(file, bench.root) for file in testimony.ended_in] if testimony else []
+    return None if any(in_scope(file, bench.files) for file in files) else testimony
 
 
 def _ending(ran: Ran, check: Check) -> str:
@@ -321,7 +329,9 @@ def _arguments(check: Check, env: dict[str, str], report: Path) -> tuple[list[st
         return [word for word in argv if not word.startswith(tuple(row["drop"]))], True
     if row["name"] == "unittest":
         at = module_flag(argv)
-        return ([*argv[:at], "-c", _witness(), *argv[at + 2 :]], True) if at else (argv, False)
+        return ([*argv[:at], "-c", _witness(), "-m", *argv[at + 1 :]], True) if at else (argv, False)
+    if row["name"] == "generic" and (at := script_word(argv)):
+        return [*argv[:at], "-c", _witness(), *argv[at:]], True
     more = [word.replace("{report}", str(report)) for word in row.get("arguments", ())]
     if not more or any(word.startswith(row["unless"]) for word in argv):
         return argv, False

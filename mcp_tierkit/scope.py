@@ -135,6 +135,15 @@ def module_flag(argv: Sequence[str]) -> int | None:
     return None
 
 
+def script_word(argv: Sequence[str]) -> int | None:
+    """Where the file stands that Python is to run; None where it runs something else."""
+    for at, word in enumerate(argv):
+        if _PYTHON.fullmatch(posixpath.basename(word)):
+            end = at + len(_options(list(argv[at + 1 :])))
+            return end if end > at and argv[end].endswith(".py") else None
+    return None
+
+
 def _after_options(words: list[str], *, settings: bool) -> list[str]:
     for at, word in enumerate(words):
         if word == "-m":

@@ -81,7 +81,8 @@ NODE_TESTS = """
 const test = require('node:test'), assert = require('node:assert'), { double } = require('../double.js');
 test('doubles', () => assert.strictEqual(double(2), 4));
 """
-ALLOW = f"[checks]\nallow = ['{sys.executable} -m unittest', '{sys.executable} -m pytest', 'node --test', 'npm test']\n"
+ALLOWED = [*(f"{sys.executable} {word}" for word in ("-B", "-m unittest", "-m pytest")), "node --test", "npm test"]
+ALLOW = f"[checks]\nallow = {ALLOWED}\n"
 
 
 LEFT, ALTERED, NONE, LONG = (
@@ -90,7 +91,7 @@ LEFT, ALTERED, NONE, LONG = (
     "no test passed",
     "longer than",
 )
-NO_PROOF = (LEFT, NONE, LONG, "no tests collected")
+NO_PROOF = (LEFT, NONE, LONG, "no tests collected", "it ended before it was done")
 
 
 class Shop:
@@ -135,6 +136,8 @@ class Shop:
 async def _shops(folder: Path) -> AsyncIterator[Shop]:
     project = make_project(folder / "app", git=False)
     (project / "tests/test_plain.py").write_text(PLAIN_TESTS)
+    (project / "tests/verify.py").write_text(SCRIPT)
+    (project / "tests/helper.py").write_text("wanted = 1350\n")
     (project / "tests/test_half.py").write_text(HALF_TESTS)
     (project / "tests/test_first.py").write_text(FIRST_TESTS)
     (project / "tests/test_late.py").write_text(LATE_TESTS)
@@ -517,6 +520,51 @@ async def test_pytest_without_our_witness_is_still_heard(confined: Shop) -> None
 async def test_pytest_is_not_fooled_by_source_that(confined: Shop, trick: str) -> None:
     said, source = PYTEST_TRICKS[trick]
     await confined.forge_check(source, said, checks=[PYTEST])
+
+
+# --- source that forges, under a script ---------------------------------------------------------
+
+SCRIPT = """
+import argparse
+import sys
+
+from helper import wanted
+
+sys.path.insert(0, ".")
+
+
+def main(argv):
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--discount", type=int)
+    from shop.cart import total
+
+    right = total([1000, 500], discount=parser.parse_args(argv).discount) == wanted
+    print("right" if right else "wrong", sys.stdin.read())
+    return 0 if right else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
+"""
+SCRIPT_TRICKS = {
+    "leaves at import": "import os\nprint('right', flush=True)\nos._exit(0)",
+    "exits at import": "import sys\nprint('right')\nsys.exit(0)",
+    "raises SystemExit at import": "raise SystemExit",
+    "leaves at exit": "import atexit, os\natexit.register(os._exit, 0)",
+    "exits from a library's function": "import argparse\nargparse.ArgumentParser().exit(0)",
+}
+RUN_SCRIPT = f"{sys.executable} -B tests/verify.py --discount 10"
+
+
+async def test_a_script_with_a_helper_arguments_and_an_exit_of_its_own_is_believed(shop: Shop) -> None:
+    reply = await shop.draft(whole("shop/cart.py", FIXED), checks=[RUN_SCRIPT], apply="never")
+    assert (reply["status"], reply["checks"][0]["before"]) == ("ready", "red"), reply
+    assert footprint(shop.root) == shop.untouched
+
+
+@pytest.mark.parametrize("trick", SCRIPT_TRICKS)
+async def test_a_script_is_not_fooled_by_source_that(shop: Shop, trick: str) -> None:
+    await shop.forge_check(cart(SCRIPT_TRICKS[trick]), "it ended before it was done", checks=[RUN_SCRIPT])
 
 
 # --- source that forges, under node -------------------------------------------------------------
