@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 
 from mcp_tierkit.types import Record
@@ -13,22 +14,14 @@ class Packed(Record):
     editable: str
     context: str
     left_out: tuple[str, ...] = ()
-    tokens: int
 
 
 def fence(path: str, text: str) -> str:
     """One file as labelled data; the fence is longer than any run of backticks inside."""
-    ticks = "`" * max(3, _longest_run(text) + 1)
+    inside = max(map(len, re.findall("`+", text)), default=0)
+    ticks = "`" * max(3, inside + 1)
     end = "" if text.endswith("\n") or not text else "\n"
     return f"{path}\n{ticks}\n{text}{end}{ticks}\n"
-
-
-def _longest_run(text: str) -> int:
-    longest = run = 0
-    for char in text:
-        run = run + 1 if char == "`" else 0
-        longest = max(longest, run)
-    return longest
 
 
 def pack(
@@ -55,4 +48,4 @@ def pack(
             continue
         used += size
         extra.append(piece)
-    return Packed(editable="\n".join(shown), context="\n".join(extra), left_out=tuple(left_out), tokens=used)
+    return Packed(editable="\n".join(shown), context="\n".join(extra), left_out=tuple(left_out))
