@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,6 +23,7 @@ OnProgress = Callable[[int, str], Awaitable[None]]
 
 HEARTBEAT_S = 15.0  # clients drop a silent call sooner or later; 15 to 20 s suits all that were measured
 POLL_S = 0.5
+log = logging.getLogger("mcp_tierkit")
 
 
 @dataclass
@@ -95,7 +97,7 @@ class Jobs:
                 "The server failed while working on this task. What was spent is on the ledger.",
                 next_step="Do the change yourself, and see the server's log for the cause.",
             )
-            _log_crash()
+            log.exception("a task failed unexpectedly")
             return {}
 
     async def _watch_for_cancel(self, task_id: str, job: _Job) -> None:
@@ -173,9 +175,3 @@ def _restored(stored: str | None) -> Reply | None:
         raise error
     reply: Reply = record["reply"]
     return reply
-
-
-def _log_crash() -> None:
-    import logging
-
-    logging.getLogger("mcp_tierkit").exception("a task failed unexpectedly")
