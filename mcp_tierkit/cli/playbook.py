@@ -9,7 +9,7 @@ import anyio
 import click
 
 from mcp_tierkit.cli.options import json_option, print_json, project_option
-from mcp_tierkit.errors import InvalidInput, NotFound, PolicyRefused, TierkitError, Untrusted
+from mcp_tierkit.errors import InvalidInput, NotFound, PolicyRefused, Untrusted
 
 if TYPE_CHECKING:
     from mcp_tierkit.config import Config
@@ -187,14 +187,8 @@ async def _run(config: Config, name: str, inputs: dict[str, Any], dry_run: bool)
     from mcp_tierkit.kit import open_kit
 
     wanted = PlaybookCall(name=name, inputs=inputs, dry_run=dry_run, wait_s=3600)
-    refusal: TierkitError | None = None
     async with open_desk(open_kit(config)) as desk:
-        try:
-            return await desk.run_playbook(wanted, client=CLIENT)
-        except TierkitError as error:
-            refusal = error  # Raised outside: the desk's task group would wrap it.
-    assert refusal is not None
-    raise refusal
+        return await desk.run_playbook(wanted, client=CLIENT)
 
 
 @playbook.command()
