@@ -41,32 +41,33 @@ async def call_model(
     worst = await anyio.to_thread.run_sync(_worst, request, tier.price)
     call_id = await kit.ledger.reserve(request, worst, kit.config.budgets)
     started = time.monotonic()
-
-    async def settle(call: Call) -> None:
-        # Shielded: the provider has already charged us, whoever stopped waiting.
-        with anyio.CancelScope(shield=True):
-            await kit.ledger.settle(call_id, call)
-
-    def elapsed() -> int:
-        return round((time.monotonic() - started) * 1000)
-
     try:
         completion = await kit.gateway.complete(request)
     except anyio.get_cancelled_exc_class():
-        await settle(Call(status="cancelled", error="cancelled", duration_ms=elapsed()))
+        await _settle(kit, call_id, Call(status="cancelled", error="cancelled", duration_ms=_ms_since(started)))
         raise
     except ModelFailed as error:
         error.call_id = call_id
-        await settle(_failed(error, elapsed()))
+        await _settle(kit, call_id, _failed(error, _ms_since(started)))
         raise
     except BaseException as error:
-        await settle(Call(status="failed", error=type(error).__name__, duration_ms=elapsed()))
+        await _settle(kit, call_id, Call(status="failed", error=type(error).__name__, duration_ms=_ms_since(started)))
         raise
-    call = _settled(request, tier, completion, elapsed(), kit.prices.digest)
-    await settle(call)
+    call = _settled(request, tier, completion, _ms_since(started), kit.prices.digest)
+    await _settle(kit, call_id, call)
     if call.model_mismatch:
         raise _mismatch(request, completion.served_model, call_id)
     return Metered(call_id=call_id, completion=completion, call=call)
+
+
+async def _settle(kit: Kit, call_id: str, call: Call) -> None:
+    # Shielded: the provider has already charged us, whoever stopped waiting.
+    with anyio.CancelScope(shield=True):
+        await kit.ledger.settle(call_id, call)
+
+
+def _ms_since(started: float) -> int:
+    return round((time.monotonic() - started) * 1000)
 
 
 def _mismatch(request: Request, served: str | None, call_id: str) -> ModelFailed:
