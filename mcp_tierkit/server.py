@@ -19,7 +19,6 @@ from mcp.server.mcpserver.tools import Tool
 from mcp.server.mcpserver.utilities.func_metadata import ArgModelBase, FuncMetadata
 from mcp.server.transport_security import TransportSecuritySettings
 from mcp.types import CallToolResult, TextContent, ToolAnnotations
-from pydantic import ValidationError
 
 from mcp_tierkit import __version__
 from mcp_tierkit.config import Config
@@ -54,8 +53,6 @@ class DeskTool(Tool):
     async def run(self, arguments: dict[str, Any], context: Context[Any, Any], convert_result: bool = False) -> Any:
         try:
             reply = await self.fn(arguments, context)
-        except ValidationError as error:
-            return _refusal(f"invalid_input: {_named(error)} Nothing was spent. Correct the arguments and call again.")
         except TierkitError as error:
             text = str(error)
             return _refusal(text if text.startswith(f"{error.code}: ") else f"{error.code}: {text}")
@@ -67,16 +64,10 @@ class DeskTool(Tool):
         return _result(reply)
 
 
-def _named(error: ValidationError) -> str:
-    """Which fields are wrong and how, without repeating what was passed."""
-    problems = [
-        f"{'.'.join(str(part) for part in row['loc']) or 'arguments'}: {row['msg']}" for row in error.errors()[:3]
-    ]
-    return "; ".join(problems) + "."
-
-
 def _refusal(text: str) -> CallToolResult:
-    return CallToolResult(content=[TextContent(type="text", text=text)], is_error=True)
+    from mcp_tierkit.redact import redact
+
+    return CallToolResult(content=[TextContent(type="text", text=redact(text))], is_error=True)
 
 
 def _result(reply: Reply) -> CallToolResult:
@@ -112,7 +103,7 @@ def _tool(find_desk: FindDesk, entry: dict[str, Any]) -> DeskTool:
     async def fn(arguments: dict[str, Any], context: Context[Any, Any]) -> Reply:
         from mcp_tierkit import calls
 
-        call = getattr(calls, record).model_validate(arguments)
+        call = calls.read_call(getattr(calls, record), arguments, next_step="Correct them and call again.")
 
         async def on_progress(step: int, message: str) -> None:
             await context.report_progress(step, None, message)

@@ -10,11 +10,9 @@ from typing import Any, TypeVar
 
 import anyio
 import click
-from pydantic import ValidationError
 
-from mcp_tierkit.calls import DraftCall, OutcomeCall, PlanCall, ReviewCall, TaskCall
+from mcp_tierkit.calls import DraftCall, OutcomeCall, PlanCall, ReviewCall, TaskCall, read_call
 from mcp_tierkit.cli.options import json_option, print_json, project_option
-from mcp_tierkit.errors import InvalidInput
 from mcp_tierkit.types import Record
 
 R = TypeVar("R", bound=Record)
@@ -37,11 +35,7 @@ proof_option = click.option("--proof", type=click.Choice(["turns_green", "stays_
 
 def filled(kind: type[R], **fields: Any) -> R:
     """The record of a call. Raises InvalidInput that names the fields at fault."""
-    try:
-        return kind(**fields)
-    except ValidationError as error:
-        faults = "; ".join(f"{'.'.join(map(str, row['loc']))}: {row['msg']}" for row in error.errors()[:3])
-        raise InvalidInput(f"{faults}. Nothing was spent.", next_step="See --help for what is wanted.") from None
+    return read_call(kind, fields, next_step="See --help for what is wanted.")
 
 
 def answer(project: Path | None, ask: Ask, *, as_json: bool) -> int:

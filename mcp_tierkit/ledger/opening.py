@@ -122,13 +122,13 @@ def explained() -> Iterator[None]:
         yield
     except sqlite3.IntegrityError as error:
         raise LedgerError(
-            f"The ledger refused a row ({error}). Nothing was recorded and no model was called.",
+            f"The ledger refused a row ({error}). It was not recorded; what was reserved before stays counted.",
             next_step="This is a fault in tierkit: report it with the version that `tierkit --version` prints.",
         ) from error
     except (sqlite3.Error, OverflowError, OSError) as error:
         what = error.strerror if isinstance(error, OSError) else str(error)
         raise LedgerError(
-            f"The ledger could not be used ({what}). Nothing was recorded and no model was called.",
+            f"The ledger could not be used ({what}). This was not recorded; what was reserved before stays counted.",
             next_step="Run `tierkit doctor`; it names the file and checks its folder, its disk and its contents.",
         ) from error
 

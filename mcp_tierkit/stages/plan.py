@@ -90,8 +90,9 @@ def refuse_unless_draftable(ruling: Ruling | Route, questions: tuple[str, ...]) 
             next_step="Ask the user." if ruling.decision == "needs_human" else "Make this change yourself.",
         )
     if ruling.decision == "ask":
+        asked = "; ".join(question.rstrip("?") for question in questions)
         raise InvalidInput(
-            " ".join([ruling.reason, *questions, "Nothing was spent."]),
+            f"{ruling.reason.rstrip('.')}{f': {asked}?' if asked else '.'} Nothing was spent.",
             next_step="Call again with what is missing, or call plan_task with assume.",
         )
 
