@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 from collections.abc import Awaitable, Callable, MutableMapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
+
+from mcp_tierkit.places import read_regular
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -18,15 +22,34 @@ HEALTH = "/healthz"
 def http_token(state_dir: Path) -> str:
     """The bearer token of this user's HTTP server: made on first use, in a file only its owner can read."""
     path = state_dir / "http_token"
-    try:
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-    except FileExistsError:
-        return path.read_text("ascii").strip()
-    with os.fdopen(fd, "w") as file:
-        os.fchmod(fd, 0o600)
-        token = secrets.token_urlsafe(32)
-        file.write(token + "\n")
+    while (token := _read_token(path)) is None:
+        spare = state_dir / f"http_token.{secrets.token_hex(6)}"
+        fd = os.open(spare, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+        try:
+            with os.fdopen(fd, "w") as file:
+                os.fchmod(fd, 0o600)
+                file.write(secrets.token_urlsafe(32) + "\n")
+            # Whole or not at all: of two servers that start at once, both read what the first one put there.
+            with suppress(FileExistsError):
+                os.link(spare, path)
+        finally:
+            spare.unlink()
     return token
+
+
+def _read_token(path: Path) -> str | None:
+    """The token in the file; None where there is none. What is no token of ours, or others can read, is removed."""
+    try:
+        found = read_regular(path, 1000, follow=False)
+    except (OSError, ValueError):
+        found = (b"", 0)
+    if found is None:
+        return None
+    token, mode = found[0].decode("ascii", "replace").strip(), found[1]
+    if mode == 0o600 and re.fullmatch(r"[\w-]{40,}", token, re.ASCII):
+        return token
+    path.unlink(missing_ok=True)
+    return None
 
 
 class Gatekeeper:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shlex
 import socket
 import sqlite3
@@ -24,6 +25,7 @@ from mcp_tierkit.git import diff_of
 from mcp_tierkit.kit import open_kit
 from mcp_tierkit.stages.draft import gather
 from mcp_tierkit.stages.plan import accept
+from mcp_tierkit.web import http_token
 from mcp_tierkit.workspace import Workspace
 from tests.support import (
     BUGGY,
@@ -369,3 +371,96 @@ async def test_whatever_a_provider_says_each_call_is_settled(mill: Callable[...,
         assert served is None or (len(served) <= 80 and " " not in served)
     assert ORDER not in json.dumps(reply)
     assert CANARY not in json.dumps(reply)
+
+
+# --- the doors ------------------------------------------------------------------------------------
+
+WRONG: tuple[Any, ...] = (
+    None,
+    5,
+    -1,
+    1e309,
+    True,
+    "x",
+    "",
+    "a\nb",
+    "\0",
+    "x" * 100_000,
+    CANARY,
+    [],
+    [5],
+    [None],
+    [["x"]],
+    {},
+    {"a": [1]},
+)
+CONTRACT = json.loads((Path(__file__).parent.parent / "mcp_tierkit/data/tools.json").read_text())["tools"]
+RIGHTFUL: dict[str, dict[str, Any]] = {
+    "plan_task": {"task": "do it", "files": ["shop/cart.py"]},
+    "draft_with_cheap_model": {"task": "do it", "files": ["tests/test_cart.py"]},
+    "review_diff": {"diff": "no such range"},
+    "run_playbook": {"name": "none"},
+    "get_task": {"task_id": "t1"},
+    "record_outcome": {"task_id": "t1", "outcome": "accepted"},
+}
+
+
+@pytest.mark.parametrize("tool", [tool["name"] for tool in CONTRACT])
+async def test_every_refusal_is_three_plain_sentences_without_a_value_of_the_callers(project: Path, tool: str) -> None:
+    config = make_config(project, project.parent / "home")
+    names = next(entry["inputSchema"]["properties"] for entry in CONTRACT if entry["name"] == tool)
+    refusals = []
+    async with client_at(config, MUTE) as client:
+        for name in (*names, f"odd {CANARY}"):
+            for value in WRONG:
+                result = await client.call_tool(tool, RIGHTFUL[tool] | {name: value})
+                if result.is_error:
+                    refusals.append(result.content[0].text)  # type: ignore[union-attr]
+    assert refusals
+    for refusal in refusals:
+        assert_plain(refusal, project)
+
+
+def assert_plain(refusal: str, project: Path) -> None:
+    code, _, text = refusal.partition(": ")
+    assert re.fullmatch(r"[a-z_]+", code), refusal
+    assert len(re.findall(r"[.?!](?:\s|$)", text)) == 3, refusal
+    assert not re.search(r"Input should|not permitted|pydantic|Traceback", text), refusal
+    assert code != "internal_error", refusal
+    for secret in (CANARY, str(project), "x" * 200):
+        assert secret not in text, refusal
+    assert len(text) < 700, refusal
+
+
+@pytest.mark.parametrize("found", [b"", b"short\n", b"x" * 43 + b"\n", None])
+def test_a_broken_or_readable_token_file_opens_no_door(tmp_path: Path, found: bytes | None) -> None:
+    path = tmp_path / "http_token"
+    if found is None:
+        (tmp_path / "elsewhere").write_text("y" * 43)
+        path.symlink_to(tmp_path / "elsewhere")
+    else:
+        path.write_bytes(found)
+        path.chmod(0o644)
+    token = http_token(tmp_path)
+    assert len(token) >= 43
+    assert token not in (b"x" * 43).decode()
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert http_token(tmp_path) == path.read_text().strip() == token
+
+
+def test_servers_that_start_at_once_share_one_token(tmp_path: Path) -> None:
+    tokens: list[str] = []
+    start = threading.Barrier(8)
+
+    def begin() -> None:
+        start.wait()
+        tokens.append(http_token(tmp_path))
+
+    threads = [threading.Thread(target=begin) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(tokens) == 8
+    assert set(tokens) == {(tmp_path / "http_token").read_text().strip()}
+    assert [path.name for path in tmp_path.iterdir()] == ["http_token"]
