@@ -113,4 +113,8 @@ def _receipt(receipt: dict[str, Any]) -> list[str]:
         lines.append(
             f"estimated: doing it alone ${low_high[0]} to ${low_high[1]}, our schemas ${estimated['schema_usd']}"
         )
-    return [*lines, f"net: {'unknown' if net is None else f'${net[0]} to ${net[1]}'}"]
+    return [*lines, f"net: {'unknown' if net is None else ' to '.join(map(_signed, net))}"]
+
+
+def _signed(amount: str) -> str:
+    return f"-${amount[1:]}" if amount.startswith("-") else f"${amount}"
