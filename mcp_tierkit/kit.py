@@ -42,10 +42,10 @@ class Kit:
 
     async def tier(self, name: TierName) -> Tier:
         """The model behind a tier. Raises NoModel, which says what to set."""
-        tiers = await self.tiers()
-        if name not in tiers:
-            raise no_model(name, self.config)
-        return tiers[name]
+        found = await self.survey()
+        if name not in found.tiers:
+            raise no_model(name, found)
+        return found.tiers[name]
 
     async def confinement(self) -> Confinement:
         return await probe()

@@ -51,11 +51,6 @@ class Survey(Record):
     missing: dict[TierName, str]
 
 
-def resolve(config: Config, engines: Sequence[Engine] = ()) -> dict[TierName, Tier]:
-    """The tiers that can be used; a tier without a usable model is simply absent."""
-    return survey(config, engines).tiers
-
-
 def survey(config: Config, engines: Sequence[Engine] = ()) -> Survey:
     """Every tier with its model, or with the reason why it has none.
 
@@ -73,13 +68,12 @@ def survey(config: Config, engines: Sequence[Engine] = ()) -> Survey:
     return Survey(tiers=tiers, missing=missing)
 
 
-def no_model(name: TierName, config: Config, engines: Sequence[Engine] = ()) -> NoModel:
+def no_model(name: TierName, found: Survey) -> NoModel:
     """The refusal for a tier that cannot be used: why, that nothing was spent, and what to set."""
-    reason = survey(config, engines).missing.get(name, f"The {name} tier is not available.")
     usual = ", ".join(provider.keys[0] for provider in known().provider if provider.tiers)
     local = ", ".join(engine.name for engine in known().engine)
     return NoModel(
-        f"{reason} No model was called and nothing was spent.",
+        f"{found.missing[name]} No model was called and nothing was spent.",
         next_step=f"Set one of {usual} in the environment or in keys.env, or start {local} on this machine, "
         f"or name a model under [tiers.{name}] in your tierkit.toml.",
     )

@@ -16,7 +16,7 @@ from mcp_tierkit.config import load_config
 from mcp_tierkit.engines import Engine, find_engines
 from mcp_tierkit.prices import LOCAL_PRICE
 from mcp_tierkit.providers import Endpoint, known
-from mcp_tierkit.tiers import resolve
+from mcp_tierkit.tiers import survey
 from tests.engine import tiny_engine, write_tiny_model
 
 pytestmark = pytest.mark.anyio
@@ -135,7 +135,7 @@ async def test_a_real_llama_cpp_is_found_and_becomes_a_free_tier(tmp_path: Path)
     (tmp_path / "home").mkdir()
     (tmp_path / "work").mkdir()
     config = load_config(project=str(tmp_path / "work"), env={"HOME": str(tmp_path / "home")})
-    cheap = resolve(config, [engine])["cheap"]
+    cheap = survey(config, [engine]).tiers["cheap"]
     assert (cheap.model, cheap.price) == (f"openai/{engine.models[0]}", LOCAL_PRICE)
 
 

@@ -10,7 +10,7 @@ import pytest
 from mcp_tierkit.config import Config, load_config
 from mcp_tierkit.prices import LOCAL_PRICE
 from mcp_tierkit.providers import Provider, known
-from mcp_tierkit.tiers import Engine, Tier, no_model, resolve, survey
+from mcp_tierkit.tiers import Engine, Tier, no_model, survey
 
 OLLAMA = Engine(
     name="Ollama", base_url="http://127.0.0.1:11434/v1", models=("nomic-embed-text", "big:cloud", "qwen3:8b")
@@ -38,7 +38,7 @@ def reason(home: Path, text: str = "", **env: str) -> str:
 @pytest.mark.parametrize("provider", [p for p in known().provider if p.tiers], ids=lambda p: p.name)
 def test_one_key_is_enough_for_every_tier_of_its_provider(home: Path, provider: Provider) -> None:
     for variable in provider.keys:
-        tiers = resolve(config(home, **{variable: "k"}))
+        tiers = survey(config(home, **{variable: "k"})).tiers
         assert {name: tier.model for name, tier in tiers.items()} == provider.tiers
         assert {tier.api_key_env for tier in tiers.values()} == {variable}
         assert {tier.source for tier in tiers.values()} == {"key"}
@@ -46,13 +46,13 @@ def test_one_key_is_enough_for_every_tier_of_its_provider(home: Path, provider: 
 
 
 def test_of_several_keys_the_preferred_providers_is_spent(home: Path) -> None:
-    tiers = resolve(config(home, MISTRAL_API_KEY="m", ANTHROPIC_API_KEY="a"))
+    tiers = survey(config(home, MISTRAL_API_KEY="m", ANTHROPIC_API_KEY="a")).tiers
     assert {tier.provider for tier in tiers.values()} == {"Anthropic"}
 
 
 def test_a_key_goes_before_an_engine_and_an_engine_serves_all_three_tiers_for_nothing(home: Path) -> None:
-    assert resolve(config(home, OPENAI_API_KEY="k"), [OLLAMA])["cheap"].source == "key"
-    tiers = resolve(config(home), [Engine(name="vLLM", base_url="http://127.0.0.1:8000/v1", models=()), OLLAMA])
+    assert survey(config(home, OPENAI_API_KEY="k"), [OLLAMA]).tiers["cheap"].source == "key"
+    tiers = survey(config(home), [Engine(name="vLLM", base_url="http://127.0.0.1:8000/v1", models=()), OLLAMA]).tiers
     assert set(tiers) == {"cheap", "mid", "strong"}
     assert tiers["cheap"] == Tier(
         name="cheap", model="openai/qwen3:8b", base_url=OLLAMA.base_url, price=LOCAL_PRICE, served=("qwen3:8b",),
@@ -61,13 +61,13 @@ def test_a_key_goes_before_an_engine_and_an_engine_serves_all_three_tiers_for_no
 
 
 def test_an_engine_that_holds_only_embedders_or_cloud_models_is_no_tier(home: Path) -> None:
-    assert resolve(config(home), [Engine(name="Ollama", base_url=OLLAMA.base_url, models=OLLAMA.models[:2])]) == {}
+    assert survey(config(home), [Engine(name="Ollama", base_url=OLLAMA.base_url, models=OLLAMA.models[:2])]).tiers == {}
 
 
 def test_what_the_user_wrote_wins_and_the_rest_comes_from_the_key(home: Path) -> None:
     text = '[tiers.cheap]\nmodels = ["deepseek/deepseek-v4-flash"]\nserved = ["v4"]\n'
     text += "timeout_s = 9\nmax_output_tokens = 77\n"
-    tiers = resolve(config(home, text, OPENAI_API_KEY="o", DEEPSEEK_API_KEY="d"))
+    tiers = survey(config(home, text, OPENAI_API_KEY="o", DEEPSEEK_API_KEY="d")).tiers
     cheap = tiers["cheap"]
     assert (cheap.model, cheap.api_key_env, cheap.source) == (
         "deepseek/deepseek-v4-flash",
@@ -80,7 +80,7 @@ def test_what_the_user_wrote_wins_and_the_rest_comes_from_the_key(home: Path) ->
 
 def test_the_first_model_of_a_list_that_can_be_used_is_used(home: Path) -> None:
     text = '[tiers.cheap]\nmodels = ["mistral/mistral-small-2603", "openai/unheard-of", "openai/gpt-6-luna"]\n'
-    assert resolve(config(home, text, OPENAI_API_KEY="k"))["cheap"].model == "openai/gpt-6-luna"
+    assert survey(config(home, text, OPENAI_API_KEY="k")).tiers["cheap"].model == "openai/gpt-6-luna"
 
 
 def test_where_no_model_of_a_list_can_be_used_the_first_ones_reason_is_given(home: Path) -> None:
@@ -96,15 +96,15 @@ def test_a_tier_that_the_user_wrote_is_never_replaced_by_another_model(home: Pat
 def test_a_named_variable_without_a_key_makes_the_tier_unusable_and_is_named(home: Path) -> None:
     text = '[tiers.cheap]\nmodels = ["openai/gpt-6-luna"]\napi_key_env = "MINE"\n'
     assert "MINE is not set" in reason(home, text, OPENAI_API_KEY="k")
-    assert resolve(config(home, text, MINE="k"))["cheap"].api_key_env == "MINE"
+    assert survey(config(home, text, MINE="k")).tiers["cheap"].api_key_env == "MINE"
 
 
 def test_a_model_without_a_price_is_unusable_until_the_user_allows_or_prices_it(home: Path) -> None:
     text = '[tiers.cheap]\nmodels = ["openai/unheard-of"]\n'
     assert "price is unknown" in reason(home, text, OPENAI_API_KEY="k")
-    allowed = resolve(config(home, text + "[policy]\nallow_unpriced = true\n", OPENAI_API_KEY="k"))["cheap"]
+    allowed = survey(config(home, text + "[policy]\nallow_unpriced = true\n", OPENAI_API_KEY="k")).tiers["cheap"]
     assert allowed.price is None
-    priced = resolve(config(home, text + 'price = { input = "1", output = "2" }\n', OPENAI_API_KEY="k"))["cheap"]
+    priced = survey(config(home, text + 'price = { input = "1", output = "2" }\n', OPENAI_API_KEY="k")).tiers["cheap"]
     assert priced.price is not None
     assert priced.price.output == Decimal(2)
 
@@ -115,14 +115,14 @@ def test_a_model_of_a_provider_we_do_not_know_needs_its_key_named(home: Path) ->
 
 def test_a_local_address_is_free_without_a_key_and_unpriced_with_one(home: Path) -> None:
     text = '[tiers.cheap]\nmodels = ["openai/tiny"]\nbase_url = "http://127.0.0.1:9/v1"\n'
-    assert resolve(config(home, text))["cheap"].price == LOCAL_PRICE
+    assert survey(config(home, text)).tiers["cheap"].price == LOCAL_PRICE
     assert "price is unknown" in reason(home, text + 'api_key_env = "K"\n', K="k")
     assert "price is unknown" in reason(home, text.replace("127.0.0.1", "gpu.example.org"))
 
 
 def test_an_address_of_the_users_never_gets_a_providers_key(home: Path) -> None:
     text = '[tiers.cheap]\nmodels = ["openai/gpt-6-luna"]\nbase_url = "https://elsewhere.example/v1"\n'
-    cheap = resolve(config(home, text, OPENAI_API_KEY="k"))["cheap"]
+    cheap = survey(config(home, text, OPENAI_API_KEY="k")).tiers["cheap"]
     assert cheap.api_key_env is None
     assert cheap.price is not None
     assert cheap.price.input == Decimal("0.1")
@@ -137,7 +137,7 @@ def test_a_dropped_tier_is_gone_whoever_wrote_it(home: Path) -> None:
 
 
 def test_no_model_is_three_sentences_that_say_what_happened_what_it_cost_and_what_to_set(home: Path) -> None:
-    error = no_model("cheap", config(home))
+    error = no_model("cheap", survey(config(home)))
     assert str(error).count(". ") == 2
     for word in ("No model was called", "OPENROUTER_API_KEY", "keys.env", "Ollama", "[tiers.cheap]"):
         assert word in str(error)
@@ -146,9 +146,12 @@ def test_no_model_is_three_sentences_that_say_what_happened_what_it_cost_and_wha
 
 def test_no_model_repeats_why_a_written_tier_cannot_be_used(home: Path) -> None:
     text = '[tiers.cheap]\nmodels = ["openai/unheard-of"]\n'
-    assert "openai/unheard-of, whose price is unknown" in no_model("cheap", config(home, text, OPENAI_API_KEY="k")).what
+    assert (
+        "openai/unheard-of, whose price is unknown"
+        in no_model("cheap", survey(config(home, text, OPENAI_API_KEY="k"))).what
+    )
 
 
 def test_no_tier_shows_a_key(home: Path) -> None:
-    tiers = resolve(config(home, OPENAI_API_KEY="sk-secret"))
+    tiers = survey(config(home, OPENAI_API_KEY="sk-secret")).tiers
     assert "sk-secret" not in repr(tiers)

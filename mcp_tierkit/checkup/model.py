@@ -66,7 +66,7 @@ def look_at_keys(standing: Standing, env: Mapping[str, str]) -> Iterator[Symptom
     if found:
         yield fine("keys", f"{', '.join(found)} set")
     elif not standing.survey.tiers and not config.tiers:
-        refusal = no_model("cheap", config, standing.engines)
+        refusal = no_model("cheap", standing.survey)
         what = "No key was found and no engine answered: nothing is drafted, all that needs no model works."
         fix = f"{refusal.next_step} keys.env is {config.user_dir / 'keys.env'}, for your eyes only (chmod 600)."
         yield problem("no_key", what, _near_miss(env, names) or fix)
@@ -169,7 +169,7 @@ def _unusable(standing: Standing) -> Iterator[Symptom]:
 def _fix_for(name: TierName, standing: Standing) -> str:
     if name in standing.config.dropped:
         return f"Take {name} out of [tiers] drop, or out of [stages]."
-    return no_model(name, standing.config, standing.engines).next_step
+    return no_model(name, standing.survey).next_step
 
 
 def _price(tier: Tier, today: date) -> Iterator[Symptom]:
