@@ -26,7 +26,6 @@ from mcp_tierkit.settings import (
     Settings,
     Stages,
     TierConfig,
-    Tiers,
     check_settings,
     parse_toml,
     unheeded,
@@ -35,7 +34,7 @@ from mcp_tierkit.settings import (
 from mcp_tierkit.types import Budgets, Record, TierName
 
 _MAX_BYTES = 64_000
-_AMOUNTS = ("call", "task", "day", "project", "month")
+_AMOUNTS = tuple(Budgets.model_fields)
 # Variables that are no settings: places, and what other rooms read for themselves.
 _OTHER_VARIABLES = ("TIERKIT_PROJECT", "TIERKIT_CONFIG", "TIERKIT_STATE_DIR", "TIERKIT_LEDGER", "TIERKIT_NO_SANDBOX")
 _MINE = "your tierkit.toml"
@@ -106,20 +105,16 @@ def load_config(
     keys = find_keys(settings, places.user_dir, env, notes)
     _remark(root, places, env, notes)
     notes += unheeded(settings)
+    tiers = {name: tier for name, tier in settings.tiers.written().items() if name not in settings.tiers.drop}
     config = Config(
         project=root, repository=find_repository(root, env), tree=find_tree(root, env), **places.model_dump(),
-        caller=settings.caller, tiers=_usable_tiers(settings.tiers), dropped=settings.tiers.drop,
+        caller=settings.caller, tiers=tiers, dropped=settings.tiers.drop,
         stages=settings.stages, budgets=_budgets(settings.budget), budget_is_default=budget_is_default,
         on_exhausted=settings.budget.on_exhausted, checks=settings.checks, policy=settings.policy,
         log_text=settings.log_text, **_defaults()["limits"], notes=tuple(notes),
     )  # fmt: skip
     config._keys.update(keys)
     return config
-
-
-def _usable_tiers(tiers: Tiers) -> dict[TierName, TierConfig]:
-    named: dict[TierName, TierConfig | None] = {"cheap": tiers.cheap, "mid": tiers.mid, "strong": tiers.strong}
-    return {name: tier for name, tier in named.items() if tier is not None and name not in tiers.drop}
 
 
 def _budgets(budget: Budget) -> Budgets:

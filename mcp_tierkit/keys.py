@@ -14,9 +14,8 @@ _MAX_BYTES = 64_000
 
 def find_keys(settings: Settings, user_dir: Path, env: Mapping[str, str], notes: list[str]) -> dict[str, str]:
     """Keys that a provider or a tier names: the environment's first, then those of `keys.env`."""
-    tiers = (settings.tiers.cheap, settings.tiers.mid, settings.tiers.strong)
     names = {name for provider in known().provider for name in provider.keys}
-    names |= {tier.api_key_env for tier in tiers if tier and tier.api_key_env}
+    names |= {tier.api_key_env for tier in settings.tiers.written().values() if tier.api_key_env}
     filed = _read_keys(user_dir / "keys.env", notes)
     found = {name: env.get(name, "").strip() or filed.get(name, "") for name in names}
     return {name: value for name, value in found.items() if value}

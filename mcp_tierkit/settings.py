@@ -89,6 +89,11 @@ class Tiers(Record):
     strong: TierConfig | None = None
     drop: tuple[TierName, ...] = Field(default=(), description="Tiers that are not to be used.")
 
+    def written(self) -> dict[TierName, TierConfig]:
+        """The tiers that the user wrote, dropped ones included."""
+        named: dict[TierName, TierConfig | None] = {"cheap": self.cheap, "mid": self.mid, "strong": self.strong}
+        return {name: tier for name, tier in named.items() if tier is not None}
+
 
 class Stages(Record):
     """Pins: which tier does what."""
@@ -133,15 +138,14 @@ class Settings(Record):
 
 def unheeded(settings: Settings) -> list[str]:
     """What the settings ask for and this version does not do: said, never passed over in silence."""
-    tiers = {name: getattr(settings.tiers, name) for name in ("cheap", "mid", "strong")}
     asked = {
         "stages.plan": (settings.stages.plan is not None, "plan_task decides by rules and asks no model"),
         "stages.climb": (bool(settings.stages.climb), "a repair stays on the tier that drafted"),
         "budget.on_exhausted": (settings.budget.on_exhausted == "ask", "what a budget does not admit is refused"),
         "log_text": (settings.log_text, "no prompt and no reply is kept"),
         **{
-            f"tiers.{name}.scratchpad": (tier is not None and tier.scratchpad, "its replies hold the answer alone")
-            for name, tier in tiers.items()
+            f"tiers.{name}.scratchpad": (tier.scratchpad, "its replies hold the answer alone")
+            for name, tier in settings.tiers.written().items()
         },
     }
     return [f"{key} is not acted on in this version: {instead}." for key, (is_set, instead) in asked.items() if is_set]
