@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 from mcp_tierkit.types import FileChange
 
@@ -46,17 +46,14 @@ def summarise(path: str, old: str | None, new: str | None) -> FileChange:
     """Lines added and removed, and where the new ones are: at most three ranges, then how many more."""
     added = removed = 0
     ranges: list[tuple[int, int]] = []
-    for tag, i1, i2, j1, j2 in _opcodes(old, new):
+    matcher = difflib.SequenceMatcher(None, _lines(old), _lines(new), autojunk=False)
+    for tag, i1, i2, j1, j2 in matcher.get_opcodes():
         if tag == "equal":
             continue
         added += j2 - j1
         removed += i2 - i1
         ranges.append((j1 + 1, max(j2, j1 + 1)))
     return FileChange(path=path, added=added, removed=removed, ranges="deleted" if new is None else _shown(ranges))
-
-
-def _opcodes(old: str | None, new: str | None) -> Iterator[tuple[str, int, int, int, int]]:
-    yield from difflib.SequenceMatcher(None, _lines(old), _lines(new), autojunk=False).get_opcodes()
 
 
 def _shown(ranges: list[tuple[int, int]]) -> str:
