@@ -41,7 +41,6 @@ def draft_reply(draft: Draft, receipt: dict[str, Any]) -> dict[str, Any]:
         "patch": draft.patch,
         "isolation": draft.isolation,
         "receipt": receipt,
-        "next": NEXT[draft.status],
     }
     if draft.question:
         # The drafter's own words are data for the caller to judge, capped and in a field that says so.
@@ -49,8 +48,7 @@ def draft_reply(draft: Draft, receipt: dict[str, Any]) -> dict[str, Any]:
     for name, shown, rows in (("files", MAX_FILES, draft.files), ("checks", MAX_CHECKS, draft.checks)):
         if len(rows) > shown:
             reply[f"more_{name}"] = len(rows) - shown
-    reply["next"] = reply.pop("next")
-    return reply
+    return reply | {"next": NEXT[draft.status]}
 
 
 def _draft_summary(draft: Draft) -> str:
