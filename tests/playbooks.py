@@ -20,7 +20,7 @@ from mcp_tierkit.ledger.sqlite import open_ledger
 from mcp_tierkit.playbook.folder import Folder, read_folder
 from mcp_tierkit.playbook.load import Playbook, load
 from mcp_tierkit.playbook.trust import trust
-from mcp_tierkit.stages.playbook import repository_of, run_playbook
+from mcp_tierkit.stages.playbook import execute, prepare, repository_of
 from mcp_tierkit.types import PlaybookRun, Task
 from mcp_tierkit.workspace import Workspace
 
@@ -124,9 +124,8 @@ class World:
         task_id = f"t{self.runs}"
         task = Task(task_id=task_id, project=str(self.project), goal=f"Run {name}", created_at=datetime.now(UTC))
         await self.ledger.open_task(task)
-        return await run_playbook(
-            self.config, self.workspace, self.ledger, name, inputs, task_id=task_id, dry_run=dry_run
-        )
+        prepared = await prepare(self.config, self.workspace, name, inputs)
+        return await execute(prepared, self.ledger, task_id, dry_run=dry_run)
 
     def tree(self) -> dict[str, bytes]:
         """Every byte of the project, our own folder left out."""

@@ -200,15 +200,6 @@ async def execute(prepared: Prepared, ledger: Ledger, task_id: str, *, dry_run: 
     return record
 
 
-async def run_playbook(
-    config: Config, workspace: Workspace, ledger: Ledger, name: str, inputs: Mapping[str, Any], *, task_id: str,
-    dry_run: bool = False,
-) -> PlaybookRun:  # fmt: skip
-    """`prepare` and `execute` in one; the task must be on the ledger."""
-    prepared = await prepare(config, workspace, name, inputs)
-    return await execute(prepared, ledger, task_id, dry_run=dry_run)
-
-
 def _record(prepared: Prepared, outcome: Outcome, ending: Ending, task_id: str) -> PlaybookRun:
     contract = prepared.playbook.contract
     return PlaybookRun(
