@@ -10,6 +10,7 @@ import shlex
 import socket
 import sqlite3
 import threading
+import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -258,6 +259,25 @@ async def test_an_applied_change_is_told_even_where_its_patch_cannot_be_kept(pro
     async with desk_at(config, ScriptedGateway([reply])) as desk:
         done = await desk.draft(DraftCall(**{key: value for key, value in JOB.items() if key != "checks"}))
     assert (done["status"], done["patch"]) == ("unproven", None)
+
+
+async def test_a_server_answers_while_it_reads_a_tree_of_thousands_of_files(project: Path) -> None:
+    for at in range(3000):
+        (project / f"shop/part{at}.py").write_text("x = 1\n")
+    gaps: list[float] = []
+
+    async def tick() -> None:
+        while True:
+            began = time.monotonic()
+            await anyio.sleep(0.001)
+            gaps.append(time.monotonic() - began)
+
+    began = time.monotonic()
+    async with anyio.create_task_group() as group:
+        group.start_soon(tick)
+        await draft(project, RIGHT, files=["shop/"], checks=[])
+        group.cancel_scope.cancel()
+    assert max(gaps) < (time.monotonic() - began) / 3
 
 
 # --- what a model says ----------------------------------------------------------------------------

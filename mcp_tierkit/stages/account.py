@@ -90,6 +90,8 @@ async def plan_estimate(kit: Kit, planned: Planned) -> dict[str, Any] | None:
     tier = (await kit.tiers()).get(planned.route.tier)
     if tier is None or tier.price is None:
         return None
-    sent = tokens_in(kit, planned.task.files) + tokens_in(kit, planned.task.context) + PROMPT_TOKENS
+    sent = PROMPT_TOKENS
+    for part in (planned.task.files, planned.task.context):
+        sent += await anyio.to_thread.run_sync(tokens_in, kit, part)
     worst = worst_cost(tier.price, sent, tier.max_output_tokens)
     return {"model": tier.model, "input_tokens": sent, "draft_usd_at_most": usd(worst)}

@@ -105,7 +105,7 @@ async def draft_change(kit: Kit, planned: Planned, *, apply: bool, report: Repor
 
     Raises what is refused before money is spent: PolicyRefused (secrets, guarded files), InvalidInput, NoModel.
     """
-    sketch = gather(kit, planned)
+    sketch = await anyio.to_thread.run_sync(gather, kit, planned)
     await kit.tier(planned.route.tier or kit.config.draft_tier)
     for name in ("draft", "repair"):  # A faulty text of the user's own is told before money is spent.
         load(name, overrides=kit.config.prompt_dir)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import secrets
 from datetime import UTC, datetime
 
+import anyio
+
 from mcp_tierkit.calls import DraftCall, PlanCall
 from mcp_tierkit.checks import parse_check
 from mcp_tierkit.errors import InvalidInput, PolicyRefused
@@ -36,8 +38,8 @@ async def plan(
     kit: Kit, call: PlanCall, *, playbook: Match | None = None, client: str | None = None
 ) -> tuple[Planned, Ruling]:
     """Decide on a task and write it down. No model is called."""
-    task = make_task(kit, call, client)
-    ruling = RuleRouter().route(task.goal, _hints(kit, task, playbook))
+    task, hints = await anyio.to_thread.run_sync(_take_up, kit, call, client, playbook)
+    ruling = RuleRouter().route(task.goal, hints)
     return await _write(kit, task, ruling, playbook), ruling
 
 
@@ -49,8 +51,8 @@ async def accept(kit: Kit, call: DraftCall, *, client: str | None = None) -> Pla
     wanted = PlanCall(
         task=call.task or "", files=call.files, context=call.context, checks=call.checks, proof=call.proof
     )
-    task = make_task(kit, wanted, client)
-    ruling = RuleRouter().route(task.goal, _hints(kit, task, None))
+    task, hints = await anyio.to_thread.run_sync(_take_up, kit, wanted, client, None)
+    ruling = RuleRouter().route(task.goal, hints)
     if ruling.rule in ("short_task", "no_check"):
         tier = kit.config.draft_tier
         ruling = ruling.model_copy(
@@ -95,6 +97,12 @@ def refuse_unless_draftable(ruling: Ruling | Route, questions: tuple[str, ...]) 
             f"{ruling.reason.rstrip('.')}{f': {asked}?' if asked else '.'} Nothing was spent.",
             next_step="Call again with what is missing, or call plan_task with assume.",
         )
+
+
+def _take_up(kit: Kit, call: PlanCall, client: str | None, playbook: Match | None) -> tuple[Task, Hints]:
+    """The task and what is known of it. Blocks while it reads the task's files, however many they are."""
+    task = make_task(kit, call, client)
+    return task, _hints(kit, task, playbook)
 
 
 def make_task(kit: Kit, call: PlanCall, client: str | None) -> Task:
