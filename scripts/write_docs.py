@@ -7,6 +7,7 @@ be written, and `--examples` plays the demo and puts its replies in place of the
 from __future__ import annotations
 
 import ast
+import copy
 import json
 import re
 import sys
@@ -196,9 +197,11 @@ def commands() -> str:
 
 
 def _help(name: str, command: click.Command) -> str:
-    settings = {"terminal_width": WIDTH, "max_content_width": WIDTH}
-    context = click.Context(command, info_name=f"tierkit {name}", **settings)
-    return command.get_help(context)
+    fresh = copy.copy(command)
+    fresh._help_option = None  # click keeps the one it made first, whatever the names in force then.
+    above = click.Context(main, info_name="tierkit", terminal_width=WIDTH, max_content_width=WIDTH)
+    above.help_option_names = main.context_settings["help_option_names"]
+    return fresh.get_help(click.Context(fresh, info_name=name, parent=above))
 
 
 def tool(name: str) -> str:

@@ -128,6 +128,14 @@ def test_without_a_model_a_draft_says_in_three_sentences_what_to_set(shell: Shel
     assert "OPENAI_API_KEY is not set. No model was called and nothing was spent. Set one of" in done.stderr
 
 
+def test_a_demo_is_kept_in_a_new_folder_only(shell: Shell) -> None:
+    command = [sys.executable, "-m", "mcp_tierkit", "demo", "--keep", str(shell.project)]
+    done = subprocess.run(command, cwd=ROOT, env=shell.env, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "is not an empty folder. Nothing was written." in done.stderr
+    assert run_git(shell.project, "status", "--porcelain") == ""
+
+
 def test_a_route_needs_no_project_and_leaves_no_trace(tmp_path: Path) -> None:
     env = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-m", "mcp_tierkit", "route", TASK, "-f", "a.py", "-k", "pytest", "--json"]

@@ -91,6 +91,10 @@ async def fill(url: str, state: Path) -> None:
     for status in ("ok", "declined"):
         run_of: dict[str, Any] = {"task_id": "t3", "playbook": "rename-symbol", "version": "1.0.0", "digest": "ab"}
         await ledger.save(PlaybookRun(**run_of, status=status))
+    await opened(ledger, "t4", "Only planned", NOW)
+    await opened(ledger, "t5", "No model was set", NOW)
+    await ledger.claim("t5")
+    await ledger.finish("t5", "done", "{}")
     await ledger.close()
 
 
@@ -115,7 +119,7 @@ def test_every_figure_is_the_sum_of_its_rows(filled: str, capsys: pytest.Capture
     assert run(["report", "--days", "5", "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert told["overview"] == {
-        "tasks": 3, "in_flight_calls": 1, "refused_calls": 1, "playbook_runs": 2,
+        "tasks": 5, "in_flight_calls": 1, "refused_calls": 1, "playbook_runs": 2,
         "spend": {"calls": 4, "cost_nanousd": 23_100_000, "unpriced_calls": 1, "unknown_nanousd": 90_000,
                   "input_tokens": 850, "cached_tokens": 200, "output_tokens": 150},
     }  # fmt: skip
@@ -125,7 +129,7 @@ def test_every_figure_is_the_sum_of_its_rows(filled: str, capsys: pytest.Capture
         for name, whole in told["overview"]["spend"].items():
             assert sum(row["spend"][name] for row in rows) == whole, (part, name)
     assert [(task["task_id"], task["draft_status"], task["verdict"]) for task in told["tasks"]] == [
-        ("t3", None, None), ("t2", None, "findings"), ("t1", "applied", None)
+        ("t5", None, None), ("t4", None, None), ("t3", None, None), ("t2", None, "findings"), ("t1", "applied", None)
     ]  # fmt: skip
     assert told["playbooks"] == [{"playbook": "rename-symbol", "runs": 2, "ok": 1}]
 
@@ -136,7 +140,7 @@ def test_days_say_how_far_back(filled: str, capsys: pytest.CaptureFixture[str]) 
     run(["report", "--days", "30"])
     shown = capsys.readouterr().out
     assert "Long ago" in shown
-    assert "$7.0231 for 5 model calls in 4 tasks" in shown
+    assert "$7.0231 for 5 model calls in 6 tasks" in shown
 
 
 def test_in_a_pipe_it_is_plain_lines(filled: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -152,6 +156,16 @@ def test_in_a_pipe_it_is_plain_lines(filled: str, capsys: pytest.CaptureFixture[
     assert strong == ["strong", "3", "150", "0", "100", "0.02", "+", "up", "to", "0.00009", "unknown", "25.0%"]
     [playbook] = [line.split() for line in shown.splitlines() if line.startswith("rename-symbol")]
     assert playbook == ["rename-symbol", "2", "1", "0"]
+
+
+def test_a_task_is_shown_with_what_became_of_it(filled: str, capsys: pytest.CaptureFixture[str]) -> None:
+    run(["report", "--days", "5"])
+    lines = capsys.readouterr().out.splitlines()
+    start = lines.index("Latest tasks") + 1
+    at = lines[start].index("ended")
+    assert {line[:2]: line[at:].split()[0] for line in lines[start + 1 :]} == {
+        "t1": "applied", "t2": "findings", "t3": "declined", "t4": "draft", "t5": "refused"
+    }  # fmt: skip
 
 
 def test_a_terminal_gets_tables_within_its_width(filled: str) -> None:

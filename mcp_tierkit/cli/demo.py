@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from mcp_tierkit.cli.options import json_option, print_json
+from mcp_tierkit.errors import InvalidInput
 
 
 @click.command()
@@ -30,17 +31,29 @@ def demo(live: bool, keep: Path | None, as_json: bool) -> int:
     steps: list[tuple[str, dict[str, Any]]] = []
     screen = _Screen()
     show = (lambda name, record: steps.append((name, record))) if as_json else screen.show
-    if not as_json:
-        screen.open(live)
     with tempfile.TemporaryDirectory(prefix="tierkit-demo-") as temporary:
         folder = keep or Path(temporary)
-        folder.mkdir(parents=True, exist_ok=True)
+        _make_empty(folder)
+        if not as_json:
+            screen.open(live)
         scene = run_demo(folder.resolve(), show, is_live=live)
         if as_json:
             print_json([{"step": name, **record} for name, record in steps])
         else:
             screen.close(scene.ledger)
     return 0
+
+
+def _make_empty(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        is_empty = not any(folder.iterdir())
+    except OSError:
+        is_empty = False
+    if not is_empty:
+        raise InvalidInput(
+            f"{folder} is not an empty folder. Nothing was written.", next_step="Name a new folder with --keep."
+        )
 
 
 class _Screen:

@@ -54,5 +54,9 @@ def _print(symptoms: tuple[Symptom, ...]) -> None:
         click.echo(f"{symptom.name:<19}{symptom.what}")
         if symptom.fix:
             click.echo(f"{'':<8}{'  fix:':<19}{symptom.fix}")
-    counts = {level: sum(symptom.level == level for symptom in symptoms) for level in ("problem", "warning")}
-    click.echo(f"\n{counts['problem']} problems, {counts['warning']} warnings.")
+    click.echo(f"\n{_counted(symptoms, 'problem')}, {_counted(symptoms, 'warning')}.")
+
+
+def _counted(symptoms: tuple[Symptom, ...], level: str) -> str:
+    count = sum(symptom.level == level for symptom in symptoms)
+    return f"{count} {level}" if count == 1 else f"{count} {level}s"

@@ -120,12 +120,19 @@ def _percent(share: float | None) -> str:
 
 
 def _task(task: TaskSummary) -> tuple[str, ...]:
-    told = task.outcome or task.draft_status or task.verdict or task.playbook_status
-    ended = told or (task.decision if task.state in ("open", "done") else task.state)
     goal = " ".join(task.goal.split())
     goal = goal if len(goal) <= GOAL_WIDTH else goal[: GOAL_WIDTH - 1] + "…"
     begun = task.created_at[5:16].replace("T", " ")
-    return task.task_id, begun, Path(task.project).name, goal, ended or "-", _cost(task.spend)
+    return task.task_id, begun, Path(task.project).name, goal, _ended(task), _cost(task.spend)
+
+
+def _ended(task: TaskSummary) -> str:
+    """What became of it, the latest word first; of a task that was only planned, the decision."""
+    if told := task.outcome or task.draft_status or task.verdict or task.playbook_status:
+        return told
+    if task.state == "open":
+        return task.decision or "-"
+    return "refused" if task.state == "done" and not task.spend.calls else task.state
 
 
 def _table(title: str, head: Sequence[str], rows: Rows) -> None:
