@@ -93,7 +93,9 @@ class Desk:
         async def work(report: Report) -> Reply:
             draft = await draft_change(self.kit, planned, apply=call.apply == "if_green", report=report)
             shown = say.draft_reply(draft, {})
-            paid = await account(self.kit, planned, call, shown, draft=draft, schema_tokens=self._schema_tokens())
+            # In a thread: the first count loads a vocabulary.
+            schemas = await anyio.to_thread.run_sync(self._schema_tokens)
+            paid = await account(self.kit, planned, call, shown, draft=draft, schema_tokens=schemas)
             return say.draft_reply(draft, paid)
 
         return await self._run(task_id, work, call.wait_s, client, on_progress)
@@ -108,7 +110,8 @@ class Desk:
         async def work(report: Report) -> Reply:
             review = await review_diff(self.kit, planned, diff, focus=call.focus, report=report)
             shown = say.review_reply(review, None)
-            paid = await account(self.kit, planned, call, shown, draft=None, schema_tokens=self._schema_tokens())
+            schemas = await anyio.to_thread.run_sync(self._schema_tokens)
+            paid = await account(self.kit, planned, call, shown, draft=None, schema_tokens=schemas)
             return say.review_reply(review, paid)
 
         return await self._run(planned.task.task_id, work, call.wait_s, client, on_progress)

@@ -9,6 +9,7 @@ import signal
 import socket
 import sys
 from collections.abc import Awaitable, Callable
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -132,6 +133,7 @@ def _client(context: Context[Any, Any]) -> str | None:
     return f"{params.client_info.name}/{params.client_info.version}" if params else None
 
 
+@cache
 def schema_tokens() -> int:
     """Our schemas and instructions as a caller pays for them, in o200k tokens or an estimate of them."""
     from mcp_tierkit.tokens import count
