@@ -19,7 +19,7 @@ from mcp_tierkit.git import diff_of
 from mcp_tierkit.jobs import Jobs, OnProgress, Reply, Report
 from mcp_tierkit.journal import has_undo, recover, tree_lock, undo
 from mcp_tierkit.kit import Kit
-from mcp_tierkit.receipts import usd
+from mcp_tierkit.receipts import spent_usd
 from mcp_tierkit.redact import redact_record
 from mcp_tierkit.routing import Match
 from mcp_tierkit.stages.account import account, plan_estimate
@@ -167,7 +167,7 @@ class Desk:
             "outcome": call.outcome,
             "restored": list(restored),
             "calls": spend.calls,
-            "usd": usd(spend.cost_nanousd) if not spend.unpriced_calls else None,
+            "usd": spent_usd(spend),
             "rewrites": sum(len(draft.attempts) for draft in drafts),
             "cleanup_minutes": call.cleanup_minutes,
             "defects": call.defects,

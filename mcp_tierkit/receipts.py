@@ -55,6 +55,11 @@ def usd(nanousd: int | None) -> str | None:
     return text.rstrip("0").rstrip(".") if "." in text else text
 
 
+def spent_usd(spend: Spend) -> str | None:
+    """What a set of calls cost in dollars, None where a part of it is unknown."""
+    return None if spend.unpriced_calls else usd(spend.cost_nanousd)
+
+
 def usd_short(nanousd: int | None) -> str | None:
     """Dollars to four places, for a range that is an estimate anyway."""
     return None if nanousd is None else f"{Decimal(nanousd) / NANO:.4f}"
@@ -73,7 +78,7 @@ def receipt(
     `net` is null where the caller's model, a call's cost or the baseline is unknown; negative where we cost more.
     """
     measured: dict[str, Any] = {
-        "usd": usd(spend.cost_nanousd) if not spend.unpriced_calls else None,
+        "usd": spent_usd(spend),
         "tokens": [spend.input_tokens, spend.output_tokens],
         "caller_tokens": [caller.reply, caller.arguments],
     }
