@@ -19,15 +19,14 @@ from mcp_tierkit.reply import summary_of
 from mcp_tierkit.scope import in_scope
 from mcp_tierkit.stages.draft import make_bench
 from mcp_tierkit.stages.plan import Planned, allow_review
-from mcp_tierkit.tiers import Tier
+from mcp_tierkit.tiers import NAMES, Tier
 from mcp_tierkit.tokens import estimate
-from mcp_tierkit.types import CheckRun, Finding, FindingClass, Message, Review, TierName, Verdict
+from mcp_tierkit.types import CheckRun, Finding, FindingClass, Message, Review, Verdict
 
 MUST_ANSWER: tuple[FindingClass, ...] = ("edge_case", "assumption", "test", "drift", "security")
 """A review that leaves one of these without a finding or a reason has not been one."""
 
 MAX_ROUNDS = 2
-TIERS: tuple[TierName, ...] = ("cheap", "mid", "strong")
 MAX_DIFF_TOKENS = 60_000
 Lines = dict[str, dict[int, str]]
 """Path to the new lines a diff shows, by number: what a finding may point at."""
@@ -196,7 +195,7 @@ async def reviewer(kit: Kit, planned: Planned) -> tuple[Tier, str]:
     other takes its place in silence.
     """
     drafted = planned.route.tier or "cheap"
-    enough = TIERS[TIERS.index(drafted) :]
+    enough = NAMES[NAMES.index(drafted) :]
     pinned = kit.config.review_tier
     if pinned in enough:
         return await kit.tier(pinned), ""
