@@ -58,7 +58,6 @@ class Bench(Record):
     allow: tuple[str, ...] = ()
     network: Network = "none"
     readable: tuple[Path, ...] = ()
-    hidden: tuple[str, ...] = ()
     deny: tuple[str, ...] = ()
     files: tuple[str, ...] = ()
 
@@ -218,14 +217,15 @@ def _ending(ran: Ran, check: Check) -> str:
 
 
 async def _layer(bench: Bench, changes: Changes, place: Path) -> Layer:
+    is_writable = (await probe()).writable_layer
     return Layer(
         project=bench.root,
-        writable=(await probe()).writable_layer,
-        collect=(await probe()).writable_layer,
+        writable=is_writable,
+        collect=is_writable,
         changes=changes,
         readable=(*bench.readable, place / "witness"),
         writable_dirs=(place / "result",),
-        hidden=(*bench.hidden, *_secret_files(bench, changes)),
+        hidden=tuple(_secret_files(bench, changes)),
         network=bench.network,
     )
 
