@@ -185,7 +185,7 @@ def playbook_reply(run: PlaybookRun) -> dict[str, Any]:
         "log_tail": run.log_tail if failed or run.status == "declined" else "",
         "playbook": run.playbook,
         "version": run.version,
-        "digest": run.digest[:12],
+        "digest": run.digest.removeprefix("sha256:")[:12],
         "sandbox": run.sandbox,
         "ms": run.ms,
         "fallback": run.fallback,

@@ -195,6 +195,7 @@ def test_the_examples_have_the_fields_of_a_reply_of_today() -> None:
         list(shown[name]) for name in ("plan_task", "review_diff", "run_playbook")
     ]
     assert list(shown["get_task"]) == [*list(shown["draft_with_cheap_model"])[:-1], "state", "next"]
+    assert re.fullmatch("[0-9a-f]{12}", shown["run_playbook"]["digest"])
     price = Price(input=Decimal(1), output=Decimal(1), source="x")
     side = CallerSide(arguments=1, reply=1, schemas=1)
     paid = receipt(types.Spend(), side, NOTHING_SAVED, price, billing="api")

@@ -486,6 +486,18 @@ async def test_a_client_asked_about_must_be_set_up(home: Home) -> None:
     assert (fault.level, fault.fix) == ("problem", "tierkit init --client codex")
 
 
+async def test_a_client_whose_file_is_not_known_is_no_fault(home: Home) -> None:
+    assert (await home.faults(client="other"))["client_unknown"].level == "warning"
+
+
+async def test_a_client_that_is_set_up_by_hand_is_seen(home: Home) -> None:
+    entry = {"type": "local", "command": [sys.executable, "-m", "mcp_tierkit", "serve"]}
+    (home.project / "opencode.json").write_text(json.dumps({"mcp": {"tierkit": entry}}))
+    assert "client" in {symptom.name for symptom in await home.look(client="opencode")}
+    (home.project / "opencode.json").write_text(json.dumps({"mcp": {"tierkit": {"command": ["/gone/mcp-tierkit"]}}}))
+    assert "client_command" in await home.faults(client="opencode")
+
+
 async def test_a_moved_environment_is_told(home: Home) -> None:
     claude_code(home, str(home.path / "old-venv/bin/mcp-tierkit"))
     fault = (await home.faults())["client_command"]

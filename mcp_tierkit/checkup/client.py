@@ -37,6 +37,9 @@ def look_at_clients(project: Path, env: Mapping[str, str], *, only: str | None =
 
 
 def _absent(only: str | None, installed: tuple[str, ...]) -> Symptom:
+    if only is not None and "/" not in clients()[only].file:
+        what = f"{clients()[only].title}: where it keeps its servers is not known here, so nothing was looked at."
+        return warning("client_unknown", what, f"Compare with what this prints: tierkit init --client {only}")
     if only is not None:
         fix = f"tierkit init --client {only}"
         return problem("client_missing", f"{clients()[only].title} does not name this server for this project.", fix)
