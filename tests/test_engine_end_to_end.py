@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
@@ -103,10 +104,11 @@ async def test_an_engine_named_in_the_settings_is_a_tier_as_any_other(
 
 
 async def test_an_engine_that_is_gone_is_a_failed_call_of_no_cost(tmp_path: Path) -> None:  # G19
-    with tiny_engine(write_tiny_model(tmp_path / "gone.gguf")) as base_url:
-        pass
-    toml = f'[tiers.cheap]\nmodels = ["openai/whatever"]\nbase_url = "{base_url}"\n'
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    toml = f'[tiers.cheap]\nmodels = ["openai/whatever"]\nbase_url = "http://127.0.0.1:{port}/v1"\n'
     reply, calls = await drafted(user(tmp_path, toml), {k: JOB[k] for k in ("task", "files")})
     assert reply["status"] == "needs_work"
     assert "could not be reached" in reply["summary"]
+    assert reply["attempts"] == ["cheap openai/whatever: failed $0"]
     assert [(call["status"], call["cost_nanousd"]) for call in calls] == [("failed", 0)]

@@ -443,6 +443,21 @@ async def test_a_first_receipt_names_the_key_that_was_spent_and_no_other(
     assert review["receipt"]["key_spent"] == "STRONG_KEY"
 
 
+async def test_a_task_that_was_cut_short_had_no_receipt_so_the_next_one_names_the_key(
+    project: Path, tmp_path: Path, no_engine: None
+) -> None:  # G7, begun
+    home = tmp_path / "fresh"
+    home.mkdir()
+    config = load_config(project=str(project), env={"HOME": str(home), "ANTHROPIC_API_KEY": "k" * 40})
+    gateway = ScriptedGateway([said(RIGHT)], gate=anyio.sleep_forever)
+    async with client_at(config, gateway) as client:
+        await told(client, "draft_with_cheap_model", UNCHECKED | {"wait_s": 0})
+        await gateway.begun()
+    answer = said(RIGHT).model_copy(update={"served_model": "claude-haiku-5-5"})
+    reply = await call(config, "draft_with_cheap_model", UNCHECKED, answer)
+    assert reply["receipt"]["key_spent"] == "ANTHROPIC_API_KEY"
+
+
 # --- G1: one small surface ----------------------------------------------------------------------------
 
 

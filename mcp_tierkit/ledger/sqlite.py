@@ -170,8 +170,9 @@ class SqliteLedger:
 
         return await self._read(work)
 
-    async def has_earlier_calls(self, task_id: str) -> bool:
-        query = "SELECT EXISTS (SELECT 1 FROM calls WHERE task_id <> ?)"
+    async def has_earlier_receipt(self, task_id: str) -> bool:
+        query = """select exists (
+            select 1 from calls join tasks using (task_id) where task_id <> ? and tasks.state = 'done')"""
         return bool(await self._read(lambda conn: conn.execute(query, (task_id,)).fetchone()[0]))
 
     async def calls(self, task_id: str) -> tuple[Row, ...]:

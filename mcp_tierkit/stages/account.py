@@ -76,7 +76,7 @@ def tokens_in(kit: Kit, patterns: tuple[str, ...]) -> int:
 
 async def _first_time(kit: Kit, planned: Planned, calls: int) -> dict[str, Any]:
     """Whose key was spent, said once: on the first paid task of a user who has set no budget."""
-    if not calls or not kit.config.budget_is_default or await kit.ledger.has_earlier_calls(planned.task.task_id):
+    if not calls or not kit.config.budget_is_default or await kit.ledger.has_earlier_receipt(planned.task.task_id):
         return {}
     tiers, used = await kit.tiers(), {row.tier for row in await kit.ledger.calls(planned.task.task_id)}
     keys = sorted({tier.api_key_env for tier in tiers.values() if tier.name in used and tier.api_key_env})

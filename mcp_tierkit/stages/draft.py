@@ -203,31 +203,29 @@ async def _attempt_all(job: Job) -> Ending:
     stages: tuple[Stage, ...] = ("draft", "repair")
     for stage in stages:
         job.report(f"{stage}: waiting for the {job.tier} tier")
+        tier = await job.kit.tier(job.tier)
         try:
             metered = await call_model(
-                job.kit, job.planned.route, await job.kit.tier(job.tier),
-                stage=stage, messages=messages, prompt_id=prompt_id,
-            )  # fmt: skip
+                job.kit, job.planned.route, tier, stage=stage, messages=messages, prompt_id=prompt_id
+            )
         except OverBudget as error:
             return replace(ending, status="over_budget", note=error.what)
         except ModelFailed as error:
-            _note_attempt(job, error.call_id, None, None, "failed")
+            costs = {row.call_id: row.cost_nanousd for row in await job.kit.ledger.calls(job.planned.task.task_id)}
+            _note_attempt(job, error.call_id, tier.model, costs.get(error.call_id or ""), "failed")
             return replace(ending, status="needs_work", note=f"{error.what} {error.next_step}")
         ending = await _weigh(job, metered.completion)
-        _note_attempt(job, metered.call_id, metered.call.served_model, metered.call.cost_nanousd, ending.outcome)
+        model = metered.call.served_model or tier.model
+        _note_attempt(job, metered.call_id, model, metered.call.cost_nanousd, ending.outcome)
         if not ending.feedback or find_secrets(metered.completion.text):
             break  # A repair request would carry the secret that the reply made up.
         messages, prompt_id = _again(job, messages, metered.completion, ending.feedback)
     return ending
 
 
-def _note_attempt(
-    job: Job, call_id: str | None, served: str | None, cost_nanousd: int | None, outcome: AttemptOutcome
-) -> None:
+def _note_attempt(job: Job, call_id: str | None, model: str, cost_nanousd: int | None, outcome: AttemptOutcome) -> None:
     job.attempts.append(
-        Attempt(
-            call_id=call_id or "", tier=job.tier, model=served or "unknown", outcome=outcome, cost_nanousd=cost_nanousd
-        )
+        Attempt(call_id=call_id or "", tier=job.tier, model=model, outcome=outcome, cost_nanousd=cost_nanousd)
     )
 
 
