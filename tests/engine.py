@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 import numpy as np
 
@@ -65,6 +67,10 @@ def tiny_engine(model: Path, *, ends: bool = False) -> Iterator[str]:
     settings.verbosity = -1
     settings.sampling.ignore_eos = not ends
     server = xllamacpp.Server(settings)
+    # Ended before its loop runs, it would wait for that loop for ever. A word that came out has passed the loop.
+    asked = {"prompt": "x", "n_predict": 1}
+    with urlopen(f"{server.listening_address}/completion", data=json.dumps(asked).encode()) as answer:
+        answer.read()
     try:
         yield f"{server.listening_address}/v1"
     finally:
