@@ -117,7 +117,8 @@ def _failed(error: ModelFailed, duration_ms: int) -> Call:
 
 
 def _settled(request: Request, tier: Tier, completion: Completion, duration_ms: int, price_digest: str) -> Call:
-    paid = completion.reported_cost_nanousd
+    # A stated zero is what a provider says that does not know, or a gift that the table would know of.
+    paid = completion.reported_cost_nanousd or None
     if paid is None and tier.price is not None:
         paid = cost(tier.price, completion.usage)
     return Call(
