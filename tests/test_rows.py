@@ -330,7 +330,7 @@ async def test_the_review_reads_the_drafts_diff_from_the_handoff_and_adds_its_ri
 
 async def test_a_field_that_the_handoff_lacks_is_rejected_by_door_and_record(config: Config) -> None:  # B4
     text = await refusal(config, "plan_task", UNCHECKED | {"phases": ["one"]})
-    assert text.startswith("invalid_input: phases: ")
+    assert re.match(r"invalid_input: .*\bphases\b", text), text
     whole = Handoff(task_id="t", summary="s", files=()).model_dump()
     with pytest.raises(ValidationError, match="phases"):
         Handoff.model_validate(whole | {"phases": []})
