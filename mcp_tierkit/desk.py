@@ -168,7 +168,7 @@ class Desk:
             "restored": list(restored),
             "calls": spend.calls,
             "usd": spent_usd(spend),
-            "rewrites": sum(len(draft.attempts) for draft in drafts),
+            "rewrites": max(sum(len(draft.attempts) for draft in drafts) - 1, 0),
             "cleanup_minutes": call.cleanup_minutes,
             "defects": call.defects,
             "next": "Nothing more to do.",

@@ -12,7 +12,7 @@ from mcp_tierkit.gateway import Gateway, LiteLLMGateway
 from mcp_tierkit.ledger import Ledger
 from mcp_tierkit.ledger.sqlite import open_ledger
 from mcp_tierkit.prices import PriceTable
-from mcp_tierkit.sandbox import Confinement, probe
+from mcp_tierkit.sandbox import probe
 from mcp_tierkit.tiers import Survey, Tier, no_model, survey
 from mcp_tierkit.types import Isolation, Task, TierName
 from mcp_tierkit.workspace import Workspace
@@ -47,11 +47,9 @@ class Kit:
             raise no_model(name, found)
         return found.tiers[name]
 
-    async def confinement(self) -> Confinement:
-        return await probe()
-
-    def bench(self, task: Task, isolation: Isolation) -> Bench:
-        """Where one task's checks run, and what they may see."""
+    async def bench(self, task: Task) -> Bench:
+        """Where one task's checks run, confined where this machine can and else in place, and what they may see."""
+        isolation: Isolation = "sandbox" if (await probe()).kind == "sandbox" else "in_place"
         config = self.config
         return Bench(
             root=self.workspace.root,

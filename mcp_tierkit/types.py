@@ -23,6 +23,9 @@ DraftStatus = Literal[
     "applied", "ready", "unproven", "needs_work", "question", "conflict", "rejected", "unrunnable",
     "over_budget", "stop_rule", "running", "cancelled", "interrupted",
 ]  # fmt: skip
+AttemptOutcome = Literal[
+    "green", "red", "unreadable", "out_of_scope", "question", "cut_short", "unproven", "failed",
+]  # fmt: skip
 Verdict = Literal["clean", "findings", "blocked", "uninformative"]
 FindingClass = Literal["edge_case", "assumption", "test", "drift", "security", "requirement", "nit"]
 Severity = Literal["blocker", "major", "minor", "nit"]
@@ -55,8 +58,9 @@ class Check(Record):
 
     @property
     def name(self) -> str:
-        """The command as a person would type it, with its folder where that is not the project's."""
-        command = shlex.join(self.argv)
+        """The command as a person would type it, its program without a folder, then where it runs if not at the root."""
+        program, *rest = self.argv
+        command = shlex.join([program.rsplit("/", 1)[-1] or program, *rest] if program.startswith("/") else self.argv)
         return command if self.cwd == "." else f"{command} ({self.cwd})"
 
 
@@ -249,7 +253,7 @@ class Attempt(Record):
     call_id: str
     tier: TierName
     model: str = Field(description="The served model, or the requested one where none was reported.")
-    outcome: Literal["green", "red", "unreadable", "out_of_scope", "question", "cut_short", "unproven", "failed"]
+    outcome: AttemptOutcome
     cost_nanousd: NanoUsd | None = None
 
 

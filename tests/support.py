@@ -44,6 +44,7 @@ class CartTest(unittest.TestCase):
         self.assertEqual(count([1, 2]), 2)
 """
 CHECK = f"{sys.executable} -m unittest -q tests.test_cart"
+CHECK_NAME = f"{Path(sys.executable).name} -m unittest -q tests.test_cart"
 PYTEST = f"{sys.executable} -m pytest -q tests/test_cart.py"
 RIGHT = """shop/cart.py
 ```

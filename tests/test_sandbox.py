@@ -1,6 +1,6 @@
 """Every process of a run ends, however the run ends; output and time are bounded."""
 
-# ruff: noqa: ASYNC110, ASYNC220, ASYNC230
+# ruff: noqa: ASYNC220, ASYNC230
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ import pytest
 from mcp_tierkit.config import Config
 from mcp_tierkit.gateway import ScriptedGateway
 from tests.support import (
-    CHECK,
+    CHECK_NAME,
     FIXED,
     JOB,
     REPAIR,
@@ -61,7 +61,7 @@ async def test_a_right_draft_is_applied_in_one_call(config: Config, project: Pat
     assert (project / "shop/cart.py").read_text() == FIXED
     assert reply["checks"] == [
         {
-            "name": CHECK[:79] + "…" if len(CHECK) > 80 else CHECK,
+            "name": CHECK_NAME,
             "role": "turns_green",
             "before": "red",
             "after": "green",

@@ -19,7 +19,7 @@ from mcp import Client, StdioServerParameters
 from mcp.client.streamable_http import streamable_http_client
 
 from mcp_tierkit.demo_upstream import Asked, Reply, Upstream
-from tests.support import BUGGY, CHECK, FIXED, JOB, RIGHT, make_env, make_project
+from tests.support import BUGGY, CHECK_NAME, FIXED, JOB, RIGHT, make_env, make_project
 
 pytestmark = pytest.mark.anyio
 ROOT = Path(__file__).parent.parent
@@ -152,7 +152,7 @@ async def test_a_draft_is_applied_with_progress_and_taken_back(client: Client, b
         "task_id": "TASK",
         "status": "applied",
         "files": ["shop/cart.py +1 -1 @6"],
-        "checks": [{"name": shortened(CHECK), "role": "turns_green", "before": "red", "after": "green"}],
+        "checks": [{"name": CHECK_NAME, "role": "turns_green", "before": "red", "after": "green"}],
         "proof": "turns_green",
         "attempts": [reply["attempts"][0]],
         "patch": ".tierkit/TASK.patch",
@@ -166,10 +166,6 @@ async def test_a_draft_is_applied_with_progress_and_taken_back(client: Client, b
     )
     assert (outcome["restored"], outcome["defects"]) == (["shop/cart.py"], 1)
     assert (bed.project / "shop/cart.py").read_text() == BUGGY
-
-
-def shortened(name: str) -> str:
-    return name if len(name) <= 80 else name[:79] + "…"
 
 
 async def test_plan_review_playbook_and_get_task_answer_alike(client: Client, bed: Bed) -> None:

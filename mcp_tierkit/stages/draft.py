@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Literal
 
 import anyio
 
@@ -14,6 +12,7 @@ from mcp_tierkit.checks import Baseline, Bench, baseline, judge, run_checks
 from mcp_tierkit.diffs import patch, summarise
 from mcp_tierkit.edits import Reading, read_reply
 from mcp_tierkit.errors import Conflict, InvalidInput, ModelFailed, OverBudget, PathRefused, PolicyRefused
+from mcp_tierkit.jobs import Report
 from mcp_tierkit.journal import apply as apply_changes
 from mcp_tierkit.journal import tree_lock, trial
 from mcp_tierkit.kit import Kit
@@ -27,6 +26,7 @@ from mcp_tierkit.stages.plan import Planned
 from mcp_tierkit.tokens import estimate
 from mcp_tierkit.types import (
     Attempt,
+    AttemptOutcome,
     Changes,
     CheckResult,
     Completion,
@@ -34,7 +34,6 @@ from mcp_tierkit.types import (
     Draft,
     DraftStatus,
     Handoff,
-    Isolation,
     Message,
     Stage,
     TierName,
@@ -44,9 +43,6 @@ CONVENTIONS = ".tierkit/conventions.md"
 """A project's own notes for drafters: sent as labelled data, in part where they are longer than MOST_CONVENTIONS."""
 
 MOST_CONVENTIONS = 2048
-
-Report = Callable[[str], None]
-AttemptOutcome = Literal["green", "red", "unreadable", "out_of_scope", "question", "cut_short", "unproven", "failed"]
 
 
 @dataclass
@@ -110,7 +106,7 @@ async def draft_change(kit: Kit, planned: Planned, *, apply: bool, report: Repor
     for name in ("draft", "repair"):  # A faulty text of the user's own is told before money is spent.
         load(name, overrides=kit.config.prompt_dir)
     report("running the checks as they are")
-    bench = await make_bench(kit, planned)
+    bench = await kit.bench(planned.task)
     before = await baseline(bench, planned.task.checks, planned.task.proof, kit.baselines)
     job = Job(kit, planned, bench, before, sketch, apply, report)
     ending = _stop_before_spending(job) or await _within_time(job)
@@ -172,13 +168,6 @@ def _refuse_secrets(texts: dict[str, str]) -> None:
                 f"{path} holds a secret at line {secret.line} ({secret.rule}), so it is not sent. Nothing was spent.",
                 next_step="Move the secret out of that file, or make this change yourself.",
             )
-
-
-async def make_bench(kit: Kit, planned: Planned) -> Bench:
-    """Where this task's checks run: confined where this machine can, else in place."""
-    confinement = await kit.confinement()
-    isolation: Isolation = "sandbox" if confinement.kind == "sandbox" else "in_place"
-    return kit.bench(planned.task, isolation)
 
 
 def _stop_before_spending(job: Job) -> Ending | None:

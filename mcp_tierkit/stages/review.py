@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
 from typing import Any, get_args
 
 from pydantic import ValidationError
 
 from mcp_tierkit.checks import run_checks
 from mcp_tierkit.errors import InvalidInput, ModelFailed, NoModel, StopRule
+from mcp_tierkit.jobs import Report
 from mcp_tierkit.kit import Kit
 from mcp_tierkit.metering import call_model
 from mcp_tierkit.prompts import load
 from mcp_tierkit.redact import find_secrets
 from mcp_tierkit.reply import summary_of
 from mcp_tierkit.scope import in_scope
-from mcp_tierkit.stages.draft import make_bench
 from mcp_tierkit.stages.plan import Planned, allow_review
 from mcp_tierkit.tiers import NAMES, Tier
 from mcp_tierkit.tokens import estimate
@@ -32,7 +31,7 @@ Lines = dict[str, dict[int, str]]
 """Path to the new lines a diff shows, by number: what a finding may point at."""
 
 
-async def review_diff(kit: Kit, planned: Planned, diff: str, *, focus: str, report: Callable[[str], None]) -> Review:
+async def review_diff(kit: Kit, planned: Planned, diff: str, *, focus: str, report: Report) -> Review:
     """Review `diff` against its plan; the review is on the ledger when this returns.
 
     Raises StopRule after the last round, InvalidInput for a diff that is empty, unreadable or too long.
@@ -89,14 +88,12 @@ def read_diff(diff: str) -> Lines:
 # --- checks that need no model --------------------------------------------------------------------
 
 
-async def _deterministic(
-    kit: Kit, planned: Planned, diff: str, lines: Lines, report: Callable[[str], None]
-) -> Review | None:
+async def _deterministic(kit: Kit, planned: Planned, diff: str, lines: Lines, report: Report) -> Review | None:
     """A blocked review at zero tokens, or None where nothing blocks."""
     findings = _secrets(diff) + _markers(lines) + _scope(planned, lines)
     if not findings and planned.task.checks:
         report("running the checks")
-        bench = await make_bench(kit, planned)
+        bench = await kit.bench(planned.task)
         runs = await run_checks(bench, planned.task.checks, {}, label=f"review{len(lines)}")
         findings = _red(runs, lines)
     if not findings:
