@@ -58,7 +58,7 @@ class Check(Record):
 
     @property
     def name(self) -> str:
-        """The command as a person would type it, its program without a folder, then where it runs if not at the root."""
+        """The command as a person would type it, its program without a folder; then where it runs, if elsewhere."""
         program, *rest = self.argv
         command = shlex.join([program.rsplit("/", 1)[-1] or program, *rest] if program.startswith("/") else self.argv)
         return command if self.cwd == "." else f"{command} ({self.cwd})"

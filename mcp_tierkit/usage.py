@@ -53,7 +53,7 @@ def read_body(raw: bytes) -> dict[str, Any] | None:
 
 
 def read_usage(body: Mapping[str, Any], *, has_text: bool = True) -> Usage:
-    """Four buckets that never overlap, each None where the provider did not say.
+    """Four buckets that never overlap, each None where the provider did not say and its convention leaves it open.
 
     Counts that cannot be true are unknown: no input at all, or no output beside a text (`has_text`).
     """
@@ -130,11 +130,18 @@ def _usage(body: Mapping[str, Any]) -> Usage:
 
 
 def _inclusive(usage: Mapping[str, Any], input_name: str, output_name: str, cache_n: int | None = None) -> Usage:
-    """Cached and written tokens are part of the prompt, reasoning is part of the output."""
+    """Cached and written tokens are part of the prompt, reasoning is part of the output.
+
+    With a prompt stated, what is not said to be cached or written is fresh: the prompt is the sum of the three, and a
+    provider that gives a discount or takes a premium for a part names that part. So the buckets are 0, not unknown.
+    """
     prompt = _count(usage.get(input_name))
+    unsaid = None if prompt is None else 0
     cached = _first(usage, _CACHED)
     cached = cache_n if cached is None else cached
+    cached = unsaid if cached is None else cached
     written = _first(usage, _WRITTEN)
+    written = unsaid if written is None else written
     inside = (cached or 0) + (written or 0)
     # A proxy that counts the cache beside the prompt shows itself by a cache larger than the prompt.
     fresh = None if prompt is None else prompt - inside if inside <= prompt else prompt
@@ -169,9 +176,11 @@ def _gemini(usage: Mapping[str, Any]) -> Usage:
     prompt = None if prompt is None else prompt + (_count(usage.get("toolUsePromptTokenCount")) or 0)
     candidates, thoughts = _count(usage.get("candidatesTokenCount")), _count(usage.get("thoughtsTokenCount"))
     said_nothing = candidates is None and thoughts is None
+    unsaid = None if prompt is None else 0  # As in `_inclusive`; writing to the cache is billed by the hour, not here.
     return Usage(
         input=None if prompt is None else max(prompt - (cached or 0), 0),
-        cached_input=cached,
+        cached_input=unsaid if cached is None else cached,
+        cache_write=unsaid,
         output=None if said_nothing else (candidates or 0) + (thoughts or 0),
         reasoning=thoughts,
     )

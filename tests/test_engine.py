@@ -63,7 +63,7 @@ async def test_an_engine_counts_a_repeated_beginning_as_cached_and_once(gateway:
     assert first.usage.input is not None
     assert first.usage.cached_input is not None
     whole = first.usage.input + first.usage.cached_input
-    assert second.usage == Usage(input=1, cached_input=whole - 1, output=8)
+    assert second.usage == Usage(input=1, cached_input=whole - 1, cache_write=0, output=8)
 
 
 async def test_a_prompt_longer_than_the_engines_context_is_told_as_such(gateway: LiteLLMGateway, engine: str) -> None:

@@ -266,14 +266,16 @@ async def test_a_reply_that_litellm_cannot_read_is_not_lost(gateway: LiteLLMGate
     with Upstream([Reply(raw=json.dumps(body).encode())]) as upstream:
         completion = await gateway.complete(request("groq/m", upstream.base_url))
     assert (completion.text, completion.finish) == ("still here", "length")
-    assert completion.usage == Usage(input=5, output=3)
+    assert completion.usage == Usage(input=5, cached_input=0, cache_write=0, output=3)
 
 
 async def test_a_paid_reply_without_a_text_is_still_counted(gateway: LiteLLMGateway) -> None:
     body = b'{"model": "m", "choices": [], "usage": {"prompt_tokens": 5, "completion_tokens": 3}}'
     with Upstream([Reply(raw=body)]) as upstream:
         completion = await gateway.complete(request(base_url=upstream.base_url))
-    assert completion == Completion(text="", finish="other", usage=Usage(input=5, output=3), served_model="m")
+    assert completion == Completion(
+        text="", finish="other", usage=Usage(input=5, cached_input=0, cache_write=0, output=3), served_model="m"
+    )
 
 
 # --- what is told of a failure ------------------------------------------------------------------

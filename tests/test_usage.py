@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mcp_tierkit.prices import LOCAL_PRICE, PriceTable, cost
 from mcp_tierkit.types import Usage
 from mcp_tierkit.usage import read_body, read_choice, read_usage, reported_cost, served_model
 
@@ -102,22 +103,32 @@ OLLAMA = {"model": "qwen", "message": {"content": "x"}, "done": True, "prompt_ev
 @pytest.mark.parametrize(
     ("body", "usage"),
     [
-        pytest.param(OPENAI, Usage(input=86, cached_input=1920, output=300, reasoning=192), id="openai"),
+        pytest.param(OPENAI, Usage(input=86, cached_input=1920, cache_write=0, output=300, reasoning=192), id="openai"),
         pytest.param(
             OPENAI_WITH_WRITE, Usage(input=300, cached_input=300, cache_write=400, output=50), id="openai-write"
         ),
-        pytest.param(RESPONSES, Usage(input=400, cached_input=600, output=80, reasoning=64), id="openai-responses"),
+        pytest.param(
+            RESPONSES, Usage(input=400, cached_input=600, cache_write=0, output=80, reasoning=64), id="openai-responses"
+        ),
         pytest.param(ANTHROPIC, Usage(input=300, cached_input=300, cache_write=400, output=120), id="anthropic"),
-        pytest.param(GEMINI, Usage(input=744, cached_input=256, output=200, reasoning=160), id="gemini"),
-        pytest.param(GEMINI_AS_OPENAI, Usage(input=9, output=525, reasoning=500), id="gemini-openai"),
-        pytest.param(DEEPSEEK, Usage(input=360, cached_input=640, output=200, reasoning=150), id="deepseek"),
+        pytest.param(GEMINI, Usage(input=744, cached_input=256, cache_write=0, output=200, reasoning=160), id="gemini"),
+        pytest.param(
+            GEMINI_AS_OPENAI,
+            Usage(input=9, cached_input=0, cache_write=0, output=525, reasoning=500),
+            id="gemini-openai",
+        ),
+        pytest.param(
+            DEEPSEEK, Usage(input=360, cached_input=640, cache_write=0, output=200, reasoning=150), id="deepseek"
+        ),
         pytest.param(
             OPENROUTER, Usage(input=200, cached_input=700, cache_write=100, output=50, reasoning=0), id="openrouter"
         ),
-        pytest.param(XAI, Usage(input=36, cached_input=64, output=310, reasoning=300), id="xai"),
-        pytest.param(MOONSHOT, Usage(input=40, cached_input=60, output=10), id="moonshot"),
-        pytest.param(LLAMA_CPP, Usage(input=1, cached_input=278, output=8), id="llama.cpp"),
-        pytest.param(OLDER_LLAMA_CPP, Usage(input=1, cached_input=278, output=8), id="llama.cpp-timings"),
+        pytest.param(XAI, Usage(input=36, cached_input=64, cache_write=0, output=310, reasoning=300), id="xai"),
+        pytest.param(MOONSHOT, Usage(input=40, cached_input=60, cache_write=0, output=10), id="moonshot"),
+        pytest.param(LLAMA_CPP, Usage(input=1, cached_input=278, cache_write=0, output=8), id="llama.cpp"),
+        pytest.param(
+            OLDER_LLAMA_CPP, Usage(input=1, cached_input=278, cache_write=0, output=8), id="llama.cpp-timings"
+        ),
         pytest.param(BEDROCK, Usage(input=10, cached_input=600, cache_write=100, output=5), id="bedrock"),
         pytest.param(OLLAMA, Usage(input=26, output=5), id="ollama"),
     ],
@@ -146,13 +157,13 @@ def test_counts_that_are_missing_or_cannot_be_true_are_unknown_and_not_zero(body
 
 def test_no_output_beside_a_text_is_unknown_and_beside_no_text_is_zero() -> None:
     body = {"usage": {"prompt_tokens": 9, "completion_tokens": 0}}
-    assert read_usage(body, has_text=True) == Usage(input=9)
-    assert read_usage(body, has_text=False) == Usage(input=9, output=0)
+    assert read_usage(body, has_text=True) == Usage(input=9, cached_input=0, cache_write=0)
+    assert read_usage(body, has_text=False) == Usage(input=9, cached_input=0, cache_write=0, output=0)
 
 
 def test_a_cache_larger_than_the_prompt_is_counted_beside_it() -> None:
     body = {"usage": {"prompt_tokens": 5, "completion_tokens": 1, "prompt_tokens_details": {"cached_tokens": 90}}}
-    assert read_usage(body) == Usage(input=5, cached_input=90, output=1)
+    assert read_usage(body) == Usage(input=5, cached_input=90, cache_write=0, output=1)
 
 
 @given(prompt=st.integers(1, 10**7), cached=st.integers(0, 10**7), written=st.integers(0, 10**7))
@@ -215,3 +226,15 @@ def test_a_choice_is_read_from_chat_and_messages_bodies_alone() -> None:
 @pytest.mark.parametrize("raw", [b"", b"<html>", b"[]", b"1", b"[" * 100_000])
 def test_what_is_not_one_object_is_no_body(raw: bytes) -> None:
     assert read_body(raw) is None
+
+
+@pytest.mark.parametrize("usage", [
+    {"prompt_tokens": 1000, "completion_tokens": 200, "total_tokens": 1200},
+    {"prompt_tokens": 1000, "completion_tokens": 200, "prompt_tokens_details": {"cached_tokens": 0}},
+])  # fmt: skip
+def test_the_plainest_usage_has_a_cost_under_every_price_we_ship(usage: dict[str, Any]) -> None:
+    table = PriceTable()
+    unpriced = [
+        name for name in table.models() if cost(table.price(name) or LOCAL_PRICE, read_usage({"usage": usage})) is None
+    ]
+    assert unpriced == []
