@@ -19,7 +19,7 @@ NEXT = {
     "needs_work": "Nothing was applied. Read the digest, then fix the patch yourself or draft once more.",
     "question": "Answer it with plan_task and assume, or do it yourself.",
     "conflict": "Files moved meanwhile; nothing was applied. Draft again.",
-    "rejected": "Nothing was applied. Do it yourself or widen files.",
+    "rejected": "Nothing was applied. Do it yourself, or draft once more with more context.",
     "unrunnable": "Nothing was spent. Mend the check's command or environment, then call again.",
     "over_budget": "Nothing was applied. Do it yourself, or ask the user to raise the budget.",
     "stop_rule": "Do it yourself; this task has had its drafts.",
@@ -48,7 +48,16 @@ def draft_reply(draft: Draft, receipt: dict[str, Any]) -> dict[str, Any]:
     for name, shown, rows in (("files", MAX_FILES, draft.files), ("checks", MAX_CHECKS, draft.checks)):
         if len(rows) > shown:
             reply[f"more_{name}"] = len(rows) - shown
-    return reply | {"next": NEXT[draft.status]}
+    return reply | {"next": _draft_next(draft)}
+
+
+def _draft_next(draft: Draft) -> str:
+    """What to do now; a patch or a digest is named only where there is one."""
+    if draft.status == "unproven" and draft.patch is None:
+        return "Name a check that is red now, or do it yourself."
+    if draft.status == "needs_work" and draft.patch is None:
+        return "Nothing was applied. Call again later, or do it yourself."
+    return NEXT[draft.status]
 
 
 def _draft_summary(draft: Draft) -> str:

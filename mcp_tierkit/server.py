@@ -237,7 +237,13 @@ def serve_http(config: Config, *, host: str, port: int, allowed_hosts: tuple[str
 async def _http(config: Config, host: str, port: int, allowed_hosts: tuple[str, ...]) -> None:
     import uvicorn
 
-    listener = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+    try:
+        listener = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+    except OSError as error:
+        raise InvalidInput(
+            f"The server cannot listen on {host}:{port} ({error.strerror}). It did not start.",
+            next_step="Choose another port with --port, or end what uses this one.",
+        ) from None
     port = listener.getsockname()[1]
     hosts = [f"{name}:{port}" for name in ("127.0.0.1", "localhost", "[::1]")] + list(allowed_hosts)
     origins = [f"{scheme}://{name}" for name in hosts for scheme in ("http", "https")]

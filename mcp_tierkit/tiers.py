@@ -75,7 +75,7 @@ def no_model(name: TierName, found: Survey) -> NoModel:
     return NoModel(
         f"{found.missing[name]} No model was called and nothing was spent.",
         next_step=f"Set one of {usual} in the environment or in keys.env, or start {local} on this machine, "
-        f"or name a model under [tiers.{name}] in your tierkit.toml.",
+        f"or name a model under [tiers.{name}] in your tierkit.toml; `tierkit doctor` says where these files are.",
     )
 
 

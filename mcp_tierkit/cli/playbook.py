@@ -129,6 +129,7 @@ def test(name: str, case: str | None, no_sandbox: bool, project: Path | None, as
 
 async def _test(chosen: Playbook, trusted: bool, case: str | None, no_sandbox: bool, as_json: bool) -> int:
     from mcp_tierkit.playbook.cases import run_cases
+    from mcp_tierkit.playbook.load import BadPlaybook
     from mcp_tierkit.sandbox import Confinement, probe
 
     confinement = Confinement(kind="none") if no_sandbox else await probe()
@@ -138,12 +139,15 @@ async def _test(chosen: Playbook, trusted: bool, case: str | None, no_sandbox: b
             next_step=f"Read it and run: tierkit playbook trust {chosen.name}",
         )
     results = []
-    async for result in run_cases(chosen, confinement, only=case):
-        results.append(result)
-        if not as_json:
-            click.echo(f"{'failed' if result.faults else 'passed'}  {result.name}  {result.ms} ms")
-            for fault in result.faults:
-                click.echo(f"    {_plain(fault, lines=True)}")
+    try:
+        async for result in run_cases(chosen, confinement, only=case):
+            results.append(result)
+            if not as_json:
+                click.echo(f"{'failed' if result.faults else 'passed'}  {result.name}  {result.ms} ms")
+                for fault in result.faults:
+                    click.echo(f"    {_plain(fault, lines=True)}")
+    except BadPlaybook as error:
+        raise _unreadable(error) from None
     if as_json:
         print_json([result.model_dump() for result in results])
     if not results:
@@ -392,7 +396,11 @@ def _echo_effects(chosen: Playbook, standing: str) -> None:
 
 def _print_run(reply: dict[str, Any]) -> None:
     for key, value in reply.items():
-        if value not in (None, "", [], {}):
+        if isinstance(value, dict):
+            for name, part in value.items():
+                text = _plain(str(part), lines=True)
+                click.echo(f"{name}:\n{text}" if "\n" in text else f"{name}: {text}")
+        elif value not in (None, "", [], {}):
             click.echo(f"{key}: {_plain(str(value), lines=True)}")
 
 

@@ -21,6 +21,18 @@ CLIENT = "mcp-tierkit/cli"
 GOOD = frozenset({"applied", "ready", "running", "clean", "open", "done", "run_playbook", "single_cheap", "draft"})
 """Statuses, verdicts and decisions that end with exit code 0; any other is a finding and ends with 1."""
 
+NEXT_IN_SHELL = {
+    "applied": "Done. To take it back: tierkit undo {task_id}",
+    "ready": "Green, not applied. To apply it: git apply {patch}",
+    "question": "Say it more exactly and draft again.",
+    "running": "To wait for it: tierkit task {task_id} --wait 60",
+    "single_cheap": "To have it drafted: tierkit draft {task_id}",
+    "draft": "To have it drafted: tierkit draft {task_id}",
+    "ask": "Plan it again with what is missing, or with --assume.",
+    "run_playbook": "To run it: tierkit playbook run NAME KEY=VALUE",
+}
+"""Of a status, verdict or decision; what is not here reads the same in a shell."""
+
 Ask = Callable[[Any], Awaitable[dict[str, Any]]]
 """A question put to a desk."""
 files_option = click.option(
@@ -41,7 +53,10 @@ def filled(kind: type[R], **fields: Any) -> R:
 def answer(project: Path | None, ask: Ask, *, as_json: bool) -> int:
     """Ask the desk of one project, print its reply, and give the exit code."""
     reply = anyio.run(_asked, project, ask)
-    print_json(reply) if as_json else _print(reply)
+    if as_json:
+        print_json(reply)
+    else:
+        _print(reply | {"next": _next(reply)})
     told = reply.get("status") or reply.get("verdict") or reply.get("decision") or "done"
     return 0 if told in GOOD else 1
 
@@ -54,6 +69,13 @@ async def _asked(project: Path | None, ask: Ask) -> dict[str, Any]:
     config = load_config(project=str(project) if project else None)
     async with open_desk(open_kit(config)) as desk:
         return await ask(desk)
+
+
+def _next(reply: dict[str, Any]) -> str:
+    """What to do now, in a shell's words; the reply's own speak to an agent."""
+    told = str(reply.get("status") or reply.get("verdict") or reply.get("decision"))
+    wanted = NEXT_IN_SHELL.get(told, str(reply["next"]))
+    return wanted.format(task_id=reply.get("task_id"), patch=reply.get("patch"))
 
 
 def _print(reply: dict[str, Any], indent: str = "") -> None:
@@ -69,7 +91,7 @@ def _print(reply: dict[str, Any], indent: str = "") -> None:
                 click.echo(f"{indent}{name}:")
                 _print(item, indent + "  ")
         else:
-            text = ", ".join(str(item) for item in value) if isinstance(value, list) else str(value)
+            text = ", ".join(str(item) for item in value) if isinstance(value, list | tuple) else str(value)
             click.echo(f"{indent}{name}: " + text.replace("\n", f"\n{indent}    "))
 
 

@@ -311,8 +311,9 @@ def _is_linked(job: Job, path: str) -> bool:
 
 def _unreadable(job: Job, reading: Reading, completion: Completion) -> Ending:
     cut = completion.finish == "length"
-    note = "The reply was cut off." if cut else "The reply could not be read as edits."
-    told = [note if cut else "", reading.report or "Nothing in your reply changes a file."]
+    why = reading.refused[0].why if reading.refused else "nothing in it changes a file"
+    note = "The reply was cut off." if cut else f"The reply could not be read as edits: {why}."
+    told = ["Your reply was cut off." if cut else "", reading.report or "Nothing in your reply changes a file."]
     outcome: AttemptOutcome = "cut_short" if cut else "unreadable"
     return Ending("rejected", note, job.before.results, outcome=outcome, feedback="\n\n".join(filter(None, told)))
 
