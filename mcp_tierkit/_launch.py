@@ -76,9 +76,6 @@ def restrict(path: str, attributes: int) -> None:
     check(libc.syscall(SYS_MOUNT_SETATTR, AT_FDCWD, os.fsencode(path), *arguments), f"mount_setattr {path}")
 
 
-# --- namespaces -----------------------------------------------------------------------------------
-
-
 def write_once(path: str, text: str) -> None:
     fd = os.open(path, os.O_WRONLY)
     try:
@@ -133,9 +130,6 @@ def raise_loopback() -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
         request = b"lo".ljust(16, b"\0") + (1).to_bytes(2, sys.byteorder)
         fcntl.ioctl(any_socket, 0x8914, request.ljust(40, b"\0"))  # SIOCSIFFLAGS, IFF_UP
-
-
-# --- what the command sees ------------------------------------------------------------------------
 
 
 def build_view(box: dict[str, Any]) -> tuple[int, int]:
@@ -247,9 +241,6 @@ def replace_proc(processes: int | None) -> None:
     restrict("/proc", ATTR_RDONLY)
 
 
-# --- the project with changes ---------------------------------------------------------------------
-
-
 def show_project(box: dict[str, Any], project: int) -> int:
     path, changes = box["project"], box["changes"]
     if box["writable"] or (changes and box["overlay"]):
@@ -355,9 +346,6 @@ def rebuild_folder(folder: str, without: set[str]) -> None:
         make_place(f"{private}/{entry.name}", entry.is_dir())
         attach(clone_tree(entry.path), f"{private}/{entry.name}")
     mount(private, folder, None, MS_BIND | MS_REC)
-
-
-# --- what the command changed ---------------------------------------------------------------------
 
 
 class Collector:
@@ -477,9 +465,6 @@ def read_beneath(parent: int, name: str, limit: int) -> bytes:
         return source.read(limit + 1)
 
 
-# --- the command ----------------------------------------------------------------------------------
-
-
 def give_up_privileges() -> None:
     for capability in range(64):
         if libc.prctl(PR_CAPBSET_DROP, ctypes.c_ulong(capability), *[ctypes.c_ulong(0)] * 3) < 0:
@@ -558,9 +543,6 @@ def start(order: dict[str, Any]) -> tuple[int, str]:
     os.close(failed)
     with open(said, "rb") as words:
         return pid, words.read().decode(errors="replace")
-
-
-# --- watching over it -----------------------------------------------------------------------------
 
 
 def everyone_inside(number: int) -> None:

@@ -145,9 +145,6 @@ def note(ends: dict[str, str], name: str, end: str) -> None:
     ends[name] = max(end, ends.get(name, "passed"), key=WORST.index)
 
 
-# --- unittest -----------------------------------------------------------------------------------
-
-
 class Recorder(unittest.TextTestResult):
     """The usual result, which also keeps each test's end; the worst of several ends counts."""
 
@@ -208,9 +205,6 @@ def cases(suite: Any) -> Iterator[Any]:
             yield test
 
 
-# --- scripts ------------------------------------------------------------------------------------
-
-
 def run_script(path: str) -> None:
     """As `python path`, and a word at its end: a script that is left half-way by its own code says none."""
     main = types.ModuleType("__main__")
@@ -242,9 +236,6 @@ def files_of(error: BaseException) -> Iterator[str]:
     while step is not None:
         yield os.path.abspath(step.tb_frame.f_code.co_filename)
         step = step.tb_next
-
-
-# --- pytest -------------------------------------------------------------------------------------
 
 
 class Plugin:

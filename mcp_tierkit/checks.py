@@ -71,9 +71,6 @@ class Baseline(Record):
     reason: str = ""
 
 
-# --- what a check is ----------------------------------------------------------------------------
-
-
 def parse_check(value: str | dict[str, Any] | Check) -> Check:
     """A check from a command line or from {argv, cwd, timeout_s}; InvalidInput where it needs a shell."""
     if isinstance(value, Check):
@@ -127,9 +124,6 @@ def _unquoted(line: str) -> Iterator[str]:
 
 def _unusable(what: str, fix: str) -> InvalidInput:
     return InvalidInput(f"A check cannot be used: {what}. Nothing was run.", next_step=fix)
-
-
-# --- running ------------------------------------------------------------------------------------
 
 
 async def run_checks(bench: Bench, checks: Sequence[Check], changes: Changes, *, label: str) -> tuple[CheckRun, ...]:
@@ -384,9 +378,6 @@ def _write_log(bench: Bench, check: Check, label: str, seen: Seen) -> str:
     return Workspace(bench.root).write_private(f"{bench.log_dir}/{label}.log", text.encode())
 
 
-# --- missing modules ----------------------------------------------------------------------------
-
-
 def _provides(bench: Bench, check: Check, changes: Changes, name: str) -> bool:
     """Whether a module that was not found is the project's own to provide: there, or the draft's to write."""
     wanted = (name, f"{name}.py", f"{name}.js", f"{name}.ts")
@@ -426,9 +417,6 @@ def _own_name(pyproject: str) -> str:
     with contextlib.suppress(tomllib.TOMLDecodeError, TypeError, AttributeError):
         return re.sub(r"[-_.]+", "-", str(tomllib.loads(pyproject).get("project", {}).get("name", ""))).lower()
     return ""
-
-
-# --- before and after ---------------------------------------------------------------------------
 
 
 async def baseline(

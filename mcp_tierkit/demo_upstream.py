@@ -148,8 +148,6 @@ class Upstream:
             if not self._changed.wait_for(is_met, timeout_s):
                 raise TimeoutError(f"{len(self._asked)} requests came and {len(self._served)} ended")
 
-    # --- the thread -----------------------------------------------------------------------------
-
     def __enter__(self) -> Self:
         started = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._run(started)), name="upstream", daemon=True)
@@ -249,8 +247,6 @@ class Upstream:
             await asyncio.sleep(reply.wait_s)
         while (reply.hold and reply.hold not in self._open) or len(self._asked) < reply.after_requests:
             await self._stirred.wait()
-
-    # --- the account ----------------------------------------------------------------------------
 
     def _note(self, path: str, headers: dict[str, str], raw: bytes) -> tuple[Asked, list[bytes]]:
         body = _object(raw)
@@ -377,9 +373,6 @@ def _http(status: int, headers: tuple[tuple[str, str], ...], body: bytes) -> byt
     lines = [f"HTTP/1.1 {status} {phrase}", "connection: close", f"content-length: {len(body)}"]
     lines += [f"{name}: {value}" for name, value in headers]
     return "\r\n".join([*lines, "", ""]).encode() + body
-
-
-# --- the two wires ------------------------------------------------------------------------------
 
 
 def _render(asked: Asked, reply: Reply, tokens: Tokens | None) -> tuple[str, bytes]:

@@ -191,8 +191,6 @@ class Desk:
             next_step="Call again when that task has ended.",
         )
 
-    # --- shared steps -------------------------------------------------------------------------
-
     async def _run(
         self, task_id: str, work: Callable[[Report], Awaitable[Reply]], wait_s: float | None, client: str | None,
         on_progress: OnProgress | None,

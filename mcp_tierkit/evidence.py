@@ -133,9 +133,6 @@ def read_testimony(signed: bytes | None, key: str) -> Testimony | None:
         return None
 
 
-# --- why it could not run -----------------------------------------------------------------------
-
-
 def _unrunnable(row: Mapping[str, Any], seen: Seen, text: str, provides: Callable[[str], bool]) -> str:
     if seen.ending != "exited":
         return seen.reason or {"output_limit": "it wrote too much output"}.get(seen.ending, seen.ending)
@@ -182,9 +179,6 @@ def _unshown(row: Mapping[str, Any], seen: Seen, text: str, counts: Mapping[str,
     if "closing" in row and not re.search(row["closing"], text, re.M) and not ends:
         return "it ended before it was done"
     return ""
-
-
-# --- counts and reports -------------------------------------------------------------------------
 
 
 def _counted(row: Mapping[str, Any], text: str, ends: Mapping[str, End]) -> dict[str, int]:
@@ -265,9 +259,6 @@ def _json(report: bytes) -> Iterator[tuple[str, End]]:
 
 def _end(word: str) -> End:
     return "passed" if word == "passed" else "failed" if word == "failed" else "skipped"
-
-
-# --- comparing ----------------------------------------------------------------------------------
 
 
 def fault(before: Observed, after: Observed) -> str:

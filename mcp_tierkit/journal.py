@@ -189,9 +189,6 @@ def _check_undoable(ws: Workspace, manifests: list[_Manifest]) -> None:
             seen[step.path] = step.before
 
 
-# --- writing down -------------------------------------------------------------------------------
-
-
 def _planned(ws: Workspace, task_id: str, changes: Changes, expected: Mapping[str, str | None]) -> _Manifest:
     if not changes or task_id != os.path.basename(task_id) or task_id.startswith("."):
         raise InvalidInput(
@@ -274,9 +271,6 @@ def _move(home: Path, source: str, target: str, name: str) -> None:
     os.rename(home / source / name, home / target / name)
     _sync(home / target)
     _sync(home / source)
-
-
-# --- making and taking back ---------------------------------------------------------------------
 
 
 def _perform(ws: Workspace, manifest: _Manifest, at: int, step: _Step, content: Content | None) -> None:
@@ -371,9 +365,6 @@ def _remove_folder(ws: Workspace, path: str) -> None:
         os.rmdir(name, dir_fd=folder)
 
 
-# --- looking ------------------------------------------------------------------------------------
-
-
 def _look(ws: Workspace, path: str) -> _State:
     found = ws.stat(path)
     digest = ws.digest(path)  # Refuses links and special files.
@@ -408,9 +399,6 @@ def _moved(path: str) -> Conflict:
         f"The file {path} changed since it was read. Nothing was changed.",
         next_step="Call again to draft against the file as it is now.",
     )
-
-
-# --- places -------------------------------------------------------------------------------------
 
 
 def _home(state: Path, project: Path) -> Path:

@@ -129,9 +129,6 @@ class Confinement(Record):
     reason: str = Field(default="", description="Why there is none, or no layer.")
 
 
-# --- environment ----------------------------------------------------------------------------------
-
-
 def clean_env(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     """PATH, HOME, language, time zone and where tools live; `extra` on top.
 
@@ -148,8 +145,6 @@ def clean_env(extra: Mapping[str, str] | None = None) -> dict[str, str]:
 def is_harmless(name: str) -> bool:
     return not (STEERING.fullmatch(name) or CREDENTIAL.match(name))
 
-
-# --- probe ----------------------------------------------------------------------------------------
 
 _found: Confinement | None = None
 
@@ -194,9 +189,6 @@ async def _try(layer: Layer, script: str) -> Ran:
 def _reason(ran: Ran) -> str:
     lines = ran.stderr.decode(errors="replace").strip().splitlines()
     return lines[-1] if lines else f"the trial run ended with {ran.ending}, {ran.exit_code}"
-
-
-# --- run ------------------------------------------------------------------------------------------
 
 
 async def run(
@@ -422,9 +414,6 @@ def memory_file(content: bytes) -> IO[bytes]:
     opened.write(content)
     opened.seek(0)
     return opened
-
-
-# --- what a confined process sees -----------------------------------------------------------------
 
 
 def _box(argv: list[str], env: Mapping[str, str], layer: Layer, processes: int | None, overlay: bool) -> dict[str, Any]:

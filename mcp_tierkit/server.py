@@ -142,9 +142,6 @@ def schema_tokens() -> int:
     return count(json.dumps(shown, separators=(",", ":")) + CONTRACT["instructions"]).tokens
 
 
-# --- transports ---------------------------------------------------------------------------------
-
-
 class LateDesk:
     """The desk, opened at the first call or soon after the start, and kept until the server leaves."""
 

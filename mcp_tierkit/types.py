@@ -46,9 +46,6 @@ class Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
 
-# --- what is asked ------------------------------------------------------------------------------
-
-
 class Check(Record):
     """A command that can prove a change: split like a shell splits words, never given to a shell."""
 
@@ -117,9 +114,6 @@ class Handoff(Record):
     open_questions: tuple[str, ...] = ()
     risks: tuple[str, ...] = ()
     draft_diff: str | None = Field(default=None, description="Project-relative path of the last draft's diff.")
-
-
-# --- model calls and money ----------------------------------------------------------------------
 
 
 class Message(Record):
@@ -198,9 +192,6 @@ class Spend(Record):
     input_tokens: Tokens = Field(default=0, description="All input: fresh, cached and written.")
     cached_tokens: Tokens = 0
     output_tokens: Tokens = 0
-
-
-# --- changes and evidence -----------------------------------------------------------------------
 
 
 class Content(Record):

@@ -50,9 +50,6 @@ class Standing:
     survey: Survey
 
 
-# --- keys -----------------------------------------------------------------------------------------
-
-
 def look_at_keys(standing: Standing, env: Mapping[str, str]) -> Iterator[Symptom]:
     config = standing.config
     own = {tier.api_key_env for tier in config.tiers.values() if tier.api_key_env}
@@ -131,9 +128,6 @@ def _look_at_lines(file: Path, read: set[str]) -> Iterator[Symptom]:
         near = difflib.get_close_matches(name, read, n=1) if name.isidentifier() else []
         what = f"Line {number} of {file} sets nothing that is read."
         yield warning("keys_file", what, f"Did you mean {near[0]}?" if near else "Write it as NAME=key, or remove it.")
-
-
-# --- tiers ----------------------------------------------------------------------------------------
 
 
 async def look_at_tiers(standing: Standing, today: date) -> list[Symptom]:
@@ -223,9 +217,6 @@ def look_at_routing(standing: Standing) -> Iterator[Symptom]:
     elif config.caller.billing == "api" and config.price_table().price(config.caller.model) is None:
         what = f"The price of {config.caller.model}, your agent's model, is unknown, so receipts show no net."
         yield warning("caller_unknown", what, "Write the name as `tierkit prices` lists it.")
-
-
-# --- one word from each model ---------------------------------------------------------------------
 
 
 async def ask_each(standing: Standing) -> list[Symptom]:

@@ -77,9 +77,6 @@ def _expected(found: Table, table: Sequence[str], entry: str, value: Mapping[str
     return {**found, table[0]: _expected(found.get(table[0], {}), table[1:], entry, value)}
 
 
-# --- JSON: find where a value stands, and splice
-
-
 def _put_json(text: str, table: Sequence[str], entry: str, value: Mapping[str, Any]) -> str:
     if not text.strip():
         text = "{}\n"
@@ -138,9 +135,6 @@ def _indent_of(text: str) -> str:
         if rest and rest != line:
             return line[: len(line) - len(rest)]
     return "  "
-
-
-# --- TOML: tomlkit keeps comments and order
 
 
 def _put_toml(text: str, table: Sequence[str], entry: str, value: Mapping[str, Any]) -> str:

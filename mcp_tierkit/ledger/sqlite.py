@@ -72,8 +72,6 @@ class SqliteLedger:
         self._writer, self._reader = Line(path), Line(path)
         self._owner: Owner | None = None
 
-    # --- records
-
     async def open_task(self, task: Task) -> None:
         def work(conn: sqlite3.Connection) -> None:
             insert(conn, "tasks", task_row(task))
@@ -114,8 +112,6 @@ class SqliteLedger:
     async def score(self, task_id: str) -> Score | None:
         found = await self._read(lambda conn: load(conn, "scores", Score, task_id))
         return found[-1] if found else None
-
-    # --- money
 
     async def reserve(self, request: Request, worst_nanousd: int | None, budgets: Budgets) -> str:
         await checkpoint_if_cancelled()
@@ -185,8 +181,6 @@ class SqliteLedger:
 
         return await self._read(work)
 
-    # --- work in hand
-
     async def claim(self, task_id: str) -> bool:
         def work(conn: sqlite3.Connection) -> bool:
             task = require_task(conn, task_id)
@@ -247,8 +241,6 @@ class SqliteLedger:
         """Let go of the file. What this process still has in hand counts as left behind from here on."""
         with anyio.CancelScope(shield=True):
             await anyio.to_thread.run_sync(self._close)
-
-    # --- how
 
     def _close(self) -> None:
         self._writer.close()

@@ -85,9 +85,6 @@ def read_diff(diff: str) -> Lines:
     }
 
 
-# --- checks that need no model --------------------------------------------------------------------
-
-
 async def _deterministic(kit: Kit, planned: Planned, diff: str, lines: Lines, report: Report) -> Review | None:
     """A blocked review at zero tokens, or None where nothing blocks."""
     findings = _secrets(diff) + _markers(lines) + _scope(planned, lines)
@@ -148,9 +145,6 @@ def _red(runs: tuple[CheckRun, ...], lines: Lines) -> list[Finding]:
 
 def _blocker(path: str, line: int, klass: FindingClass, claim: str, evidence: str) -> Finding:
     return Finding(file=path, line=line, severity="blocker", klass=klass, claim=claim[:300], evidence=evidence[:300])
-
-
-# --- the model's part -----------------------------------------------------------------------------
 
 
 async def _by_model(kit: Kit, planned: Planned, diff: str, lines: Lines, focus: str) -> Review:
