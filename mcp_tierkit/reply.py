@@ -13,7 +13,7 @@ MAX_CHECKS = 3
 MAX_FINDINGS = 8
 
 NEXT = {
-    "applied": "Done; do not retype it.",
+    "applied": "Do not retype it.",
     "ready": "Green, not applied: apply the patch with git apply, or draft again with apply=if_green.",
     "unproven": "Nothing was applied. Read the patch, or name a check that is red now.",
     "needs_work": "Nothing was applied. Read the digest, then fix the patch yourself or draft once more.",
@@ -37,7 +37,7 @@ def draft_reply(draft: Draft, receipt: dict[str, Any]) -> dict[str, Any]:
         "files": [_file(change) for change in draft.files[:MAX_FILES]],
         "checks": [_check(result) for result in draft.checks[:MAX_CHECKS]],
         "proof": draft.proof if draft.status in ("applied", "ready") else None,
-        "attempts": [_attempt(attempt) for attempt in draft.attempts],
+        "attempts": _attempts(draft.attempts),
         "patch": draft.patch,
         "isolation": draft.isolation,
         "receipt": receipt,
@@ -63,9 +63,7 @@ def _draft_next(draft: Draft) -> str:
 def _draft_summary(draft: Draft) -> str:
     if draft.note:
         return draft.note
-    added, removed = sum(f.added for f in draft.files), sum(f.removed for f in draft.files)
-    files = f" in {len(draft.files)} files" if len(draft.files) > 1 else ""
-    return f"{draft.status.replace('_', ' ').capitalize()}: +{added} -{removed}{files}."
+    return f"{draft.status.replace('_', ' ').capitalize()}."
 
 
 def _file(change: FileChange) -> str:
@@ -80,9 +78,21 @@ def _check(result: CheckResult) -> dict[str, Any]:
     return shown
 
 
-def _attempt(attempt: Attempt) -> str:
-    cost = usd(attempt.cost_nanousd)
-    return f"{attempt.tier} {attempt.model}: {attempt.outcome} {'$' + cost if cost is not None else 'unpriced'}"
+def _attempts(attempts: tuple[Attempt, ...]) -> list[str]:
+    """One line each; the exact costs are on the ledger, and their sum on the receipt."""
+    told, last = [], ""
+    for attempt in attempts:
+        who = f"{attempt.tier} {attempt.model}"
+        told.append(f"{'again' if who == last else who}: {attempt.outcome} {_about(attempt.cost_nanousd)}")
+        last = who
+    return told
+
+
+def _about(nanousd: int | None) -> str:
+    """Dollars to four places; exact where that would show nothing of them."""
+    if nanousd is None:
+        return "unpriced"
+    return f"${usd(nanousd if nanousd < 50_000 else round(nanousd, -5))}"
 
 
 def _short(text: str, limit: int) -> str:

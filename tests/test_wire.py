@@ -148,7 +148,7 @@ async def test_a_draft_is_applied_with_progress_and_taken_back(client: Client, b
     reply = await called(client, "draft_with_cheap_model", JOB, progress_callback=on_progress)
     assert (bed.project / "shop/cart.py").read_text() == FIXED
     assert steady(reply) == {
-        "summary": "Applied: +1 -1.",
+        "summary": "Applied.",
         "task_id": "TASK",
         "status": "applied",
         "files": ["shop/cart.py +1 -1 @6"],
@@ -157,7 +157,7 @@ async def test_a_draft_is_applied_with_progress_and_taken_back(client: Client, b
         "attempts": [reply["attempts"][0]],
         "patch": ".tierkit/TASK.patch",
         "isolation": reply["isolation"],
-        "next": "Done; do not retype it.",
+        "next": "Do not retype it.",
     }
     assert len(steps) >= 2
     assert steps == sorted(set(steps))
