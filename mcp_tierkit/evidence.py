@@ -90,13 +90,16 @@ def plain(output: bytes) -> str:
     return _UNSEEN.sub("", text.replace("\r", "\n"))
 
 
+_NO_ATTRIBUTE = re.compile(r"^AttributeError: (?:module|type object) '([\w.]+)' has no attribute '(\w+)'", re.M)
+
+
 def read_run(name: str, argv: Sequence[str], seen: Seen, provides: Callable[[str], bool]) -> Observed:
     """Green, red or unrunnable. `provides` says whether a missing module is one the project itself could have."""
     row = runner_of(argv)
     text = "\n".join(line[:READ_CHARS] for line in plain(seen.output).splitlines())
     ends = _ends(seen)
     counts = _counted(row, text, ends)
-    why = _unrunnable(row, seen, text, provides)
+    why = _unrunnable(row, seen, text, provides) or _no_such_test(row, argv, seen, text)
     if not why and seen.exit_code == 0:
         why = _unshown(row, seen, text, counts, ends)
     return Observed(
@@ -153,6 +156,15 @@ def _unrunnable(row: Mapping[str, Any], seen: Seen, text: str, provides: Callabl
     if reason and "still_red" in row and re.search(row["still_red"], text, re.M):
         return ""
     return str(reason)
+
+
+def _no_such_test(row: Mapping[str, Any], argv: Sequence[str], seen: Seen, text: str) -> str:
+    """unittest makes a failed test of a name that it cannot find; a name of the command itself is no test at all."""
+    if row["name"] != "unittest" or seen.exit_code == 0:
+        return ""
+    absent = re.findall(r"^ModuleNotFoundError: No module named '([\w.]+)'", text, re.M)
+    absent += (f"{module}.{name}" for module, name in _NO_ATTRIBUTE.findall(text))
+    return "it names a test that does not exist" if set(absent) & set(argv) else ""
 
 
 def _missing(text: str) -> Iterator[str]:

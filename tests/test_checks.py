@@ -19,6 +19,7 @@ from mcp_tierkit.journal import trial
 from mcp_tierkit.sandbox import probe
 from mcp_tierkit.types import Changes, Check, CheckResult, CheckRun, Content, Isolation, Proof
 from mcp_tierkit.workspace import Workspace
+from tests.support import make_project
 
 pytestmark = pytest.mark.anyio
 
@@ -602,3 +603,14 @@ def test_addresses_in_test_names_do_not_count() -> None:
 
 def test_escapes_are_taken_off() -> None:
     assert plain(b"\x1b[1;31mred\x1b[0m \x1b]0;title\x07ok\r\n\x00\x9b\xe2\x80\xae.") == "red ok\n\ufffd."
+
+
+@pytest.mark.parametrize("named", ["tests.test_nope", "tests.test_cart.NoSuchTest"])
+async def test_unittest_asked_for_a_test_that_is_not_there_cannot_run(tmp_path: Path, named: str) -> None:
+    root = make_project(tmp_path / "app")
+    bench = Bench(
+        root=root, isolation="in_place", log_dir=".tierkit/t", allow=(sys.executable,), files=("shop/cart.py",)
+    )
+    found = await baseline(bench, [parse_check(f"{sys.executable} -m unittest -q {named}")], "turns_green")
+    assert (found.results[0].before, found.may_start) == ("unrunnable", False)
+    assert "it names a test that does not exist" in found.reason
