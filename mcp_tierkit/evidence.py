@@ -159,8 +159,11 @@ def _unrunnable(row: Mapping[str, Any], seen: Seen, text: str, provides: Callabl
 
 
 def _no_such_test(row: Mapping[str, Any], argv: Sequence[str], seen: Seen, text: str) -> str:
-    """unittest makes a failed test of a name that it cannot find; a name of the command itself is no test at all."""
+    """unittest makes a failed test of a name that it cannot find. Where those are all that ran, there was no test."""
     if row["name"] != "unittest" or seen.exit_code == 0:
+        return ""
+    ran = re.search(r"^Ran (\d+) tests? in", text, re.M)
+    if not ran or int(ran[1]) != len(re.findall(r"^ERROR: .*_FailedTest", text, re.M)):
         return ""
     absent = re.findall(r"^ModuleNotFoundError: No module named '([\w.]+)'", text, re.M)
     absent += (f"{module}.{name}" for module, name in _NO_ATTRIBUTE.findall(text))
