@@ -6,6 +6,7 @@ import contextlib
 import functools
 import hashlib
 import os
+import posixpath
 import re
 import secrets
 import shlex
@@ -149,7 +150,11 @@ async def _run_one(bench: Bench, check: Check, changes: Changes, label: str) -> 
 
 
 def _read(bench: Bench, check: Check, changes: Changes, label: str, seen: Seen) -> Observed:
-    found = read_run(check.name, check.argv, seen, lambda name: _provides(bench, check, changes, name))
+    found = read_run(
+        check.name, check.argv, seen,
+        provides=lambda name: _provides(bench, check, changes, name),
+        writes=lambda path: in_scope(posixpath.normpath(f"{check.cwd}/{path}"), bench.files),
+    )  # fmt: skip
     log = _write_log(bench, check, label, seen)
     return found.model_copy(update={"digest": redact(found.digest), "reason": redact(found.reason), "log": log})
 

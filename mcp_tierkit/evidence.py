@@ -93,13 +93,20 @@ def plain(output: bytes) -> str:
 _NO_ATTRIBUTE = re.compile(r"^AttributeError: (?:module|type object) '([\w.]+)' has no attribute '(\w+)'", re.M)
 
 
-def read_run(name: str, argv: Sequence[str], seen: Seen, provides: Callable[[str], bool]) -> Observed:
-    """Green, red or unrunnable. `provides` says whether a missing module is one the project itself could have."""
+def read_run(
+    name: str, argv: Sequence[str], seen: Seen, provides: Callable[[str], bool],
+    writes: Callable[[str], bool] = lambda path: False,
+) -> Observed:  # fmt: skip
+    """Green, red or unrunnable.
+
+    `provides` says whether a missing module is one the project itself could have, `writes` whether a file, relative to
+    the check's folder, is the draft's to write.
+    """
     row = runner_of(argv)
     text = "\n".join(line[:READ_CHARS] for line in plain(seen.output).splitlines())
     ends = _ends(seen)
     counts = _counted(row, text, ends)
-    why = _unrunnable(row, seen, text, provides) or _no_such_test(row, argv, seen, text)
+    why = _unrunnable(row, seen, text, provides) or _no_such_test(row, argv, seen, text, writes)
     if not why and seen.exit_code == 0:
         why = _unshown(row, seen, text, counts, ends)
     return Observed(
@@ -158,16 +165,24 @@ def _unrunnable(row: Mapping[str, Any], seen: Seen, text: str, provides: Callabl
     return str(reason)
 
 
-def _no_such_test(row: Mapping[str, Any], argv: Sequence[str], seen: Seen, text: str) -> str:
-    """unittest makes a failed test of a name that it cannot find. Where those are all that ran, there was no test."""
+def _no_such_test(
+    row: Mapping[str, Any], argv: Sequence[str], seen: Seen, text: str, writes: Callable[[str], bool]
+) -> str:
+    """unittest makes a failed test of a name that it cannot find. Where those are all that ran, there was no test.
+
+    A test that the draft is to write is red like any other code that is not there yet.
+    """
     if row["name"] != "unittest" or seen.exit_code == 0:
         return ""
     ran = re.search(r"^Ran (\d+) tests? in", text, re.M)
     if not ran or int(ran[1]) != len(re.findall(r"^ERROR: .*_FailedTest", text, re.M)):
         return ""
-    absent = re.findall(r"^ModuleNotFoundError: No module named '([\w.]+)'", text, re.M)
-    absent += (f"{module}.{name}" for module, name in _NO_ATTRIBUTE.findall(text))
-    return "it names a test that does not exist" if set(absent) & set(argv) else ""
+    absent = {name: name for name in re.findall(r"^ModuleNotFoundError: No module named '([\w.]+)'", text, re.M)}
+    absent |= {f"{module}.{name}": module for module, name in _NO_ATTRIBUTE.findall(text)}
+    named = [module for name, module in absent.items() if name in argv]
+    if not named or any(writes(module.replace(".", "/") + ".py") for module in named):
+        return ""
+    return "it names a test that does not exist"
 
 
 def _missing(text: str) -> Iterator[str]:

@@ -112,7 +112,7 @@ def _questions(task: str, hints: Hints) -> tuple[str, ...]:
     if hints.assume:
         return ()
     open_points = []
-    if not hints.files:
+    if all(path.startswith("!") for path in hints.files):
         open_points.append("Which files may be changed?")
     if vague := _words("vague").search(task):
         open_points.append(f"What exactly is meant by {vague.group(0)!r}?")

@@ -93,3 +93,8 @@ def test_a_pinned_tier_is_obeyed() -> None:
 def test_only_tasks_about_tests_may_edit_tests() -> None:
     assert is_about_tests("Add tests for the parser")
     assert not is_about_tests("Make the failing test pass")
+
+
+def test_naming_only_what_is_left_out_names_no_file() -> None:
+    ruling = decide("Write a parser", files=("!a.py",), has_check=True)
+    assert ruling.open_questions == ("Which files may be changed?",)

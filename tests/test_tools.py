@@ -196,3 +196,10 @@ async def test_get_task_gives_the_last_reply_again(config: Config) -> None:
 async def test_playbooks_are_listed_one_line_each(config: Config) -> None:
     reply = await call(config, "run_playbook", {})
     assert any(line.startswith("changelog-from-git: ") for line in reply["playbooks"])
+
+
+async def test_a_draft_of_a_plan_that_failed_lint_is_told_what_is_missing(config: Config) -> None:
+    plan = await call(config, "plan_task", JOB | {"steps": ["Change total()."]})
+    assert (plan["decision"], plan["reason"]) == ("ask", "plan_lint")
+    text = await refusal(config, "draft_with_cheap_model", {"task_id": plan["task_id"]})
+    assert "acceptance is missing" in text

@@ -181,7 +181,7 @@ async def _write(kit: Kit, task: Task, ruling: Ruling, playbook: Match | None) -
         task_id=task.task_id,
         summary=task.goal,
         assumptions=task.assume,
-        open_questions=ruling.open_questions,
+        open_questions=(*ruling.open_questions, *ruling.lint) if ruling.decision == "ask" else (),
         risks=ruling.risks,
         **task.model_dump(
             include={"files", "context", "steps", "constraints", "acceptance", "out_of_scope", "checks", "proof"}
