@@ -14,7 +14,7 @@ from mcp_tierkit.kit import Kit
 from mcp_tierkit.prices import worst_cost
 from mcp_tierkit.receipts import NOTHING_SAVED, Baseline, CallerSide, baseline, receipt, usd
 from mcp_tierkit.reply import plan_reply
-from mcp_tierkit.stages.plan import Planned
+from mcp_tierkit.stages.plan import Planned, tokens_in
 from mcp_tierkit.tokens import count, estimate
 from mcp_tierkit.types import Draft
 
@@ -62,16 +62,11 @@ def _alone(kit: Kit, draft: Draft, planned: Planned) -> Baseline:
     if draft.status not in ("applied", "ready") or draft.patch is None:
         return NOTHING_SAVED
     return baseline(
-        file_tokens=tokens_in(kit, planned.task.files),
-        context_tokens=tokens_in(kit, planned.task.context),
+        file_tokens=tokens_in(kit, planned.task.files) or 0,
+        context_tokens=tokens_in(kit, planned.task.context) or 0,
         changed_tokens=count(added_lines(kit.workspace.text(draft.patch))).tokens,
         check_tokens=sum(estimate(result.digest) for result in draft.checks),
     )
-
-
-def tokens_in(kit: Kit, patterns: tuple[str, ...]) -> int:
-    """Tokens of the files that paths or globs name, estimated."""
-    return sum(estimate(kit.workspace.text(path)) for path in kit.workspace.expand(patterns))
 
 
 async def _first_time(kit: Kit, planned: Planned, calls: int) -> dict[str, Any]:
@@ -92,6 +87,7 @@ async def plan_estimate(kit: Kit, planned: Planned) -> dict[str, Any] | None:
         return None
     sent = PROMPT_TOKENS
     for part in (planned.task.files, planned.task.context):
-        sent += await anyio.to_thread.run_sync(tokens_in, kit, part)
+        found = await anyio.to_thread.run_sync(tokens_in, kit, part)
+        sent += found or 0
     worst = worst_cost(tier.price, sent, tier.max_output_tokens)
     return {"model": tier.model, "input_tokens": sent, "draft_usd_at_most": usd(worst)}

@@ -155,7 +155,7 @@ def _text_of(kit: Kit, task: str) -> str:
 
 def _hints(kit: Kit, task: Task, playbook: Match | None) -> Hints:
     without = tuple(path for path in task.files if path.startswith("!"))
-    sizes = [_tokens_in(kit, (path, *without)) for path in task.files if path not in without]
+    sizes = [tokens_in(kit, (path, *without)) for path in task.files if path not in without]
     return Hints(
         **task.model_dump(include={"files", "steps", "acceptance", "out_of_scope", "assume", "latency", "tier"}),
         has_check=bool(task.checks),
@@ -165,7 +165,7 @@ def _hints(kit: Kit, task: Task, playbook: Match | None) -> Hints:
     )
 
 
-def _tokens_in(kit: Kit, patterns: tuple[str, ...]) -> int | None:
+def tokens_in(kit: Kit, patterns: tuple[str, ...]) -> int | None:
     """Tokens of the files behind one path or glob, less those taken out; None for a file yet to be written."""
     found = kit.workspace.expand(patterns)
     return sum(estimate(kit.workspace.text(name)) for name in found) if found else None
