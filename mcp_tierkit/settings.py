@@ -75,6 +75,7 @@ class TierConfig(Record):
     api_key_env: Annotated[str, BeforeValidator(_variable)] | None = None
     served: tuple[Name, ...] = ()
     max_output_tokens: int = Field(default=8000, gt=0, le=1_000_000)
+    thinking_tokens: int = Field(default=4000, ge=0, le=1_000_000, description="Room to think beside the answer.")
     timeout_s: float = Field(default=120, gt=0, le=3600)
     scratchpad: bool = False
     price: TierPrice | None = None
@@ -115,6 +116,7 @@ class Budget(Record):
 
 class Checks(Record):
     allow: tuple[Name, ...] = Field(default=(), description="Commands that may run where there is no sandbox.")
+    guards: tuple[Name, ...] = Field(default=(), description="Checks that must stay green, where a project has them.")
     network: Network = "none"
 
 
@@ -140,13 +142,7 @@ def unheeded(settings: Settings) -> list[str]:
     """What the settings ask for and this version does not do: said, never passed over in silence."""
     asked = {
         "stages.plan": (settings.stages.plan is not None, "plan_task decides by rules and asks no model"),
-        "stages.climb": (bool(settings.stages.climb), "a repair stays on the tier that drafted"),
         "budget.on_exhausted": (settings.budget.on_exhausted == "ask", "what a budget does not admit is refused"),
-        "log_text": (settings.log_text, "no prompt and no reply is kept"),
-        **{
-            f"tiers.{name}.scratchpad": (tier.scratchpad, "its replies hold the answer alone")
-            for name, tier in settings.tiers.written().items()
-        },
     }
     return [f"{key} is not acted on in this version: {instead}." for key, (is_set, instead) in asked.items() if is_set]
 

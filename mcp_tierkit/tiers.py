@@ -33,11 +33,13 @@ class Tier(Record):
 
     name: TierName
     model: str = Field(description="litellm's name.")
+    requested_model: str | None = Field(default=None, description="What the tier names first; None: `model` itself.")
     base_url: str | None = None
     api_key_env: str | None = Field(default=None, description="The variable whose key is spent; None where none is.")
     price: Price | None = Field(description="None only where the user allows models without a price.")
     served: tuple[str, ...] = ()
     max_output_tokens: int
+    thinking_tokens: int = 0
     timeout_s: float
     scratchpad: bool
     source: Source = Field(description="What chose the model.")
@@ -125,7 +127,8 @@ def _tier(
 ) -> Tier:  # fmt: skip
     return Tier(
         name=name, model=model, base_url=settings.base_url, api_key_env=key, price=price, served=settings.served,
-        max_output_tokens=settings.max_output_tokens, timeout_s=settings.timeout_s, scratchpad=settings.scratchpad,
+        requested_model=settings.models[0], max_output_tokens=settings.max_output_tokens,
+        thinking_tokens=settings.thinking_tokens, timeout_s=settings.timeout_s, scratchpad=settings.scratchpad,
         source=source, provider=provider,
     )  # fmt: skip
 

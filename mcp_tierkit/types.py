@@ -9,7 +9,11 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 TierName = Literal["cheap", "mid", "strong"]
-Stage = Literal["plan", "draft", "repair", "review", "doctor"]
+Stage = Literal["plan", "draft", "repair", "climb", "continue", "review", "doctor"]
+Category = Literal[
+    "code", "refactor", "tests", "docs", "classify", "extract", "summarize", "analyse", "review", "plan",
+]  # fmt: skip
+Shown = Literal["whole", "parts", "outline", "left_out"]
 Proof = Literal["turns_green", "stays_green"]
 Role = Proof
 Latency = Literal["interactive", "async"]
@@ -24,7 +28,7 @@ DraftStatus = Literal[
     "over_budget", "stop_rule", "running", "cancelled", "interrupted",
 ]  # fmt: skip
 AttemptOutcome = Literal[
-    "green", "red", "unreadable", "out_of_scope", "question", "cut_short", "unproven", "failed",
+    "green", "red", "unreadable", "out_of_scope", "question", "cut_short", "empty", "unproven", "failed",
 ]  # fmt: skip
 Verdict = Literal["clean", "findings", "blocked", "uninformative"]
 FindingClass = Literal["edge_case", "assumption", "test", "drift", "security", "requirement", "nit"]
@@ -92,6 +96,8 @@ class Route(Record):
     tier: TierName | None = Field(description="The one tier that calls under this route may use.")
     rule: str = Field(description="Name of the rule that decided.")
     reason: str = Field(description="One sentence.")
+    category: Category = "code"
+    override: str | None = Field(default=None, description="Why it may use a tier above the stage's pin; None: not so.")
     playbook: str | None = None
     inputs: dict[str, Any] = Field(default_factory=dict)
 
@@ -116,9 +122,18 @@ class Handoff(Record):
     draft_diff: str | None = Field(default=None, description="Project-relative path of the last draft's diff.")
 
 
+class PackedFile(Record):
+    """How much of one file a request holds."""
+
+    path: str
+    shown: Shown
+    tokens: Tokens = Field(description="Of what is shown, its label and fence included.")
+
+
 class Message(Record):
     role: Literal["system", "user", "assistant"]
     content: str
+    ends_prefix: bool = Field(default=False, description="What comes up to here is sent again: worth caching.")
 
 
 class Request(Record):
@@ -128,7 +143,10 @@ class Request(Record):
     route_id: str
     stage: Stage
     tier: TierName
-    model: str = Field(description="litellm's name, such as `openai/some-model`.")
+    model: str = Field(description="The routed model, by litellm's name, such as `openai/some-model`.")
+    requested_model: str | None = Field(default=None, description="What the tier names first; None: the routed one.")
+    category: Category = "code"
+    packed: tuple[PackedFile, ...] = Field(default=(), description="The project's files in it, left out ones too.")
     base_url: str | None = None
     api_key_env: str | None = None
     served: tuple[str, ...] = Field(default=(), description="Other names the provider may answer with.")
@@ -170,6 +188,7 @@ class Call(Record):
     error: str | None = Field(default=None, description="Class and status of a failure; no text of the provider.")
     duration_ms: int | None = None
     model_mismatch: bool = False
+    alert: str | None = Field(default=None, description="One sentence on what the user should look at.")
 
 
 class Budgets(Record):
@@ -242,9 +261,11 @@ class Attempt(Record):
     """One model call of a draft and what its reply was worth."""
 
     call_id: str
+    stage: Stage = "draft"
     tier: TierName
     model: str = Field(description="The served model, or the requested one where none was reported.")
     outcome: AttemptOutcome
+    overrun: bool = Field(default=False, description="Its text is longer than the cap of its category.")
     cost_nanousd: NanoUsd | None = None
 
 
@@ -257,7 +278,9 @@ class Draft(Record):
     files: tuple[FileChange, ...] = ()
     checks: tuple[CheckResult, ...] = ()
     proof: Proof = "turns_green"
+    guards: tuple[CheckResult, ...] = Field(default=(), description="The project's known checks, run once at the end.")
     attempts: tuple[Attempt, ...] = ()
+    reverted: tuple[str, ...] = Field(default=(), description="Files the replies edited outside the task; not kept.")
     patch: str | None = Field(default=None, description="Project-relative path of the diff.")
     isolation: Isolation | None = None
     question: str | None = None

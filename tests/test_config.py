@@ -120,7 +120,7 @@ def test_the_documented_example_is_read_word_for_word(setup: Setup) -> None:
     assert not config.budget_is_default
     assert config.checks.allow == ("pytest", "npm test")
     assert config.policy.deny == ("secrets/**",)
-    assert config.notes == ("stages.climb is not acted on in this version: a repair stays on the tier that drafted.",)
+    assert config.notes == ()
 
 
 def test_without_any_file_the_default_budgets_hold_and_nothing_is_trusted(setup: Setup) -> None:

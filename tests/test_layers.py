@@ -18,7 +18,7 @@ FLOORS = {
     "ground": "__init__ types errors",
     "rules": (
         "config settings narrowing keys places prices price_map providers tokens prompts edits routing packing redact "
-        "tiers scope reply calls diffs usage failures receipts evidence"
+        "tiers scope reply calls diffs usage failures receipts evidence cascade outline answers"
     ),
     "seams": (
         "gateway wire ledger workspace sandbox _launch checks _witness journal playbook clients engines git "
@@ -39,11 +39,12 @@ OWNERS = {
     "uvicorn": {"server"},
     "click": {"cli"},
     "rich": {"cli"},
+    "tree_sitter": {"outline"},
 }
 # Each of these costs start-up time: imported inside the function that needs it.
 LAZY = {
     "filelock", "httpx", "litellm", "openai", "pathspec", "sqlite_utils", "strictyaml", "tiktoken", "tomlkit",
-    "unidiff", "uvicorn",
+    "tree_sitter", "unidiff", "uvicorn",
 }  # fmt: skip
 SHELL_CALLS = {
     "os.system", "os.popen", "subprocess.getoutput", "subprocess.getstatusoutput", "asyncio.create_subprocess_shell",

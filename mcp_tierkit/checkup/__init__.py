@@ -26,10 +26,7 @@ __all__ = ["Level", "Symptom", "examine"]
 LOW_DISK_BYTES = 200_000_000
 IDLE: Mapping[str, Callable[[Config], bool]] = {
     "stages.plan": lambda config: config.stages.plan is not None,
-    "stages.climb": lambda config: bool(config.stages.climb),
     "budget.on_exhausted": lambda config: config.on_exhausted == "ask",
-    "tiers.*.scratchpad": lambda config: any(tier.scratchpad for tier in config.tiers.values()),
-    "log_text": lambda config: config.log_text,
 }
 """Settings that are read and do nothing yet, each with whether a configuration sets it."""
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Literal, Protocol
 
 from mcp_tierkit.types import (
     Budgets,
     Call,
     CallStatus,
+    Check,
     Draft,
     Handoff,
     PlaybookRun,
@@ -48,6 +49,9 @@ class Row(Record):
     reserved_nanousd: int | None
 
 
+TextKind = Literal["prompt", "reply", "reasoning"]
+
+
 class Ledger(Protocol):
     """Every method may raise LedgerError (newer schema, unwritable file). Unknown task ids raise NotFound."""
 
@@ -76,6 +80,22 @@ class Ledger(Protocol):
         ...
 
     async def calls(self, task_id: str) -> tuple[Row, ...]: ...
+
+    async def keep_text(self, call_id: str, kind: TextKind, text: str) -> None:
+        """Keep a text of a call, secrets taken out: a scratchpad's reasoning always, the others with `log_text`."""
+        ...
+
+    async def texts(self, task_id: str) -> tuple[tuple[str, TextKind, str], ...]:
+        """Kept texts of a task as call id, kind and text, in the order they were kept."""
+        ...
+
+    async def note(self, task_id: str, kind: str, detail: str) -> None:
+        """Add a row to `decisions`: what was decided beside the route, such as an override of a pin."""
+        ...
+
+    async def proven_checks(self, project: str, limit: int) -> tuple[Check, ...]:
+        """Different checks that proved applied changes of a project, newest first."""
+        ...
 
     async def claim(self, task_id: str) -> bool:
         """Take the task for this process: True, or False while another live process holds it."""
