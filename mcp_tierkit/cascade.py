@@ -31,12 +31,10 @@ def next_step(chain: Sequence[TierName], attempts: Sequence[Attempt], *, single_
     if not attempts:
         return Step(stage="draft", tier=chain[0])
     last = attempts[-1]
-    if last.outcome not in FAILED:
+    if single_pass or last.outcome not in FAILED:
         return None
     if last.outcome == "cut_short" and last.stage != "continue":
         return Step(stage="continue", tier=last.tier)
-    if single_pass:
-        return None
     if not any(attempt.stage == "repair" for attempt in attempts) and last.tier == chain[0]:
         return Step(stage="repair", tier=chain[0])
     above = chain[chain.index(last.tier) + 1 :]
