@@ -281,6 +281,7 @@ class Draft(Record):
     guards: tuple[CheckResult, ...] = Field(default=(), description="The project's known checks, run once at the end.")
     attempts: tuple[Attempt, ...] = ()
     reverted: tuple[str, ...] = Field(default=(), description="Files the replies edited outside the task; not kept.")
+    alerts: tuple[str, ...] = Field(default=(), description="What of its calls the user should look at.")
     patch: str | None = Field(default=None, description="Project-relative path of the diff.")
     isolation: Isolation | None = None
     question: str | None = None
