@@ -196,6 +196,63 @@ VIEWS = (
 )
 
 
+READ = "coalesce(input_tokens, 0) + coalesce(cached_tokens, 0) + coalesce(cache_write_tokens, 0)"
+"""All input of a call: fresh, cached and written."""
+
+CACHE_HITS = f"""category, count(*) as calls, sum({READ}) as input_tokens, sum(cached_tokens) as cached_tokens,
+    round(1.0 * sum(cached_tokens) / nullif(sum({READ}), 0), 4) as hit_rate"""
+"""How much of what was read came from a cache, over calls that say so: `cached_tokens` is not null."""
+
+MODELS_AND_CONTEXT = (
+    # Of older rows one name is known: what the tier named first and what was sent were not told apart.
+    *(f"alter table calls add column {column} text" for column in ("category", "routed_model")),
+    # Dollars per million tokens, in and out, such as 0.1/0.5; null is unknown.
+    *(f"alter table calls add column {whose}_price text" for whose in ("requested", "routed", "served")),
+    "alter table calls add column packed_tokens integer check (packed_tokens >= 0)",
+    "alter table calls add column packed text check (packed is null or json_valid(packed))",
+    "alter table calls add column alert text",
+    "update calls set routed_model = requested_model",
+)
+
+TEXTS = (
+    """create table texts (
+        text_id integer primary key,
+        call_id text not null references calls,
+        kind text not null check (kind in ('prompt', 'reply', 'reasoning')),
+        at text not null,
+        text text not null
+    ) strict""",
+    "create index texts_call on texts (call_id)",
+)
+
+PROVEN = (
+    """create table proven_checks (
+        project text not null,
+        argv text not null check (json_valid(argv)),
+        cwd text not null,
+        timeout_s real not null,
+        draft_id integer not null references drafts, -- the newest that it proved
+        primary key (project, argv, cwd)
+    ) strict""",
+    "create index proven_checks_newest on proven_checks (project, draft_id)",
+    """insert into proven_checks
+        select project, json_extract(value, '$.argv'), json_extract(value, '$.cwd'),
+            json_extract(value, '$.timeout_s'), max(draft_id)
+        from drafts join tasks using (task_id), json_each(tasks.record, '$.checks')
+        where drafts.status = 'applied'
+            and not exists (select 1 from checks where checks.draft_id = drafts.draft_id and outcome_after <> 'green')
+        group by 1, 2, 3""",
+)
+
+MORE_VIEWS = (
+    f"create view cache_hits as select {CACHE_HITS} from calls where cached_tokens is not null group by category",
+    """create view packed_files as
+        select call_id, task_id, at, stage, category, json_extract(value, '$.path') as path,
+            json_extract(value, '$.shown') as shown, json_extract(value, '$.tokens') as tokens
+        from calls, json_each(calls.packed)""",
+)
+
+
 def m0001_tables(db: Any) -> None:
     _run(db, TABLES)
 
@@ -204,7 +261,11 @@ def m0002_totals_and_views(db: Any) -> None:
     _run(db, TOTALS + VIEWS)
 
 
-STEPS = (m0001_tables, m0002_totals_and_views)
+def m0003_models_context_and_texts(db: Any) -> None:
+    _run(db, MODELS_AND_CONTEXT + TEXTS + PROVEN + MORE_VIEWS)
+
+
+STEPS = (m0001_tables, m0002_totals_and_views, m0003_models_context_and_texts)
 
 SCHEMA = len(STEPS)
 """The number of the newest step. `PRAGMA user_version` of a file says how far it has come."""

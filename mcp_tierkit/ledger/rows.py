@@ -54,6 +54,19 @@ def _save_draft(conn: sqlite3.Connection, draft: Draft, row: dict[str, Value]) -
         of: dict[str, Value] = {"draft_id": draft_id, "task_id": draft.task_id}
         insert(conn, "checks", of | outcomes | _columns(check, "name", "role"))
 
+    if draft.status == "applied":
+        _save_proven(conn, draft, draft_id)
+
+
+def _save_proven(conn: sqlite3.Connection, draft: Draft, draft_id: int) -> None:
+    """Note which of the task's checks were green on a change that was applied."""
+    [task] = load(conn, "tasks", Task, draft.task_id)
+    green = {result.name for result in draft.checks if result.after == "green"}
+    for check in task.checks:
+        if check.name in green:
+            row = (task.project, json.dumps(check.argv, separators=(",", ":")), check.cwd, check.timeout_s, draft_id)
+            conn.execute("insert or replace into proven_checks values (?, ?, ?, ?, ?)", row)
+
 
 def _save_review(conn: sqlite3.Connection, review: Review, row: dict[str, Value]) -> None:
     review_id = insert(conn, "reviews", row | {"verdict": review.verdict})

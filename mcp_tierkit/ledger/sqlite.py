@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 import uuid
 from collections.abc import Callable
@@ -14,7 +15,7 @@ import anyio.to_thread
 from anyio.lowlevel import checkpoint_if_cancelled
 
 from mcp_tierkit.errors import LedgerError, NotFound, OverBudget
-from mcp_tierkit.ledger import Ledger, Row, Standing
+from mcp_tierkit.ledger import Ledger, Row, Standing, TextKind
 from mcp_tierkit.ledger.money import SPEND, refusal, spend_of
 from mcp_tierkit.ledger.opening import Line, ledger_path, private_folder
 from mcp_tierkit.ledger.owners import Owner, busy_owners, close_left, owner_lives, remove_dead
@@ -33,6 +34,7 @@ from mcp_tierkit.ledger.rows import (
 from mcp_tierkit.types import (
     Budgets,
     Call,
+    Check,
     Draft,
     Handoff,
     PlaybookRun,
@@ -181,6 +183,39 @@ class SqliteLedger:
 
         return await self._read(work)
 
+    async def keep_text(self, call_id: str, kind: TextKind, text: str) -> None:
+        def work(conn: sqlite3.Connection) -> None:
+            if conn.execute("select 1 from calls where call_id = ?", (call_id,)).fetchone() is None:
+                raise _no_call(call_id)
+            insert(conn, "texts", {"call_id": call_id, "kind": kind, "at": self._now(), "text": text})
+
+        await self._write(work)
+
+    async def texts(self, task_id: str) -> tuple[tuple[str, TextKind, str], ...]:
+        def work(conn: sqlite3.Connection) -> tuple[tuple[str, TextKind, str], ...]:
+            require_task(conn, task_id)
+            query = """select call_id, texts.kind, text from texts join calls using (call_id)
+                where task_id = ? order by text_id"""
+            return tuple((row[0], row[1], row[2]) for row in conn.execute(query, (task_id,)))
+
+        return await self._read(work)
+
+    async def note(self, task_id: str, kind: str, detail: str) -> None:
+        def work(conn: sqlite3.Connection) -> None:
+            require_task(conn, task_id)
+            decide(conn, task_id, self._now(), kind, detail)
+
+        await self._write(work)
+
+    async def proven_checks(self, project: str, limit: int) -> tuple[Check, ...]:
+        def work(conn: sqlite3.Connection) -> tuple[Check, ...]:
+            query = """select argv, cwd, timeout_s from proven_checks where project = ?
+                order by draft_id desc, rowid limit ?"""
+            found = conn.execute(query, (project, limit))
+            return tuple(Check(argv=tuple(json.loads(row[0])), cwd=row[1], timeout_s=row[2]) for row in found)
+
+        return await self._read(work)
+
     async def claim(self, task_id: str) -> bool:
         def work(conn: sqlite3.Connection) -> bool:
             task = require_task(conn, task_id)
@@ -274,11 +309,15 @@ class SqliteLedger:
 def _refuse_settle(conn: sqlite3.Connection, call_id: str) -> None:
     found = conn.execute("select status from calls where call_id = ?", (call_id,)).fetchone()
     if found is None:
-        raise NotFound(f"No call has id {call_id!r}. Nothing was recorded.", next_step="Settle what was reserved.")
+        raise _no_call(call_id)
     raise LedgerError(
         f"Call {call_id!r} is {found[0]} already. The first settlement stands.",
         next_step="This is a fault in tierkit: report it with the version that `tierkit --version` prints.",
     )
+
+
+def _no_call(call_id: str) -> NotFound:
+    return NotFound(f"No call has id {call_id!r}. Nothing was recorded.", next_step="Settle what was reserved.")
 
 
 def _last(found: tuple[T, ...], what: str, next_step: str) -> T:
