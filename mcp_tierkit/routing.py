@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
 
-from mcp_tierkit.types import Decision, Latency, Record, TierName
+from mcp_tierkit.types import Category, Decision, Latency, Record, TierName
 
 
 class Match(Record):
@@ -41,6 +41,7 @@ class Ruling(Record):
     tier: TierName | None = None
     rule: str
     reason: str
+    category: Category = "code"
     risks: tuple[str, ...] = ()
     open_questions: tuple[str, ...] = ()
     lint: tuple[str, ...] = ()
