@@ -14,7 +14,8 @@ import shutil
 import sys
 import tempfile
 import tomllib
-from collections.abc import Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -348,19 +349,12 @@ def _left(folder: Path, name: str) -> bytes | None:
         return None
 
 
-def _stamps(bench: Bench) -> dict[str, tuple[int, ...]]:
-    """When each file was last written, where a check could write to the tree itself. No program can set ctime."""
-    stamps: dict[str, tuple[int, ...]] = {}
-    for entry in _walk(bench.root, SKIPPED - {"__pycache__"}) if bench.isolation == "in_place" else ():
-        with contextlib.suppress(FileNotFoundError):
-            found = entry.stat(follow_symlinks=False)
-            stamps[os.path.relpath(entry.path, bench.root)] = (found.st_ino, found.st_size, found.st_ctime_ns)
-    return stamps
+def _stamps(bench: Bench) -> dict[str, Stamp]:
+    """When each file was last changed, where a check could write to the tree itself."""
+    return dict(_stamped(bench.root, SKIPPED - {"__pycache__"})) if bench.isolation == "in_place" else {}
 
 
-def _altered(
-    bench: Bench, check: Check, changes: Changes, ran: Ran, before: Mapping[str, tuple[int, ...]]
-) -> tuple[str, ...]:
+def _altered(bench: Bench, check: Check, changes: Changes, ran: Ran, before: Mapping[str, Stamp]) -> tuple[str, ...]:
     """Files by which the check is judged that were written or removed while it ran."""
     after = _stamps(bench)
     there = {path for path, content in changes.items() if content} | set(before)
@@ -432,14 +426,10 @@ async def baseline(
     `seen` remembers green and red by the state of the tree. A red check that ends within a minute is run again: green
     then means flaky.
     """
-    state = await to_thread.run_sync(tree_state, bench.root) if seen is not None else None
+    memory = await recall(bench, seen)
     runs, outcomes = [], []
     for at, check in enumerate(checks, 1):
-        key = f"{state}:{check.model_dump_json()}:{bench.isolation}:{bench.network}"
-        known = seen.get(key) if seen is not None and state else None
-        found, flaky = known or await _twice(bench, check, f"before-{at}")
-        if seen is not None and state and found.outcome != "unrunnable":
-            seen[key] = (found, flaky)
+        found, flaky = await memory.stand(check, f"before-{at}")
         runs.append(found)
         outcomes.append(_before(found, proof, flaky))
     results = tuple(
@@ -450,11 +440,44 @@ async def baseline(
     return Baseline(results=results, runs=tuple(runs), may_start=not reason, reason=reason)
 
 
-async def _twice(bench: Bench, check: Check, label: str) -> tuple[Observed, bool]:
-    found = await _run_one(bench, check, {}, label)
+@dataclass(frozen=True)
+class Memory:
+    """How checks stand on the untouched tree, as it is at this moment."""
+
+    bench: Bench
+    seen: MutableMapping[str, Any]
+    state: str | None
+
+    def known(self, check: Check) -> Observed | None:
+        """The run of before, where no file of the project has changed since."""
+        found: Observed | None = self.seen.get(self._key(check)) if self.state else None
+        return found
+
+    async def stand(self, check: Check, label: str) -> tuple[Observed, bool]:
+        """The check's run, and whether it is flaky. One that is, or could not run, may fare better next time."""
+        if known := self.known(check):
+            return known, False
+        found, flaky = await run_twice(self.bench, check, {}, label)
+        if self.state and not flaky and found.outcome != "unrunnable":
+            self.seen[self._key(check)] = found
+        return found, flaky
+
+    def _key(self, check: Check) -> str:
+        return f"{self.state}:{check.model_dump_json()}:{self.bench.isolation}:{self.bench.network}"
+
+
+async def recall(bench: Bench, seen: MutableMapping[str, Any] | None) -> Memory:
+    """What `seen` knows of the tree as it is now; without `seen`, nothing."""
+    state = await to_thread.run_sync(tree_state, bench.root) if seen is not None else None
+    return Memory(bench, {} if seen is None else seen, state)
+
+
+async def run_twice(bench: Bench, check: Check, changes: Changes, label: str) -> tuple[Observed, bool]:
+    """A check's run, and whether it is flaky: red, and green again without a change."""
+    found = await _run_one(bench, check, changes, label)
     if found.outcome != "red" or found.duration_ms > REPEAT_UNDER_S * 1000:
         return found, False
-    again = await _run_one(bench, check, {}, f"{label}-again")
+    again = await _run_one(bench, check, changes, f"{label}-again")
     return found, again.outcome == "green"
 
 
@@ -507,34 +530,63 @@ def _compared(check: Check, was: CheckResult, first: Observed, second: CheckRun)
 
 
 def tree_state(root: Path) -> str | None:
-    """A digest of every file's path, size, time and mode, the skipped folders left out; None for a huge tree.
+    """A digest of every file's path, size, times and mode, and of the installed packages; None for a huge tree.
 
-    git is not asked: its filters could run a program of the repository's choice.
+    Nothing is read: the time of the last change of an entry cannot be set back by a program. git is not asked: its
+    filters could run a program of the repository's choice.
     """
     digest, count = hashlib.sha256(sys.version.encode()), 0
-    for entry in _walk(root, SKIPPED):
+    for path, stamp in _stamped(root, SKIPPED, _installed):
         count += 1
-        with contextlib.suppress(FileNotFoundError):
-            found = entry.stat(follow_symlinks=False)
-            digest.update(
-                f"{entry.path}\0{found.st_size}\0{found.st_mtime_ns}\0{found.st_mode}\n".encode("utf-8", "replace")
-            )
+        digest.update(f"{path}\0{stamp}\n".encode("utf-8", "surrogateescape"))
     return digest.hexdigest() if count < MAX_WALK else None
 
 
-def _walk(root: Path, skipped: frozenset[str]) -> Iterator[os.DirEntry[str]]:
-    """Every entry that is not a folder, in a fixed order; a huge tree ends early."""
+Stamp = tuple[int, ...]
+
+
+def _stamped(
+    root: Path, skipped: frozenset[str], within: Callable[[str], Iterator[os.DirEntry[str]]] = lambda folder: iter(())
+) -> Iterator[tuple[str, Stamp]]:
+    """Each entry that is no folder, relative to the root, with what changes whenever it does."""
+    start = len(str(root)) + 1
+    for entry in _walk(root, skipped, within):
+        with contextlib.suppress(FileNotFoundError):
+            found = entry.stat(follow_symlinks=False)
+            yield entry.path[start:], (found.st_ino, found.st_size, found.st_mode, found.st_mtime_ns, found.st_ctime_ns)
+
+
+def _walk(
+    root: Path, skipped: frozenset[str], within: Callable[[str], Iterator[os.DirEntry[str]]]
+) -> Iterator[os.DirEntry[str]]:
+    """Every entry that is not a folder, in a fixed order, and what `within` shows of a skipped one.
+
+    A huge tree ends early.
+    """
     stack, count = [str(root)], 0
     while stack and count < MAX_WALK:
-        try:
-            entries = sorted(os.scandir(stack.pop()), key=lambda entry: entry.name)
-        except OSError:
-            continue
-        for entry in entries:
+        for entry in _sorted(stack.pop()):
             if entry.name in skipped:
-                continue
-            if entry.is_dir(follow_symlinks=False):
+                yield from within(entry.path)
+            elif entry.is_dir(follow_symlinks=False):
                 stack.append(entry.path)
             else:
                 count += 1
                 yield entry
+
+
+def _installed(folder: str) -> Iterator[os.DirEntry[str]]:
+    """The packages of a skipped folder that holds some: to add, drop or replace one writes its entry here."""
+    if folder.endswith("/node_modules"):
+        yield from _sorted(folder)
+    elif folder.endswith(("/.venv", "/venv")):
+        for version in _sorted(f"{folder}/lib"):
+            yield from _sorted(f"{version.path}/site-packages")
+
+
+def _sorted(folder: str) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(entries, key=lambda entry: entry.name)
+    except OSError:
+        return []

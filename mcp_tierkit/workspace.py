@@ -11,7 +11,7 @@ import os
 import secrets
 import stat
 import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Sized
 from pathlib import Path
 
 from mcp_tierkit.errors import InvalidInput, NotFound, PathRefused
@@ -22,6 +22,7 @@ MAX_READ = 2_000_000
 MAX_DIGEST = 64_000_000
 MAX_PATH = 1024
 MAX_WALK = 200_000
+MAX_FOUND = 2_000
 SKIPPED = frozenset({
     ".git", ".hg", ".svn", PRIVATE, "node_modules", ".venv", "venv", "__pycache__", ".tox", ".nox", ".eggs",
     ".mypy_cache", ".ruff_cache", ".pytest_cache", ".hypothesis", ".direnv", ".gradle", ".next", ".cache",
@@ -191,10 +192,11 @@ class Workspace:
         with self._file(self.clean(path)) as fd:
             return fd is not None
 
-    def expand(self, patterns: Iterable[str]) -> tuple[str, ...]:
+    def expand(self, patterns: Iterable[str], *, most: int = MAX_FOUND) -> tuple[str, ...]:
         """The existing, readable files that paths, folders or gitignore globs name, in path order.
 
-        Plain paths cost no walk. A glob walks from its longest folder without a wildcard.
+        Plain paths cost no walk. A glob walks from its longest folder without a wildcard. InvalidInput where they
+        name more than `most` files.
         """
         patterns = [cleaned_pattern(pattern) for pattern in patterns]
         found: set[str] = set()
@@ -206,9 +208,16 @@ class Workspace:
                 found.add(pattern.rstrip("/"))
                 continue
             walked.add(static_folder(pattern) if has_magic(pattern) else pattern.rstrip("/"))
+        kept = {path for path in found if self._is_named(path, patterns)}
         for folder in _outermost(walked):
-            found.update(path for path in self._files_below(folder) if in_scope(path, patterns))
-        return tuple(sorted(path for path in found if in_scope(path, patterns) and not self.denied(path)))
+            for path in self._files_below(folder):
+                if self._is_named(path, patterns):
+                    kept.add(path)
+                    _refuse_many(kept, most, folder)
+        return tuple(sorted(kept))
+
+    def _is_named(self, path: str, patterns: Sequence[str]) -> bool:
+        return in_scope(path, patterns) and not self.denied(path)
 
     def write_private(self, path: str, data: bytes) -> str:
         """Write a file below `.tierkit/`, which git ignores; the answer is its project-relative path."""
@@ -358,6 +367,14 @@ def _refused(path: str, why: str) -> PathRefused:
         f"The path {path} {why}. It was left alone.",
         next_step="Name a regular file inside the project.",
     )
+
+
+def _refuse_many(found: Sized, most: int, folder: str) -> None:
+    if len(found) > most:
+        raise InvalidInput(
+            f"More than {most} files below {folder or 'the project'} are named. None was read.",
+            next_step="Name the files that matter, or a narrower folder or glob.",
+        )
 
 
 def _outermost(folders: Iterable[str]) -> Sequence[str]:
