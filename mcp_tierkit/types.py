@@ -41,6 +41,7 @@ PlaybookStatus = Literal[
 
 Tokens = Annotated[int, Field(ge=0)]
 NanoUsd = Annotated[int, Field(ge=0, description="Billionths of a US dollar; sums of these are exact.")]
+Rate = Annotated[str, Field(description="US dollars a million tokens, in and out, such as `0.1/0.5`.")]
 
 
 class Record(BaseModel):
@@ -145,6 +146,8 @@ class Request(Record):
     tier: TierName
     model: str = Field(description="The routed model, by litellm's name, such as `openai/some-model`.")
     requested_model: str | None = Field(default=None, description="What the tier names first; None: the routed one.")
+    requested_price: Rate | None = None
+    routed_price: Rate | None = None
     category: Category = "code"
     packed: tuple[PackedFile, ...] = Field(default=(), description="The project's files in it, left out ones too.")
     base_url: str | None = None
@@ -181,6 +184,7 @@ class Call(Record):
 
     status: CallStatus
     served_model: str | None = None
+    served_price: Rate | None = None
     usage: Usage = Usage()
     cost_nanousd: NanoUsd | None = None
     price_digest: str | None = None

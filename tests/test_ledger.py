@@ -32,6 +32,7 @@ from mcp_tierkit.types import (
     FileChange,
     Finding,
     Handoff,
+    PackedFile,
     PlaybookRun,
     Request,
     Review,
@@ -419,8 +420,14 @@ async def test_a_call_row_keeps_what_was_used_and_who_asked(ledger: Ledger, raw:
     asked = await routed(ledger, client="some-client 2.1")
     used = Usage(input=10, cached_input=20, cache_write=3, output=40, reasoning=15)
     ended = settled(
-        5, usage=used, served_model="small-2026", price_digest="d", finish="length", duration_ms=12, model_mismatch=True
-    )
+        5, usage=used, served_model="small-2026", price_digest="d", finish="length", duration_ms=12,
+        model_mismatch=True, served_price="0.2/0.9", alert="Dearer.",
+    )  # fmt: skip
+    packed = (PackedFile(path="a.py", shown="whole", tokens=70), PackedFile(path="b.py", shown="left_out", tokens=0))
+    prices = {"requested_price": "0.5/2", "routed_price": "0.1/0.5"}
+    asked = asked.model_copy(
+        update={"requested_model": "openai/first", "category": "tests", "packed": packed, **prices}
+    )  # fmt: skip
     call_id = await ledger.reserve(asked, 9, Budgets())
     await ledger.settle(call_id, ended)
     row = dict(raw.execute("select * from calls").fetchone())
@@ -428,12 +435,13 @@ async def test_a_call_row_keeps_what_was_used_and_who_asked(ledger: Ledger, raw:
     assert row == {
         "call_id": call_id, "task_id": "t1", "route_id": "route-t1", "client": "some-client 2.1",
         "at": "2026-10-05T12:00:00.000+00:00", "ended_at": "2026-10-05T12:00:00.000+00:00", "stage": "draft",
-        "tier": "cheap", "requested_model": "openai/small", "served_model": "small-2026", "model_mismatch": 1,
+        "tier": "cheap", "requested_model": "openai/first", "served_model": "small-2026", "model_mismatch": 1,
         "status": "settled", "prompt_id": "draft.v1@aaa", "price_digest": "d", "input_tokens": 10, "cached_tokens": 20,
         "cache_write_tokens": 3, "output_tokens": 40, "reasoning_tokens": 15, "reserved_nanousd": 9, "cost_nanousd": 5,
-        "finish": "length", "error": None, "duration_ms": 12, "category": None, "routed_model": None,
-        "requested_price": None, "routed_price": None, "served_price": None, "packed_tokens": None, "packed": None,
-        "alert": None,
+        "finish": "length", "error": None, "duration_ms": 12, "category": "tests", "routed_model": "openai/small",
+        "requested_price": "0.5/2", "routed_price": "0.1/0.5", "served_price": "0.2/0.9", "packed_tokens": 70,
+        "packed": '[{"path":"a.py","shown":"whole","tokens":70},{"path":"b.py","shown":"left_out","tokens":0}]',
+        "alert": "Dearer.",
     }  # fmt: skip
     assert await ledger.spend("t1") == Spend(
         calls=1, cost_nanousd=5, input_tokens=33, cached_tokens=20, output_tokens=40

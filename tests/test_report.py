@@ -119,7 +119,7 @@ def test_every_figure_is_the_sum_of_its_rows(filled: str, capsys: pytest.Capture
     assert run(["report", "--days", "5", "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert told["overview"] == {
-        "tasks": 5, "in_flight_calls": 1, "refused_calls": 1, "playbook_runs": 2,
+        "tasks": 5, "in_flight_calls": 1, "refused_calls": 1, "playbook_runs": 2, "alerts": 0,
         "spend": {"calls": 4, "cost_nanousd": 23_100_000, "unpriced_calls": 1, "unknown_nanousd": 90_000,
                   "input_tokens": 850, "cached_tokens": 200, "output_tokens": 150},
     }  # fmt: skip

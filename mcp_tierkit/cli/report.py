@@ -14,12 +14,15 @@ import click
 from mcp_tierkit.cli.options import json_option, print_json
 
 if TYPE_CHECKING:
-    from mcp_tierkit.ledger.report import Overview, PlaybookTotal, TaskSummary, Total
+    from mcp_tierkit.ledger.report import CacheHit, Overview, PlaybookTotal, StepTotal, TaskSummary, Total
     from mcp_tierkit.types import Record, Spend
 
 LATEST = 15
 GOAL = "goal"
-NUMBERS = ("calls", "tokens in", "cached", "tokens out", "USD", "share", "runs", "ok")
+NUMBERS = (
+    "calls", "tokens in", "cached", "tokens out", "USD", "share", "runs", "ok", "hit rate", "tokens packed", "per call",
+    "files", "left out",
+)  # fmt: skip
 GOAL_WIDTH = 44
 Rows = Sequence[Sequence[str]]
 
@@ -46,14 +49,18 @@ def report(days: int, as_json: bool) -> None:
         seen = ledger.overview(conn, since=since)
         by_day, by_tier, by_model = (ledger.totals(conn, by, since=since) for by in ("day", "tier", "model"))
         tasks = ledger.recent_tasks(conn, limit=LATEST, since=since)
+        hits, steps = ledger.cache_hits(conn, since=since), ledger.step_totals(conn, since=since)
         playbooks = ledger.playbook_totals(conn, since=since)
     if as_json:
-        parts = {"by_day": by_day, "by_tier": by_tier, "by_model": by_model, "tasks": tasks, "playbooks": playbooks}
+        parts = {
+            "by_day": by_day, "by_tier": by_tier, "by_model": by_model, "cache_hits": hits, "context_by_step": steps,
+            "tasks": tasks, "playbooks": playbooks,
+        }  # fmt: skip
         shares = {total.key: _share(total.spend, seen.spend) for total in by_tier}
         told = {name: [_dumped(row) for row in rows] for name, rows in parts.items()}
         print_json({"since": since, "overview": _dumped(seen), "token_share_by_tier": shares, **told})
         return
-    _print(days, seen, by_day, by_tier, by_model, tasks, playbooks)
+    _print(days, seen, by_day, by_tier, by_model, hits, steps, tasks, playbooks)
 
 
 def _dumped(record: Record) -> object:
@@ -62,7 +69,8 @@ def _dumped(record: Record) -> object:
 
 def _print(
     days: int, seen: Overview, by_day: Sequence[Total], by_tier: Sequence[Total], by_model: Sequence[Total],
-    tasks: Sequence[TaskSummary], playbooks: Sequence[PlaybookTotal],
+    hits: Sequence[CacheHit], steps: Sequence[StepTotal], tasks: Sequence[TaskSummary],
+    playbooks: Sequence[PlaybookTotal],
 ) -> None:  # fmt: skip
     click.echo(f"Last {days} days, UTC: {_summary(seen)}")
     if not seen.tasks and not seen.spend.calls:
@@ -73,6 +81,10 @@ def _print(
     shares = [(total.key, *_figures(total.spend), _percent(_share(total.spend, seen.spend))) for total in by_tier]
     _table("By tier, with its share of all tokens", ("tier", *head, "share"), shares)
     _table("By model", ("model", *head), [(total.key, *_figures(total.spend)) for total in by_model])
+    read = ("category", "calls", "tokens in", "cached", "hit rate")
+    _table("Read from a provider's cache, by category", read, list(map(_hit, hits)))
+    packed = ("step", "calls", "tokens packed", "per call", "files", "left out")
+    _table("Project files sent, by step", packed, list(map(_step, steps)))
     runs = [(total.playbook, f"{total.runs}", f"{total.ok}", "0") for total in playbooks]
     _table("Playbooks, at zero tokens", ("playbook", "runs", "ok", "USD"), runs)
     _table("Latest tasks", ("task", "begun", "project", GOAL, "ended", "USD"), list(map(_task, tasks)))
@@ -89,6 +101,8 @@ def _summary(seen: Overview) -> str:
         parts.append(f"{seen.in_flight_calls} in flight")
     if seen.refused_calls:
         parts.append(f"{seen.refused_calls} refused by a budget")
+    if seen.alerts:
+        parts.append(f"{seen.alerts} dearer than the model named")
     if seen.playbook_runs:
         parts.append(f"playbooks run at zero tokens: {seen.playbook_runs}")
     return "; ".join(parts) + "."
@@ -96,6 +110,16 @@ def _summary(seen: Overview) -> str:
 
 def _figures(spend: Spend) -> tuple[str, ...]:
     return f"{spend.calls}", f"{spend.input_tokens}", f"{spend.cached_tokens}", f"{spend.output_tokens}", _cost(spend)
+
+
+def _hit(hit: CacheHit) -> tuple[str, ...]:
+    known = (f"{hit.calls}", f"{hit.input_tokens}", f"{hit.cached_tokens}", _percent(hit.hit_rate))
+    return hit.category or "unknown", *known
+
+
+def _step(step: StepTotal) -> tuple[str, ...]:
+    figures = (step.calls, step.packed_tokens, round(step.packed_tokens / step.calls), step.packed_files, step.left_out)
+    return step.stage, *map(str, figures)
 
 
 def _cost(spend: Spend) -> str:

@@ -47,6 +47,7 @@ class Row(Record):
     output_tokens: int | None
     cost_nanousd: int | None
     reserved_nanousd: int | None
+    alert: str | None = None
 
 
 TextKind = Literal["prompt", "reply", "reasoning"]

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal, TypeVar
 
 from mcp_tierkit.errors import NotFound
-from mcp_tierkit.ledger.migrations import SCHEMA, migrations
+from mcp_tierkit.ledger.migrations import CACHE_HITS, SCHEMA, migrations
 from mcp_tierkit.ledger.money import SPEND, spend_of
 from mcp_tierkit.ledger.opening import check_schema, explained, ledger_path, schema_number
 from mcp_tierkit.ledger.owners import is_alive
@@ -42,6 +42,26 @@ class Total(Record):
 
     key: str
     spend: Spend
+
+
+class CacheHit(Record):
+    """How much of what the calls of one category read came from a cache, over those that say so."""
+
+    category: str | None
+    calls: int
+    input_tokens: int
+    cached_tokens: int
+    hit_rate: float | None
+
+
+class StepTotal(Record):
+    """What of the project's files the calls of one step were sent, over those that say so."""
+
+    stage: str
+    calls: int
+    packed_tokens: int
+    packed_files: int
+    left_out: int
 
 
 class LoggedCall(Record):
@@ -83,6 +103,7 @@ class Overview(Record):
     in_flight_calls: int
     refused_calls: int
     playbook_runs: int
+    alerts: int = 0
 
 
 class PlaybookTotal(Record):
@@ -122,12 +143,13 @@ def reading(url: str) -> Iterator[sqlite3.Connection]:
 def overview(conn: sqlite3.Connection, *, since: str = "") -> Overview:
     """Everything from `since` on, an ISO date or time in UTC."""
     query = f"""select {SPEND}, count(case when status = 'reserved' then 1 end) as in_flight_calls,
+        count(alert) as alerts,
         (select count(*) from tasks where created_at >= :since) as tasks,
         (select count(*) from playbook_runs where at >= :since) as playbook_runs,
         (select count(*) from decisions where kind = 'over_budget' and at >= :since) as refused_calls
         from calls where at >= :since"""
     row = conn.execute(query, {"since": since}).fetchone()
-    names = ("tasks", "in_flight_calls", "refused_calls", "playbook_runs")
+    names = ("tasks", "in_flight_calls", "refused_calls", "playbook_runs", "alerts")
     return Overview(spend=spend_of(row), **{name: row[name] for name in names})
 
 
@@ -174,12 +196,28 @@ def totals(
 
     `since` (included) and `until` (left out) are ISO dates or times in UTC.
     """
-    key = {"day": "substr(at, 1, 10)", "tier": "tier", "model": "coalesce(served_model, requested_model)"}[by]
+    key = {"day": "substr(at, 1, 10)", "tier": "tier", "model": "coalesce(served_model, routed_model)"}[by]
     scope = "" if project is None else "and task_id in (select task_id from tasks where project = :project)"
     query = f"""select {key} as key, {SPEND} from calls where at >= :since and at < :until {scope}
         group by 1 order by 1"""
     found = conn.execute(query, {"since": since, "until": until, "project": project})
     return tuple(Total(key=row["key"], spend=spend_of(row)) for row in found)
+
+
+def cache_hits(conn: sqlite3.Connection, *, since: str = "") -> tuple[CacheHit, ...]:
+    """The hit rate of each category, as the view `cache_hits` has it, from `since` on."""
+    query = f"select {CACHE_HITS} from calls where cached_tokens is not null and at >= ? group by category order by 1"
+    return _records(conn, CacheHit, query, (since,))
+
+
+def step_totals(conn: sqlite3.Connection, *, since: str = "") -> tuple[StepTotal, ...]:
+    """What was packed for each step, such as draft or review, by name."""
+    query = """select stage, count(*) as calls, sum(packed_tokens) as packed_tokens,
+            sum((select count(*) from json_each(packed)) - left_out) as packed_files, sum(left_out) as left_out
+        from (select *, (select count(*) from json_each(packed) where json_extract(value, '$.shown') = 'left_out')
+            as left_out from calls where packed_tokens is not null and at >= ?)
+        group by stage order by stage"""
+    return _records(conn, StepTotal, query, (since,))
 
 
 def call_log(conn: sqlite3.Connection, task_id: str) -> tuple[LoggedCall, ...]:

@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from mcp_tierkit.errors import NotFound
-from mcp_tierkit.types import Call, Draft, Handoff, PlaybookRun, Record, Review, Route, Score, Task
+from mcp_tierkit.types import Call, Draft, Handoff, PlaybookRun, Record, Request, Review, Route, Score, Task
 
 R = TypeVar("R", bound=Record)
-Value = str | int | float | Record | None
+Value = str | int | float | Record | tuple[Record, ...] | None
 
 # Ours, or from closed sets: a redactor that touched one of these would break a reference.
 _EXACT = {"at", "ended_at", "created_at", "state", "status", "stage", "tier", "lock", "project", "budget_key", "kind"}
@@ -113,11 +113,24 @@ def route_row(route: Route, at: str) -> dict[str, Value]:
     return columns | {"at": at, "record": route}
 
 
+def request_row(request: Request) -> dict[str, Value]:
+    """What a call row holds before its answer: which model was wanted and at what price, and what was packed."""
+    columns = _columns(
+        request, "task_id", "route_id", "stage", "tier", "category", "prompt_id", "requested_price", "routed_price"
+    )
+    return columns | {
+        "requested_model": request.requested_model or request.model,
+        "routed_model": request.model,
+        "packed_tokens": sum(file.tokens for file in request.packed if file.shown != "left_out"),
+        "packed": request.packed,
+    }
+
+
 def call_row(call: Call, at: str) -> dict[str, Value]:
     """What settling writes over a reserved row."""
     columns = _columns(
-        call, "status", "served_model", "cost_nanousd", "price_digest", "finish", "error", "duration_ms",
-        "model_mismatch",
+        call, "status", "served_model", "served_price", "cost_nanousd", "price_digest", "finish", "error",
+        "duration_ms", "model_mismatch", "alert",
     )  # fmt: skip
     return columns | {
         "ended_at": at,
@@ -139,6 +152,8 @@ def _clean(row: Mapping[str, Value]) -> dict[str, str | int | float | None]:
     def column(name: str, value: Value) -> str | int | float | None:
         if isinstance(value, Record):
             return json.dumps(_redacted(value.model_dump(mode="json")), separators=(",", ":"))
+        if isinstance(value, tuple):
+            return json.dumps([_redacted(record.model_dump(mode="json")) for record in value], separators=(",", ":"))
         if name == "reply" and isinstance(value, str) and value.startswith("{"):
             # Text by text: a rule that runs over a quotation mark would leave no JSON.
             return json.dumps(_redacted(json.loads(value)), separators=(",", ":"))

@@ -25,6 +25,7 @@ from mcp_tierkit.ledger.rows import (
     decide,
     insert,
     load,
+    request_row,
     require_task,
     route_row,
     save,
@@ -87,6 +88,9 @@ class SqliteLedger:
         def work(conn: sqlite3.Connection) -> None:
             require_task(conn, route.task_id)
             insert(conn, "routes", route_row(route, self._now()))
+            if route.override is not None:
+                why = f"{route.decision} on {route.tier}, {route.rule}: {route.override}"
+                decide(conn, route.task_id, self._now(), "override", why)
 
         await self._write(work)
 
@@ -132,17 +136,12 @@ class SqliteLedger:
             return refused
         row: dict[str, Value] = {
             "call_id": uuid.uuid4().hex,
-            "task_id": request.task_id,
-            "route_id": request.route_id,
             "owner_id": self._owner_id(conn),
             "client": task["client"],
             "at": at,
-            "stage": request.stage,
-            "tier": request.tier,
-            "requested_model": request.model,
             "status": "reserved",
-            "prompt_id": request.prompt_id,
             "reserved_nanousd": worst,
+            **request_row(request),
         }
         insert(conn, "calls", row)
         return str(row["call_id"])
@@ -176,7 +175,7 @@ class SqliteLedger:
     async def calls(self, task_id: str) -> tuple[Row, ...]:
         def work(conn: sqlite3.Connection) -> tuple[Row, ...]:
             require_task(conn, task_id)
-            query = """select *, coalesce(served_model, requested_model) as model
+            query = """select *, coalesce(served_model, routed_model) as model
                 from calls where task_id = ? order by rowid"""
             found = conn.execute(query, (task_id,))
             return tuple(Row(**{name: row[name] for name in Row.model_fields}) for row in found)
