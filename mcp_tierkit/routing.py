@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import re
 import tomllib
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
-from mcp_tierkit.types import Category, Decision, Latency, Record, TierName
+from pydantic import Field
+
+from mcp_tierkit.types import Category, Decision, Latency, Proof, Record, TierName
 
 
 class Match(Record):
@@ -28,6 +31,7 @@ class Hints(Record):
     assume: tuple[str, ...] = ()
     has_check: bool = False
     latency: Latency = "async"
+    proof: Proof = "turns_green"
     tier: TierName | None = None
     input_tokens: int | None = None
     output_tokens: int | None = None
@@ -41,7 +45,7 @@ class Ruling(Record):
     tier: TierName | None = None
     rule: str
     reason: str
-    category: Category = "code"
+    category: Category = Field(default="code", description="The kind of work, whoever does it.")
     risks: tuple[str, ...] = ()
     open_questions: tuple[str, ...] = ()
     lint: tuple[str, ...] = ()
@@ -56,17 +60,22 @@ def _rules() -> dict[str, Any]:
     return tomllib.loads((Path(__file__).parent / "data" / "rules.toml").read_text("utf8"))
 
 
-@cache
-def _words(*section: str) -> re.Pattern[str]:
+def _table(section: tuple[str, ...]) -> Any:
     table: Any = _rules()
     for key in section:
         table = table[key]
-    return re.compile(r"(?<!\w)(?:" + "|".join(map(re.escape, table["words"])) + r")(?!\w)", re.IGNORECASE)
+    return table
 
 
 @cache
-def _paths(kind: str) -> re.Pattern[str]:
-    return re.compile("|".join(_glob(pattern) for pattern in _rules()["risk"][kind]["paths"]), re.IGNORECASE)
+def _words(*section: str) -> re.Pattern[str]:
+    words = map(re.escape, _table(section)["words"])
+    return re.compile(r"(?<!\w)(?:" + "|".join(words) + r")(?!\w)", re.IGNORECASE)
+
+
+@cache
+def _paths(*section: str) -> re.Pattern[str]:
+    return re.compile("|".join(_glob(pattern) for pattern in _table(section)["paths"]), re.IGNORECASE)
 
 
 def _glob(pattern: str) -> str:
@@ -82,12 +91,43 @@ def is_about_tests(task: str) -> bool:
     return bool(_words("tests").search(task))
 
 
+def category_of(task: str, files: Sequence[str], *, proof: Proof = "turns_green") -> Category:
+    """What kind of work a task is, by its words and the files it may change; `code` where nothing tells.
+
+    Only a task that changes no file can ask for a short text: a draft answers with edits, however it is worded. Of the
+    rest only the first words count, for those further on say what the work is about: each kind forbids what others do.
+    """
+    named = [path for path in files if not path.startswith("!")]
+    if not named and (asked := _text_kind(task)):
+        return asked
+    begun = task.strip()
+    if _all_under("tests", named) or _words("tests").match(begun):
+        return "tests"
+    if _all_under("docs", named) or _words("category", "docs").match(begun):
+        return "docs"
+    # A change that must turn nothing green is most often one that rearranges.
+    if proof == "stays_green" or _words("category", "refactor").match(begun):
+        return "refactor"
+    return "code"
+
+
+def _text_kind(task: str) -> Category | None:
+    """The text kind whose word comes first in the task."""
+    found = {kind: _words("category", "text", kind).search(task) for kind in _rules()["category"]["text"]}
+    starts = {kind: match.start() for kind, match in found.items() if match}
+    return cast(Category, min(starts, key=starts.__getitem__)) if starts else None
+
+
+def _all_under(kind: str, files: Sequence[str]) -> bool:
+    return bool(files) and all(_paths("category", kind).match(path) for path in files)
+
+
 def risks(task: str, files: tuple[str, ...]) -> tuple[str, ...]:
     """Names of the risk classes that the text or a path falls under."""
     return tuple(
         kind
         for kind in _rules()["risk"]
-        if _words("risk", kind).search(task) or any(_paths(kind).match(path) for path in files)
+        if _words("risk", kind).search(task) or any(_paths("risk", kind).match(path) for path in files)
     )
 
 
@@ -126,8 +166,11 @@ class RuleRouter:
     def route(self, task: str, hints: Hints) -> Ruling:
         for rule in (_blocked, _playbook, _risky, _open, _linted, _short, _unchecked):
             if ruling := rule(task, hints):
-                return ruling
-        return _delegate(hints)
+                break
+        else:
+            ruling = _delegate(hints)
+        category = category_of(task, hints.files, proof=hints.proof)
+        return ruling.model_copy(update={"category": category})
 
 
 def _blocked(task: str, hints: Hints) -> Ruling | None:

@@ -5,18 +5,35 @@ from __future__ import annotations
 import hashlib
 import re
 import string
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
+from mcp_tierkit.answers import takes_scratchpad
 from mcp_tierkit.errors import InvalidInput
-from mcp_tierkit.types import Message, Record
+from mcp_tierkit.types import Category, Message, Record
 
-LATEST = {"draft": "draft.v1", "repair": "repair.v1", "review": "review.v1", "plan": "plan.v1"}
+LATEST = {
+    "draft": "draft.v2", "repair": "repair.v1", "climb": "climb.v1", "continue": "continue.v1", "review": "review.v1",
+    "plan": "plan.v1",
+}  # fmt: skip
 """The version of each prompt that is sent."""
 
+NOTHING = "(none)"
+"""What stands in a field that the caller leaves out."""
+
+_OPTIONAL = frozenset({"profile", "neighbours"})
 _FOLDER = Path(__file__).parent
 _MAX_BYTES = 32_000
 _PARTS = re.compile(r"\A(?:=== system ===\n(?P<system>.*?)\n)?=== user ===\n(?P<user>.*)\Z", re.DOTALL)
+_MONTH = "(?:January|February|March|April|May|June|July|August|September|October|November|December)"
+_MOVING = {
+    "a date": rf"\b\d{{4}}([-/.])\d\d?\1\d\d?\b|\b\d\d?([./])\d\d?\2\d{{4}}\b|\b{_MONTH} \d|\b\d\d?\.? {_MONTH}\b",
+    "a time": r"\b[0-2]?\d:[0-5]\d\b",
+    "an e-mail address": r"[\w.+-]+@[\w-]+\.\w",
+    "a path of somebody's machine": r"(?:/home/|/Users/|\\Users\\|/root/)\w",
+}
+"""What makes a prefix differ from one day or user to the next: no provider's cache would then have it."""
 
 
 class Prompt(Record):
@@ -28,29 +45,71 @@ class Prompt(Record):
 
     @property
     def fields(self) -> frozenset[str]:
-        """Names that `render` wants, all of them."""
+        """Names that `render` wants, all of them but `profile` and `neighbours`, which may be left out."""
         return frozenset(string.Template(self.user).get_identifiers())
 
     def render(self, **fields: str) -> tuple[Message, ...]:
         """The messages to send. Values go in as they are: a `$` in a file's text is only text.
 
-        Raises ValueError for a missing or a superfluous field.
+        Both messages of an opening end a prefix that later calls begin with. Raises ValueError for a missing or a
+        superfluous field.
         """
-        if wrong := self.fields ^ fields.keys():
+        given = dict.fromkeys(self.fields & _OPTIONAL, NOTHING) | fields
+        if wrong := self.fields ^ given.keys():
             raise ValueError(f"{self.id} and its caller disagree about the fields {sorted(wrong)}")
-        user = Message(role="user", content=string.Template(self.user).substitute(fields))
-        return (Message(role="system", content=self.system), user) if self.system else (user,)
+        opens = bool(self.system)
+        user = Message(role="user", content=string.Template(self.user).substitute(given), ends_prefix=opens)
+        return (Message(role="system", content=self.system, ends_prefix=True), user) if opens else (user,)
 
 
-def load(name: str, *, overrides: Path | None = None) -> Prompt:
-    """The latest version of a prompt, or a named one such as `draft.v1`.
+def build(prompt: Prompt, *, profile: str = "", history: Sequence[Message] = (), **task: str) -> tuple[Message, ...]:
+    """The messages of a call in their fixed order: system text, the project's profile, the task, what was said since.
 
-    A file of the same name in `overrides`, the user's own folder, replaces the packaged text; its own
-    digest is in the id. Raises InvalidInput where that file lacks a part or has other placeholders.
+    Each part leaves the bytes of those before it as they are. Raises ValueError where the fields do not fit.
+    """
+    own = {"profile": profile} if profile else {}
+    return (*prompt.render(**own, **task), *history)
+
+
+def load(
+    name: str, *, category: Category | None = None, scratchpad: bool = False, overrides: Path | None = None
+) -> Prompt:
+    """The latest version of a prompt, or a named one such as `draft.v1`, with the texts that go behind its system part.
+
+    These are the category's own text and, where the tier asks for it and the category allows it, the scratchpad's. A
+    follow-up has no system part, so that nothing is added. A file of the same name in `overrides`, the user's own
+    folder, replaces a packaged text; the id covers every byte. Raises InvalidInput for such a file that cannot be used.
     """
     version = LATEST.get(name, name)
-    packaged = _packaged(version)
+    prompt = _with_override(version, overrides)
+    if not prompt.system:
+        return prompt
+    added, kind = [], version
+    if category is not None:
+        added, kind = [f"categories/{category}.v1"], f"{kind}/{category}"
+    if scratchpad and (category is None or takes_scratchpad(category)):
+        added, kind = [*added, "scratchpad.v1"], f"{kind}+scratchpad"
+    return _joined(kind, prompt, [_addition(text, overrides) for text in added]) if added else prompt
+
+
+class _Addition(Record):
+    id: str
+    text: str
+
+
+def _joined(kind: str, prompt: Prompt, added: Sequence[_Addition]) -> Prompt:
+    ids = "\n".join([prompt.id, *(addition.id for addition in added)])
+    system = "\n\n".join([prompt.system, *(addition.text for addition in added)])
+    return prompt.model_copy(update={"id": f"{kind}@{_digest(ids.encode())}", "system": system})
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()[:12]
+
+
+def _with_override(version: str, overrides: Path | None) -> Prompt:
     own = overrides / f"{version}.md" if overrides else None
+    packaged = _packaged(version)
     return packaged if own is None or not own.exists() else _override(own, packaged)
 
 
@@ -64,26 +123,55 @@ def _packaged(version: str) -> Prompt:
 
 
 def _override(path: Path, packaged: Prompt) -> Prompt:
-    prompt = _parse(path.stem, _read(path))
+    prompt = _parse(path.stem, _read(path, path.name))
     if prompt is None:
-        raise _refused(path, "has no `=== system ===` and `=== user ===` parts in that order")
+        raise _refused(path.name, "has no `=== system ===` and `=== user ===` parts in that order")
     if wrong := _problems(prompt):
-        raise _refused(path, wrong)
+        raise _refused(path.name, wrong)
     if bool(prompt.system) != bool(packaged.system):
-        raise _refused(path, "must have a system part exactly where the packaged text has one")
+        raise _refused(path.name, "must have a system part exactly where the packaged text has one")
     if differing := prompt.fields ^ packaged.fields:
-        raise _refused(path, f"must use the packaged text's placeholders and no others; see {sorted(differing)}")
+        raise _refused(path.name, f"must use the packaged text's placeholders and no others; see {sorted(differing)}")
     return prompt
 
 
-def _read(path: Path) -> bytes:
+def _addition(version: str, overrides: Path | None) -> _Addition:
+    own = overrides / f"{version}.md" if overrides else None
+    if own is None or not own.exists():
+        return _packaged_addition(version)
+    name = f"{version}.md"
+    addition = _parse_addition(version, _read(own, name))
+    if addition is None:
+        raise _refused(name, "is empty or not UTF-8 text")
+    if wrong := _unstable(addition.text):
+        raise _refused(name, wrong)
+    return addition
+
+
+@cache
+def _packaged_addition(version: str) -> _Addition:
+    addition = _parse_addition(version, (_FOLDER / f"{version}.md").read_bytes())
+    if addition is None or _unstable(addition.text):
+        raise ValueError(f"the packaged text {version} is malformed")
+    return addition
+
+
+def _parse_addition(version: str, data: bytes) -> _Addition | None:
+    try:
+        text = data.decode("utf8").replace("\r\n", "\n").strip()
+    except UnicodeDecodeError:
+        return None
+    return _Addition(id=f"{version}@{_digest(data)}", text=text) if text else None
+
+
+def _read(path: Path, name: str) -> bytes:
     try:
         with path.open("rb") as file:
             data = file.read(_MAX_BYTES + 1)
     except OSError as error:
-        raise _refused(path, "cannot be read") from error
+        raise _refused(name, "cannot be read") from error
     if len(data) > _MAX_BYTES:
-        raise _refused(path, f"is longer than {_MAX_BYTES} bytes")
+        raise _refused(name, f"is longer than {_MAX_BYTES} bytes")
     return data
 
 
@@ -95,20 +183,33 @@ def _parse(version: str, data: bytes) -> Prompt | None:
         return None
     if parts is None:
         return None
-    digest = hashlib.sha256(data).hexdigest()[:12]
-    return Prompt(id=f"{version}@{digest}", system=(parts["system"] or "").strip(), user=parts["user"].strip())
+    return Prompt(id=f"{version}@{_digest(data)}", system=(parts["system"] or "").strip(), user=parts["user"].strip())
 
 
 def _problems(prompt: Prompt) -> str:
     if not string.Template(prompt.user).is_valid():
         return "holds a `$` that starts no placeholder; write `$$` for the sign itself"
-    if string.Template(prompt.system).get_identifiers():
+    identifiers = string.Template(prompt.user).get_identifiers()
+    if "profile" in identifiers[1:]:
+        return "must have `$profile` before every other placeholder, since that part changes least"
+    # A follow-up may be the same words each time; an opening without a task would be none.
+    if prompt.system and not identifiers:
+        return "has no placeholder in its user part"
+    return _unstable(prompt.system)
+
+
+def _unstable(text: str) -> str:
+    """What in a part of the prefix would vary from call to call; empty for a stable one."""
+    if string.Template(text).get_identifiers():
         return "has a placeholder in its system part, which never varies"
-    return "" if prompt.fields else "has no placeholder in its user part"
+    for what, pattern in _MOVING.items():
+        if re.search(pattern, text):
+            return f"holds {what} in its system part, which must be the same on every day and for every user"
+    return ""
 
 
-def _refused(path: Path, what: str) -> InvalidInput:
+def _refused(name: str, what: str) -> InvalidInput:
     return InvalidInput(
-        f"The prompt override {path.name} {what}. Nothing was sent.",
+        f"The prompt override {name} {what}. Nothing was sent.",
         next_step="Mend that file in the `prompts` folder beside your tierkit.toml, or delete it.",
     )
