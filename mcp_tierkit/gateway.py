@@ -16,6 +16,7 @@ import os
 import threading
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
+from itertools import groupby
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 import anyio
@@ -24,6 +25,7 @@ import anyio.to_thread
 
 from mcp_tierkit.errors import ModelFailed
 from mcp_tierkit.failures import failure
+from mcp_tierkit.providers import wants_cache_marks
 from mcp_tierkit.types import Completion, Message, Request, Usage
 from mcp_tierkit.usage import read_body, read_choice, read_usage, reported_cost, served_model
 
@@ -247,15 +249,31 @@ def _client_class(handler: type[Any]) -> type[Any]:
 
 
 def _messages(request: Request) -> list[dict[str, Any]]:
-    marked = request.model.startswith(("anthropic/", "openrouter/anthropic/"))
-    return [_message(m, marked and m.role == "system") for m in request.messages]
+    """The messages as litellm takes them. Neighbours of one role are one: some models' chat templates refuse two."""
+    marked = _marked(request)
+    messages = []
+    for role, group in groupby(enumerate(request.messages), key=lambda numbered: numbered[1].role):
+        said = list(group)
+        plain = "\n\n".join(message.content for _, message in said)
+        is_plain = marked.isdisjoint(at for at, _ in said)
+        messages.append({"role": role, "content": plain if is_plain else [_block(m, at in marked) for at, m in said]})
+    return messages
 
 
-def _message(message: Message, is_cached: bool) -> dict[str, Any]:
-    if not is_cached:
-        return {"role": message.role, "content": message.content}
-    block = {"type": "text", "text": message.content, "cache_control": {"type": "ephemeral"}}
-    return {"role": message.role, "content": [block]}
+def _marked(request: Request) -> set[int]:
+    """Where marks go: the end of what every such call begins with, and of what the next call of the task begins with.
+
+    Each mark is a write to the provider's cache, at a premium, and four are the most that any provider takes.
+    """
+    if not wants_cache_marks(request.model):
+        return set()
+    ends = [at for at, message in enumerate(request.messages) if message.ends_prefix]
+    return {*ends[:1], *ends[-1:]}
+
+
+def _block(message: Message, is_marked: bool) -> dict[str, Any]:
+    mark = {"cache_control": {"type": "ephemeral"}} if is_marked else {}
+    return {"type": "text", "text": message.content, **mark}
 
 
 def _completion(model: str, reply: Any | None, wire: OneRequest) -> Completion:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from datetime import date
+from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path
 
@@ -38,12 +39,17 @@ class Local(Record):
     remote: tuple[str, ...]
 
 
+class CacheMarks(Record):
+    models: tuple[str, ...] = Field(description="Globs over litellm's names of models.")
+
+
 class Known(Record):
     """The whole of `data/providers.toml`."""
 
     provider: tuple[Provider, ...]
     engine: tuple[Endpoint, ...]
     local: Local
+    cache_marks: CacheMarks
 
 
 @cache
@@ -68,3 +74,8 @@ def can_draft(model: str) -> bool:
     """False for names of embedders and the like, and of models that an engine only passes on to a cloud."""
     local = known().local
     return not any(mark in model.lower() for mark in (*local.not_drafting, *local.remote))
+
+
+def wants_cache_marks(model: str) -> bool:
+    """True where the provider reads a prompt's beginning from its cache only if a mark says where that ends."""
+    return any(fnmatchcase(model, pattern) for pattern in known().cache_marks.models)

@@ -32,7 +32,10 @@ def request(model: str = "openai/demo-small", base_url: str | None = None, **cha
     fields: dict[str, Any] = {
         "task_id": "t-1", "route_id": "r-1", "stage": "draft", "tier": "cheap", "model": model, "base_url": base_url,
         "api_key_env": "DEMO_KEY", "max_output_tokens": 256, "timeout_s": 20, "prompt_id": "draft.v1@0",
-        "messages": (Message(role="system", content="You edit code."), Message(role="user", content=PROMPT)),
+        "messages": (
+            Message(role="system", content="You edit code.", ends_prefix=True),
+            Message(role="user", content=PROMPT, ends_prefix=True),
+        ),
     }  # fmt: skip
     return Request(**{**fields, **changes})
 
@@ -102,32 +105,111 @@ async def test_no_key_ever_enters_the_environment(gateway: LiteLLMGateway, upstr
     assert KEY not in os.environ.values()
 
 
-@pytest.mark.parametrize("model", ["anthropic/claude-haiku-5-5", "openrouter/anthropic/claude-haiku-5.5"])
-async def test_the_stable_part_is_marked_for_the_cache_of_anthropic_models(
+MARK = {"cache_control": {"type": "ephemeral"}}
+REPAIR = (
+    Message(role="assistant", content="My edits."),
+    Message(role="user", content="Mend it."),
+)
+
+
+def _text(text: str, *, marked: bool = False) -> dict[str, Any]:
+    return {"type": "text", "text": text, **(MARK if marked else {})}
+
+
+async def _bodies(
+    gateway: LiteLLMGateway, upstream: Upstream, model: str, *more: tuple[Message, ...]
+) -> list[dict[str, Any]]:
+    """What goes over the wire for an opening, then for that opening with each of these behind it."""
+    at_root = model.startswith(("anthropic/", "bedrock/"))
+    for history in ((), *more):
+        messages = (*request().messages, *history)
+        await gateway.complete(request(model, upstream.root_url if at_root else upstream.base_url, messages=messages))
+    return [asked.body or {} for asked in upstream.asked]
+
+
+async def test_anthropic_is_told_to_keep_the_system_text_and_the_task(
+    gateway: LiteLLMGateway, upstream: Upstream
+) -> None:  # D5
+    first, second = await _bodies(gateway, upstream, "anthropic/claude-haiku-5-5", REPAIR)
+    opening = {"role": "user", "content": [_text(PROMPT, marked=True)]}
+    assert first["system"] == second["system"] == [_text("You edit code.", marked=True)]
+    assert first["messages"] == [opening]
+    assert second["messages"][0] == opening
+    assert [message["role"] for message in second["messages"]] == ["user", "assistant", "user"]
+    assert [asked.marked_blocks for asked in upstream.asked] == [2, 2]
+
+
+async def test_openrouter_passes_the_same_marks_on_to_anthropic(
+    gateway: LiteLLMGateway, upstream: Upstream
+) -> None:  # D5
+    first, second = await _bodies(gateway, upstream, "openrouter/anthropic/claude-haiku-5.5", REPAIR)
+    opening = [
+        {"role": "system", "content": [_text("You edit code.", marked=True)]},
+        {"role": "user", "content": [_text(PROMPT, marked=True)]},
+    ]
+    assert first["messages"] == opening
+    assert second["messages"] == [*opening, *({"role": m.role, "content": m.content} for m in REPAIR)]
+
+
+async def test_bedrock_gets_its_own_kind_of_mark(
+    gateway: LiteLLMGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:  # D5
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION_NAME"):
+        monkeypatch.setenv(name, "us-east-1")
+    with Upstream(_in_its_own_shape, keeps_text=True) as upstream:
+        (body,) = await _bodies(gateway, upstream, "bedrock/us.anthropic.claude-haiku-4-5-20251001-v1:0")
+    point = {"cachePoint": {"type": "default"}}
+    assert body["system"] == [{"text": "You edit code."}, point]
+    assert body["messages"] == [{"role": "user", "content": [{"text": PROMPT}, point]}]
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        "openai/gpt-6-luna", "deepseek/deepseek-v4-flash", "openrouter/openai/gpt-6-luna",
+        "openrouter/google/gemini-3.8-flash", "openrouter/z-ai/glm-5", "dashscope/qwen3.5-plus", "zai/glm-5",
+        "minimax/MiniMax-M3", "mistral/mistral-small-2603", "hosted_vllm/m",
+    ],
+)  # fmt: skip
+async def test_a_provider_that_keeps_prefixes_by_itself_gets_plain_messages(
     gateway: LiteLLMGateway, upstream: Upstream, model: str
-) -> None:
-    base = upstream.root_url if model.startswith("anthropic/") else upstream.base_url
-    await gateway.complete(request(model, base))
-    await gateway.complete(request(model, base, messages=(*request().messages[:1], Message(role="user", content="b"))))
-    first, second = (asked.body for asked in upstream.asked)
-    assert first is not None
-    assert second is not None
-    assert [asked.marked_blocks for asked in upstream.asked] == [1, 1]
-    assert _stable(first) == _stable(second)
-    assert _stable(first) == {"type": "text", "text": "You edit code.", "cache_control": {"type": "ephemeral"}}
-
-
-def _stable(body: dict[str, Any]) -> Any:
-    return body["system"][0] if "system" in body else body["messages"][0]["content"][0]
-
-
-async def test_other_models_get_plain_messages_without_marks(gateway: LiteLLMGateway, upstream: Upstream) -> None:
-    await gateway.complete(request(base_url=upstream.base_url))
-    assert upstream.asked[0].body is not None
-    assert upstream.asked[0].body["messages"] == [
+) -> None:  # D5
+    (body,) = await _bodies(gateway, upstream, model)
+    assert body["messages"] == [
         {"role": "system", "content": "You edit code."},
         {"role": "user", "content": PROMPT},
     ]
+
+
+async def test_gemini_is_asked_once_and_nothing_is_stored_with_it(gateway: LiteLLMGateway) -> None:  # D5
+    with Upstream(_in_its_own_shape, keeps_text=True) as upstream:
+        (body,) = await _bodies(gateway, upstream, "gemini/gemini-3.8-flash")
+    assert body["contents"] == [{"role": "user", "parts": [{"text": PROMPT}]}]
+    assert "cachedContent" not in body
+
+
+async def test_two_messages_of_one_role_are_sent_as_one(gateway: LiteLLMGateway, upstream: Upstream) -> None:
+    climb = (Message(role="user", content="Another model failed."),)
+    _, plain = await _bodies(gateway, upstream, "openai/demo-small", climb)
+    assert plain["messages"][1:] == [{"role": "user", "content": f"{PROMPT}\n\nAnother model failed."}]
+
+
+async def test_what_follows_a_marked_message_leaves_its_block_as_it_is(
+    gateway: LiteLLMGateway, upstream: Upstream
+) -> None:  # D5
+    climb = (Message(role="user", content="Another model failed."),)
+    _, marked = await _bodies(gateway, upstream, "anthropic/claude-haiku-5-5", climb)
+    assert marked["messages"] == [
+        {"role": "user", "content": [_text(PROMPT, marked=True), _text("Another model failed.")]}
+    ]
+
+
+async def test_more_ends_of_prefixes_than_any_provider_takes_are_two_marks(
+    gateway: LiteLLMGateway, upstream: Upstream
+) -> None:
+    rounds = [Message(role="assistant" if at % 2 else "user", content=str(at), ends_prefix=True) for at in range(2, 12)]
+    await _bodies(gateway, upstream, "anthropic/claude-haiku-5-5", tuple(rounds[1:]))
+    assert [asked.marked_blocks for asked in upstream.asked] == [2, 2]
 
 
 async def test_a_second_call_with_the_same_beginning_reports_cached_tokens_once(gateway: LiteLLMGateway) -> None:
@@ -193,13 +275,14 @@ async def test_each_listed_provider_sends_one_request_and_its_usage_is_read(
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION_NAME"):
         monkeypatch.setenv(name, "us-east-1")
     model = "amazon.nova-lite-v1:0" if provider == "bedrock" else "m"
-    with Upstream(_in_its_own_shape) as upstream:
+    with Upstream(_in_its_own_shape, keeps_text=True) as upstream:
         base = upstream.root_url if provider in ("anthropic", "ollama", "ollama_chat", "bedrock") else upstream.base_url
         completion = await gateway.complete(request(f"{provider}/{model}", base))
         billed = [asked for asked in upstream.asked if not asked.path.endswith("/api/show")]
     assert completion.text == "hello"
     assert (_input(completion.usage), completion.usage.output) == (11, 2)
     assert len(billed) == 1
+    assert ("cache_control" in json.dumps(billed[0].body)) == (provider == "anthropic")
 
 
 def test_every_provider_that_tiers_are_made_of_is_listed() -> None:
