@@ -2,7 +2,8 @@
 
 A change is written down before it is made: both contents of every file, then one rename into `journal/`. Files are
 replaced one at a time. One rename to `undo/` commits. What is still in `journal/` when nobody holds the lock was not
-committed and is rolled back. To undo is to move the record back to `journal/` and roll it back the same way.
+committed and is rolled back. An undo is such a change too, made out of the undo record and of what stands there now;
+its commit is the rename to `undone/`, and whoever finds it there removes the records that it took back.
 """
 
 from __future__ import annotations
@@ -16,9 +17,10 @@ import stat
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from mcp_tierkit.errors import Conflict, InvalidInput, NotFound, PathRefused
+from mcp_tierkit.merge import MAX_MERGE, Overlap, merge
 from mcp_tierkit.types import Changes, Content, Record
 from mcp_tierkit.workspace import MAX_DIGEST, Workspace
 
@@ -48,6 +50,23 @@ class _Manifest(Record):
     task_id: str
     token: str
     steps: tuple[_Step, ...]
+    folders: tuple[str, ...] = ()  # To be removed when the change is taken back and they are empty.
+    undoes: tuple[str, ...] = ()  # The undo records that this one takes back; none where it is a task's change.
+
+
+class _Held(NamedTuple):
+    """A file with its bytes, or none."""
+
+    state: _State
+    data: bytes | None = None
+
+
+class _Clash(Exception):
+    """A file that cannot be put back. `task_id` is the later task whose change is in the way, where one is."""
+
+    def __init__(self, why: str, task_id: str | None = None) -> None:
+        super().__init__(why)
+        self.why, self.task_id = why, task_id
 
 
 @contextlib.asynccontextmanager
@@ -85,7 +104,7 @@ class Trial:
         for step in self._manifest.steps:
             if not _same(_look(self._ws, step.path), step.after):
                 raise _moved(step.path)
-        _commit(_home(self._state, self._ws.root), self._name)
+        _move(_home(self._state, self._ws.root), "journal", "undone" if self._manifest.undoes else "undo", self._name)
         self.kept = True
 
 
@@ -99,8 +118,13 @@ def trial(
     Conflict, with nothing changed, where a file differs. The caller holds `tree_lock`.
     """
     recover(ws, state)
+    with _tried(ws, state, _planned(ws, state, task_id, changes, expected), changes) as tried:
+        yield tried
+
+
+@contextlib.contextmanager
+def _tried(ws: Workspace, state: Path, manifest: _Manifest, changes: Changes) -> Iterator[Trial]:
     home = _home(state, ws.root)
-    manifest = _planned(ws, task_id, changes, expected)
     name = _begin(home, manifest, ws, changes)
     tried = Trial(ws, state, name, manifest)
     try:
@@ -130,6 +154,8 @@ def recover(ws: Workspace, state: Path) -> tuple[str, ...]:
     """
     home = _home(state, ws.root)
     restored: list[str] = []
+    for name in _names(home / "undone"):
+        _finish(ws, home, name)
     for name in sorted(_names(home / "journal"), key=lambda name: not name.endswith(".part")):
         if name.endswith(".part"):
             shutil.rmtree(home / "journal" / name)
@@ -155,41 +181,186 @@ def has_undo(state: Path, ws: Workspace, task_id: str) -> bool:
 
 
 def undo(ws: Workspace, state: Path, task_id: str) -> tuple[str, ...]:
-    """Put back every file the task changed; other files may have changed since.
+    """Take back what the task changed; the answer is the paths put back.
 
-    Conflict, with nothing changed, where one of the task's own files did. NotFound where there is no record.
+    What changed since stays, in the same files too, as long as it is clear of the task's own lines. Otherwise Conflict,
+    with nothing changed. NotFound where no applied change of the task is on record. The caller holds `tree_lock`.
     """
     recover(ws, state)
     home = _home(state, ws.root)
     records = _records(home, task_id)
     if not records:
         raise NotFound(
-            f"No applied change is on record for task {task_id!r}. Nothing was changed.",
-            next_step="Look at the task's status; only an applied change can be undone.",
+            f"Task {task_id!r} has no change to take back: it was never applied, or was undone already. "
+            "Nothing was changed.",
+            next_step="Look at the task's status; only an applied change can be undone, and only once.",
         )
-    _check_undoable(ws, [_load(home / "undo" / name) for name in records])
-    restored: list[str] = []
+    manifest, changes = _taken_back(ws, home, task_id, records)
+    with _tried(ws, state, manifest, changes) as tried:
+        tried.keep()
+    recover(ws, state)
+    return tuple(step.path for step in manifest.steps)
+
+
+def _taken_back(ws: Workspace, home: Path, task_id: str, records: list[str]) -> tuple[_Manifest, Changes]:
+    """The task's changes turned round, onto the files as they stand now. Conflict names every file that will not go."""
+    now: dict[str, _Held] = {}
+    then: dict[str, _Held] = {}
+    clashes: dict[str, _Clash] = {}
+    applied = {name: _load(home / "undo" / name) for name in _applied(home)}
     for name in records:
-        _move(home, "undo", "journal", name)
-        done, _ = _roll_back(ws, home, name, _load(home / "journal" / name))
-        restored += [path for path in done if path not in restored]
-    return tuple(restored)
+        later = {other: found for other, found in applied.items() if _number(other) > _number(name)}
+        for at, step in enumerate(applied[name].steps):
+            try:
+                if step.path not in now:
+                    now[step.path] = then[step.path] = _stands(ws, step.path)
+                left, stood = _stored(home, name, at, step)
+                _ask_others(home, task_id, later, step.path, left, stood)
+                # Put back by hand already: nothing is left to do.
+                if not _same(then[step.path].state, stood.state):
+                    then[step.path] = _carried(left, stood, then[step.path])
+            except _Clash as clash:
+                clashes.setdefault(step.path, clash)
+    if clashes:
+        raise _refusal(task_id, clashes)
+    steps, changes = _turned(ws, now, then)
+    folders = {folder for name in records for folder in _folders(applied[name])}
+    return _Manifest(
+        project=str(ws.root), task_id=task_id, token=secrets.token_hex(6), steps=steps, undoes=tuple(records),
+        folders=tuple(folders),
+    ), changes  # fmt: skip
 
 
-def _check_undoable(ws: Workspace, manifests: list[_Manifest]) -> None:
-    seen: dict[str, _State] = {}
-    for manifest in manifests:
-        for step in manifest.steps:
-            now = seen.get(step.path) or _look(ws, step.path)
-            if not _same(now, step.after) and not _same(now, step.before):
-                raise Conflict(
-                    f"The file {step.path} changed after task {manifest.task_id} was applied. Nothing was undone.",
-                    next_step="Take the change back by hand with the task's patch, or restore that file first.",
-                )
-            seen[step.path] = step.before
+def _turned(ws: Workspace, now: dict[str, _Held], then: dict[str, _Held]) -> tuple[tuple[_Step, ...], Changes]:
+    made: set[str] = set()
+    steps: list[_Step] = []
+    changes: Changes = {}
+    for path in sorted(now):
+        before, after = now[path].state, then[path]
+        if _same(before, after.state):
+            continue
+        new = [above for above in _above(path) if above not in made and ws.stat(above) is None]
+        made.update(new if after.data is not None else ())
+        steps.append(_Step(path=path, before=before, after=after.state, made=tuple(new)))
+        changes[path] = None if after.data is None else Content(data=after.data)
+    return tuple(steps), changes
 
 
-def _planned(ws: Workspace, task_id: str, changes: Changes, expected: Mapping[str, str | None]) -> _Manifest:
+def _ask_others(home: Path, task_id: str, later: Mapping[str, _Manifest], path: str, left: _Held, stood: _Held) -> None:
+    """_Clash where another task that was applied later, and is not undone, changed the same lines.
+
+    The file alone does not show it: two tasks may have changed a line there and back, and to undo one of them would
+    make the other's undo bring back what nobody wants.
+    """
+    for name, manifest in later.items():
+        for at, step in enumerate(manifest.steps):
+            if step.path == path and manifest.task_id != task_id:
+                theirs, found = _stored(home, name, at, step)
+                _ask(manifest.task_id, left, stood, found, theirs)
+
+
+def _ask(task_id: str, left: _Held, stood: _Held, found: _Held, theirs: _Held) -> None:
+    try:
+        without = _carried(left, stood, found)
+    except _Clash:
+        return  # Somebody changed those lines before that task did; what stands now decides.
+    try:
+        _carried(found, without, theirs)
+    except _Clash:
+        raise _Clash(f"the later task {task_id} changed the same lines", task_id) from None
+
+
+def _carried(base: _Held, ours: _Held, theirs: _Held) -> _Held:
+    """`theirs` with what leads from `base` to `ours`; _Clash where that cannot be told from what `theirs` changed."""
+    if _same(theirs.state, base.state):
+        return ours
+    if _same(ours.state, base.state):
+        return theirs
+    if base.data is None:
+        raise _Clash("it was created again after the task had deleted it")
+    if ours.data is None:
+        raise _Clash("it was changed after the task had created it")
+    if theirs.data is None:
+        raise _Clash("it was deleted after the task had changed it")
+    data = _merged(base.data, ours.data, theirs.data)
+    modes = {ours.state.mode, theirs.state.mode} - {base.state.mode}
+    if len(modes) > 1 or (modes and ours.state.mode == theirs.state.mode):
+        raise _Clash("its permissions were changed after the task had changed them")
+    state = _State(
+        digest=hashlib.sha256(data).hexdigest(), mode=modes.pop() if modes else theirs.state.mode,
+        owner=theirs.state.owner, mtime_ns=_fresh(theirs.state),
+    )  # fmt: skip
+    return _Held(state, data)
+
+
+def _merged(base: bytes, ours: bytes, theirs: bytes) -> bytes:
+    if theirs == base or ours == base:
+        return ours if theirs == base else theirs
+    if any(b"\0" in data for data in (base, ours, theirs)):
+        raise _Clash("it was changed since, and is not text")
+    if max(len(base), len(ours), len(theirs)) > MAX_MERGE:
+        raise _Clash(f"it was changed since, and is larger than {MAX_MERGE} bytes")
+    try:
+        return merge(base, ours, theirs)
+    except Overlap as overlap:
+        raise _Clash(f"the same lines, or lines next to them, were changed since (now line {overlap.lines})") from None
+
+
+def _refusal(task_id: str, clashes: Mapping[str, _Clash]) -> Conflict:
+    told = [f"{path}: {clash.why}" for path, clash in sorted(clashes.items())]
+    more = f"; and {len(told) - 3} more files" if len(told) > 3 else ""
+    later = sorted({clash.task_id for clash in clashes.values() if clash.task_id})
+    return Conflict(
+        f"Task {task_id} cannot be undone: {'; '.join(told[:3])}{more}. Nothing was changed.",
+        next_step=f"Undo {later[-1]} first."
+        if later
+        else "Put that back as the task left it and call again, or take the task's patch back by hand.",
+    )
+
+
+def _stands(ws: Workspace, path: str) -> _Held:
+    state = _seen(ws, path)
+    if state is None:
+        raise _Clash("it is no longer a plain file that may be written")
+    if state.digest is None:
+        return _Held(state)
+    data = ws.read(path, limit=MAX_DIGEST)
+    if hashlib.sha256(data).hexdigest() != state.digest:
+        raise _Clash("it is being changed at this moment")
+    return _Held(state, data)
+
+
+def _stored(home: Path, name: str, at: int, step: _Step) -> tuple[_Held, _Held]:
+    """The file as the step left it, and as it stood before."""
+    found = []
+    for word, state in (("after", step.after), ("before", step.before)):
+        data = None if state.digest is None else _kept(home / "undo" / name / f"{word}.{at}", state.digest)
+        found.append(_Held(state, data))
+    return found[0], found[1]
+
+
+def _kept(file: Path, digest: str) -> bytes:
+    with contextlib.suppress(OSError):
+        data = file.read_bytes()
+        if hashlib.sha256(data).hexdigest() == digest:
+            return data
+    raise _unreadable(file.parent)
+
+
+def _finish(ws: Workspace, home: Path, name: str) -> None:
+    """What is left to do once an undo is committed."""
+    manifest = _load(home / "undone" / name)
+    for folder in sorted(manifest.folders, reverse=True):
+        _remove_folder(ws, folder)
+    for undone in manifest.undoes:
+        with contextlib.suppress(FileNotFoundError):
+            shutil.rmtree(home / "undo" / undone)
+    _drop(home, "undone", name)
+
+
+def _planned(
+    ws: Workspace, state: Path, task_id: str, changes: Changes, expected: Mapping[str, str | None]
+) -> _Manifest:
     if not changes or task_id != os.path.basename(task_id) or task_id.startswith("."):
         raise InvalidInput(
             "There is nothing to apply under that task id. Nothing was changed.", next_step="Draft again."
@@ -205,7 +376,24 @@ def _planned(ws: Workspace, task_id: str, changes: Changes, expected: Mapping[st
         step = _step(ws, path, changes[path], made)
         if not (step.before.digest == step.after.digest and _same(step.before, step.after)):
             steps.append(step)
-    return _Manifest(project=str(ws.root), task_id=task_id, token=secrets.token_hex(6), steps=tuple(steps))
+    folders = {*made, *_shared(_home(state, ws.root), steps)}
+    return _Manifest(
+        project=str(ws.root), task_id=task_id, token=secrets.token_hex(6), steps=tuple(steps), folders=tuple(folders)
+    )
+
+
+def _shared(home: Path, steps: list[_Step]) -> set[str]:
+    """Folders above the created files that are there for another task's sake: the last of them to be undone clears."""
+    above = {folder for step in steps if step.before.digest is None for folder in _above(step.path)}
+    others: set[str] = set()
+    for name in _applied(home) if above else ():
+        with contextlib.suppress(Conflict):  # A record that cannot be read stands in its own task's way only.
+            others |= _folders(_load(home / "undo" / name))
+    return above & others
+
+
+def _folders(manifest: _Manifest) -> set[str]:
+    return {*manifest.folders, *(folder for step in manifest.steps for folder in step.made)}
 
 
 def _step(ws: Workspace, path: str, content: Content | None, made: set[str]) -> _Step:
@@ -234,8 +422,10 @@ def _above(path: str) -> list[str]:
 
 
 def _begin(home: Path, manifest: _Manifest, ws: Workspace, changes: Changes) -> str:
-    name = f"{manifest.task_id}.{1 + len(_records(home, manifest.task_id))}"
-    for part in ("journal", "undo", "left"):
+    # Numbered through all tasks: a greater number is a later change.
+    taken = [_number(name) for part in ("undo", "undone", "left") for name in _names(home / part)]
+    name = f"{manifest.task_id}.{1 + max(taken, default=0)}"
+    for part in ("journal", "undo", "undone", "left"):
         _private(home / part)
     folder = home / "journal" / f"{name}.part"
     folder.mkdir(mode=0o700)
@@ -260,10 +450,6 @@ def _store(path: Path, data: bytes, digest: str | None = None) -> None:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
-
-
-def _commit(home: Path, name: str) -> None:
-    _move(home, "journal", "undo", name)
 
 
 def _move(home: Path, source: str, target: str, name: str) -> None:
@@ -293,23 +479,24 @@ def _roll_back(
         elif not _same(now, step.before):
             _restore(ws, manifest, at, step, folder)
             restored.append(step.path)
-        _tidy(ws, step, _spare(manifest, at))
+        with contextlib.suppress(PathRefused):
+            _remove(ws, _beside(step.path, _spare(manifest, at)))
+    # After all files: a folder that one step leaves empty may be another's.
+    for made in sorted((made for step in manifest.steps[:reached] for made in step.made), reverse=True):
+        _remove_folder(ws, made)
     if left:
         with contextlib.suppress(FileNotFoundError):
             shutil.rmtree(home / "left" / name)
         _move(home, "journal", "left", name)
     else:
-        # Renamed first: a half-removed record must not be taken for a whole one.
-        os.rename(folder, home / "journal" / f"{name}.part")
-        shutil.rmtree(home / "journal" / f"{name}.part")
+        _drop(home, "journal", name)
     return tuple(reversed(restored)), tuple(reversed(left))
 
 
-def _tidy(ws: Workspace, step: _Step, spare: str) -> None:
-    with contextlib.suppress(PathRefused):
-        _remove(ws, _beside(step.path, spare))
-    for made in reversed(step.made):
-        _remove_folder(ws, made)
+def _drop(home: Path, part: str, name: str) -> None:
+    # Renamed first: a half-removed record must not be taken for a whole one.
+    os.rename(home / part / name, home / "journal" / f"{name}.part")
+    shutil.rmtree(home / "journal" / f"{name}.part")
 
 
 def _restore(ws: Workspace, manifest: _Manifest, at: int, step: _Step, folder: Path) -> None:
@@ -397,7 +584,7 @@ def _same(now: _State, then: _State, *, times: bool = False) -> bool:
 def _moved(path: str) -> Conflict:
     return Conflict(
         f"The file {path} changed since it was read. Nothing was changed.",
-        next_step="Call again to draft against the file as it is now.",
+        next_step="Call again, with the file as it is now.",
     )
 
 
@@ -421,20 +608,38 @@ def _names(folder: Path) -> list[str]:
         return []
 
 
+def _applied(home: Path) -> list[str]:
+    """Names of the undo records, those left out whose undo is committed."""
+    undone: set[str] = set()
+    for name in _names(home / "undone"):
+        with contextlib.suppress(Conflict):  # Gone meanwhile, and with it what it undid.
+            undone.update(_load(home / "undone" / name).undoes)
+    return [name for name in _names(home / "undo") if name not in undone]
+
+
 def _records(home: Path, task_id: str) -> list[str]:
     """The task's undo records, newest first."""
-    mine = [name for name in _names(home / "undo") if name.rpartition(".")[0] == task_id]
-    return sorted(mine, key=lambda name: -int(name.rpartition(".")[2]))
+    mine = [name for name in _applied(home) if name.rpartition(".")[0] == task_id]
+    return sorted(mine, key=_number, reverse=True)
+
+
+def _number(name: str) -> int:
+    number = name.rpartition(".")[2]
+    return int(number) if number.isdecimal() else 0
 
 
 def _load(folder: Path) -> _Manifest:
     try:
         return _Manifest.model_validate_json((folder / _MANIFEST).read_bytes())
     except (OSError, ValueError):
-        raise Conflict(
-            f"The journal record {folder.name} cannot be read. The project was left as it is.",
-            next_step="Compare the project with git, then remove that record from the state folder.",
-        ) from None
+        raise _unreadable(folder) from None
+
+
+def _unreadable(folder: Path) -> Conflict:
+    return Conflict(
+        f"The journal record {folder.name} cannot be read. The project was left as it is.",
+        next_step="Compare the project with git, then remove that record from the state folder.",
+    )
 
 
 def _spare(manifest: _Manifest, at: int) -> str:
