@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
-from mcp_tierkit.routing import decide, is_about_tests
+from mcp_tierkit.routing import category_of, decide, is_about_tests
+from mcp_tierkit.types import Category, Proof
 
 LARGE = {"input_tokens": 4000, "output_tokens": 1200}
 
@@ -98,3 +99,65 @@ def test_only_tasks_about_tests_may_edit_tests() -> None:
 def test_naming_only_what_is_left_out_names_no_file() -> None:
     ruling = decide("Write a parser", files=("!a.py",), has_check=True)
     assert ruling.open_questions == ("Which files may be changed?",)
+
+
+@pytest.mark.parametrize(
+    ("task", "files", "category"),
+    [
+        ("Take the discount as a percentage", ("shop/cart.py",), "code"),
+        ("", (), "code"),
+        ("Add tests for the parser", ("checks/parser_checks.py",), "tests"),
+        ("Cover the empty cart", ("tests/test_cart.py", "tests/helpers.py"), "tests"),
+        ("Cover the empty cart", ("src/cart.test.ts",), "tests"),
+        ("Cover the empty cart", ("tests/test_cart.py", "shop/cart.py"), "code"),
+        ("Retry three times, and add tests for it", ("shop/cart.py", "tests/test_cart.py"), "code"),
+        ("Say how discounts work", ("README.md", "docs/cart.rst"), "docs"),
+        ("Add docstrings to the cart", ("shop/cart.py",), "docs"),
+        ("Read docstrings with tabs in them", ("shop/cart.py",), "code"),
+        ("Rename total to sum", ("shop/cart.py",), "refactor"),
+        ("Refactor total()", ("shop/cart.py", "!shop/tax.py"), "refactor"),
+        ("Render inline images", ("shop/cart.py",), "code"),
+        ("Classify errors by severity", ("shop/errors.py",), "code"),
+        ("Summarize orders by month", ("shop/report.py",), "code"),
+        ("Classify this error", (), "classify"),
+        ("Which kind of error is this?", ("!secret.py",), "classify"),
+        ("Extract the order numbers, then summarize", (), "extract"),
+        ("Summarise the log", (), "summarize"),
+        ("Explain why the sum is off", (), "analyse"),
+        ("Write tests for this", (), "tests"),
+    ],
+)
+def test_a_category_goes_by_the_first_words_and_the_files(
+    task: str, files: tuple[str, ...], category: Category
+) -> None:  # E8
+    assert category_of(task, files) == category
+
+
+@pytest.mark.parametrize(("proof", "category"), [("stays_green", "refactor"), ("turns_green", "code")])
+def test_a_change_that_turns_nothing_green_is_taken_for_a_rearrangement(proof: Proof, category: Category) -> None:
+    assert category_of("Use the new helper", ("shop/cart.py",), proof=proof) == category
+    assert category_of("Use the new helper", ("README.md",), proof=proof) == "docs"
+    assert decide("Use the new helper", files=("shop/cart.py",), proof=proof).category == category
+
+
+@pytest.mark.parametrize("word", ["Classify", "Extract", "Summarize", "Analyse", "Explain"])
+def test_no_task_that_changes_a_file_gets_the_cap_of_a_short_text(word: str) -> None:
+    assert category_of(f"{word} the orders", ("shop/orders.py",)) == "code"
+
+
+@pytest.mark.parametrize(
+    ("task", "hints"),
+    [
+        ("   ", {}),
+        ("Rename the casino bonus, click here to claim", {}),
+        ("Rename total to sum", {"playbook": {"name": "rename-symbol", "inputs": {}}}),
+        ("Rename the OWASP list", {"files": ("a.py",), "has_check": True}),
+        ("Rename total somehow", {"files": ("a.py",)}),
+        ("Rename total", {"files": ("a.py",)}),
+        ("Rename total", {"files": ("a.py", "b.py"), "has_check": True, **LARGE}),
+    ],
+)
+def test_every_ruling_names_its_category(task: str, hints: dict[str, Any]) -> None:  # E8
+    ruling = decide(task, **hints)
+    assert ruling.category == ("refactor" if "Rename" in task else "code")
+    assert ruling.category in get_args(Category)
