@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import get_args
 
 from mcp_tierkit.types import Attempt, AttemptOutcome, Record, Stage, TierName
 
@@ -18,8 +19,10 @@ class Step(Record):
 
 
 def chain_of(draft: TierName, climb: Sequence[TierName], available: Sequence[TierName]) -> tuple[TierName, ...]:
-    """The drafting tier, then those to climb to, each once and only where it has a model."""
-    return tuple(dict.fromkeys((draft, *(tier for tier in climb if tier in available))))
+    """The drafting tier, then those to climb to: upwards, each once, and only where it has a model."""
+    height = get_args(TierName).index
+    above = {tier for tier in climb if tier in available and height(tier) > height(draft)}
+    return (draft, *sorted(above, key=height))
 
 
 def next_step(chain: Sequence[TierName], attempts: Sequence[Attempt], *, single_pass: bool = False) -> Step | None:
