@@ -21,7 +21,7 @@ from mcp_tierkit.ledger import Ledger, Standing, report
 from mcp_tierkit.ledger.migrations import SCHEMA, migrations
 from mcp_tierkit.ledger.money import dollars
 from mcp_tierkit.ledger.opening import Line, connect, ledger_path, prepare
-from mcp_tierkit.ledger.sqlite import open_ledger
+from mcp_tierkit.ledger.sqlite import PROVEN_CHECKS, open_ledger
 from mcp_tierkit.types import (
     Attempt,
     Budgets,
@@ -583,6 +583,95 @@ async def test_eight_threads_of_fifty_writes_lose_none(url: str, state: Path, le
     assert report.health(url).totals_agree
 
 
+# --- texts, notes, checks that proved something ---
+
+
+async def test_texts_of_a_call_are_kept_in_order_without_their_secrets(ledger: Ledger, url: str) -> None:
+    asked = await routed(ledger)
+    first, second = [await ledger.reserve(asked, 1, Budgets()) for _ in range(2)]
+    other = await ledger.reserve(await routed(ledger, "t2"), 1, Budgets())
+    await ledger.keep_text(second, "prompt", f"{{use}} {SECRET}")
+    await ledger.keep_text(first, "reasoning", "\ud83d half a pair")
+    await ledger.keep_text(other, "reply", "another task's")
+    kept = await ledger.texts("t1")
+    assert [(call_id, kind) for call_id, kind, _ in kept] == [(second, "prompt"), (first, "reasoning")]
+    assert kept[0][2].startswith("{use} [redacted:")
+    await ledger.close()
+    assert SECRET.encode() not in ledger_path(url).read_bytes()
+    for ask in (lambda: ledger.texts("no"), lambda: ledger.keep_text("no", "reply", "")):
+        with pytest.raises(NotFound):
+            await ask()
+
+
+async def test_an_override_and_its_route_are_written_together(ledger: Ledger, raw: sqlite3.Connection) -> None:
+    await ledger.open_task(task())
+    await ledger.route(route())
+    overridden = route(route_id="r2").model_copy(
+        update={"tier": "strong", "override": "The caller pinned strong; the stage map says cheap."}
+    )
+    await ledger.route(overridden)
+    with pytest.raises(LedgerError):
+        await ledger.route(overridden)  # the same id again: neither row is there twice
+    await ledger.note("t1", "guard", "pytest -q was green before.")
+    found = raw.execute("select task_id, kind, detail from decisions").fetchall()
+    assert [tuple(row) for row in found] == [
+        ("t1", "override", "draft on strong, small: The caller pinned strong; the stage map says cheap."),
+        ("t1", "guard", "pytest -q was green before."),
+    ]
+    with pytest.raises(NotFound):
+        await ledger.note("no", "guard", "")
+
+
+async def test_a_check_that_proved_an_applied_change_is_remembered_for_its_project(ledger: Ledger) -> None:
+    lint, types = Check(argv=("make", "lint")), Check(argv=("/opt/bin/mypy", "."), timeout_s=9)
+    slower = types.model_copy(update={"timeout_s": 99})
+
+    async def drafted(task_id: str, checks: tuple[Check, ...], status: str, after: str, **fields: Any) -> None:
+        await ledger.open_task(task(task_id, checks=checks, **fields))
+        results = [CheckResult(name=c.name, role="turns_green", before="red", after=after) for c in checks]  # type: ignore[arg-type]
+        await ledger.save(Draft.model_validate({"task_id": task_id, "status": status, "checks": results}))
+
+    await drafted("t1", (CHECK, types), "applied", "green")
+    await drafted("t2", (lint,), "applied", "green")
+    await drafted("t3", (slower,), "applied", "green")
+    await drafted("t4", (Check(argv=("make", "red")),), "applied", "red")
+    await drafted("t5", (Check(argv=("make", "left")),), "ready", "green")
+    await drafted("t6", (Check(argv=("make", "elsewhere")),), "applied", "green", project="/home/dev/other")
+    assert await ledger.proven_checks("/home/dev/shop", 9) == (slower, lint, CHECK)
+    assert await ledger.proven_checks("/home/dev/shop", 1) == (slower,)
+    assert await ledger.proven_checks("/home/dev/nowhere", 9) == ()
+
+
+async def test_proven_checks_are_found_without_a_scan_or_a_sort(ledger: Ledger, raw: sqlite3.Connection) -> None:
+    await ledger.open_task(task())
+    plan = raw.execute(f"explain query plan {PROVEN_CHECKS}", ("/home/dev/shop", 5)).fetchall()
+    assert [row["detail"] for row in plan] == ["SEARCH proven_checks USING INDEX proven_checks_newest (project=?)"]
+
+
+async def test_the_cache_hits_of_a_category_are_those_of_calls_that_tell(
+    ledger: Ledger, raw: sqlite3.Connection
+) -> None:
+    asked = await routed(ledger)
+    for category, cached, fresh in (("docs", 900, 100), ("docs", 600, 400), ("code", 0, 10), ("code", None, 70)):
+        call_id = await ledger.reserve(asked.model_copy(update={"category": category}), 1, Budgets())
+        await ledger.settle(call_id, settled(1, usage=Usage(input=fresh, cached_input=cached, output=1)))
+    assert [tuple(row) for row in raw.execute("select * from cache_hits order by 1")] == [
+        ("code", 1, 10, 0, 0.0), ("docs", 2, 2000, 1500, 0.75)
+    ]  # fmt: skip
+
+
+async def test_a_path_that_looks_like_a_secret_does_not_stop_a_call(ledger: Ledger, raw: sqlite3.Connection) -> None:
+    packed = (
+        PackedFile(path=f"{SECRET}.py", shown="parts", tokens=7),
+        PackedFile(path='q"\\.py', shown="outline", tokens=3),
+    )
+    asked = (await routed(ledger)).model_copy(update={"packed": packed})
+    await ledger.reserve(asked, 1, Budgets())
+    [first, second] = raw.execute("select path, shown, tokens from packed_files").fetchall()
+    assert (SECRET in first["path"], first["shown"], first["tokens"]) == (False, "parts", 7)
+    assert tuple(second) == ('q"\\.py', "outline", 3)
+
+
 # --- work in hand ---
 
 
@@ -708,7 +797,7 @@ async def test_the_views_have_the_promised_columns(ledger: Ledger, raw: sqlite3.
     await ledger.open_task(task())
     columns = {
         view: [column[0] for column in raw.execute(f"select * from {view}").description]
-        for view in ("task_cost", "call_log")
+        for view in ("task_cost", "call_log", "cache_hits", "packed_files")
     }
     assert columns == {
         "task_cost": ["task_id", "project", "calls", "cost_nanousd", "unpriced_calls"],
@@ -716,6 +805,8 @@ async def test_the_views_have_the_promised_columns(ledger: Ledger, raw: sqlite3.
             "call_id", "task_id", "project", "at", "stage", "tier", "requested_model", "served_model", "status",
             "input_tokens", "cached_tokens", "cache_write_tokens", "output_tokens", "reserved_nanousd", "cost_nanousd",
         ],
+        "cache_hits": ["category", "calls", "input_tokens", "cached_tokens", "hit_rate"],
+        "packed_files": ["call_id", "task_id", "at", "stage", "category", "path", "shown", "tokens"],
     }  # fmt: skip
 
 
@@ -769,6 +860,59 @@ async def test_an_older_ledger_is_backed_up_and_migrated(url: str, state: Path, 
     with closing(sqlite3.connect(backup)) as copy:
         assert copy.execute("select count(*) from calls").fetchone()[0] == 2
         assert copy.execute("pragma user_version").fetchone()[0] == 1
+
+
+def _of_schema_two(path: Path) -> sqlite3.Connection:
+    """A ledger as the steps up to the second leave it: calls of every ending, and drafts of checked tasks."""
+    from sqlite_utils import Database
+
+    path.parent.mkdir(parents=True)
+    old = sqlite3.connect(path, isolation_level=None)
+    migrations().apply(Database(old, execute_plugins=False), stop_before="m0003_models_context_and_texts")
+    old.execute("pragma user_version = 2")
+    old.execute("insert into owners values ('o', '/nowhere', 1, '')")
+    checked = task(checks=(CHECK, Check(argv=("make", "lint")))).model_dump_json()
+    old.execute("insert into tasks values ('t1', '/p', '/p', null, '', 'open', null, 0, null, ?)", (checked,))
+    old.execute("insert into routes values ('r1', 't1', '', 'draft', 'cheap', 'small', '{}')")
+    for n, (status, cost) in enumerate((("settled", 5), ("failed", 0), ("cancelled", None), ("settled", 2**60 + 1))):
+        old.execute(
+            "insert into calls (call_id, task_id, route_id, owner_id, at, stage, tier, requested_model, served_model,"
+            " status, prompt_id, input_tokens, cached_tokens, reserved_nanousd, cost_nanousd)"
+            " values (?, 't1', 'r1', 'o', '2026-10-05T01', 'draft', 'cheap', 'openai/m', 'm-2026', ?, 'p', 4, 2, 7, ?)",
+            (f"c{n}", status, cost),
+        )
+    for n, (status, after) in enumerate((("applied", "green"), ("needs_work", "green"), ("applied", "red"))):
+        old.execute("insert into drafts values (?, 't1', '', ?, null, '{}')", (n + 1, status))
+        old.execute("insert into checks values (null, ?, 't1', 'x', 'turns_green', 'red', ?)", (n + 1, after))
+    return old
+
+
+TOLD_BEFORE = (
+    "select * from task_cost", "select * from call_log order by call_id", "select * from budget_spend",
+    "select * from drafts", "select * from checks", "select status, at, tier, requested_model from calls order by 1, 2",
+)  # fmt: skip
+
+
+async def test_a_ledger_of_schema_two_keeps_every_figure(
+    url: str, state: Path, ledger: Ledger, raw: sqlite3.Connection
+) -> None:
+    with closing(_of_schema_two(ledger_path(url))) as old:
+        before = [old.execute(query).fetchall() for query in TOLD_BEFORE]
+    assert await ledger.spend("t1") == Spend(
+        calls=4, cost_nanousd=2**60 + 6, unpriced_calls=1, unknown_nanousd=7, input_tokens=24, cached_tokens=8
+    )
+    assert [[tuple(row) for row in raw.execute(query)] for query in TOLD_BEFORE] == before
+    rows = raw.execute("select distinct requested_model, routed_model, category, packed_tokens, packed from calls")
+    assert [tuple(row) for row in rows] == [("openai/m", "openai/m", None, None, None)]
+    assert report.health(url).totals_agree
+    assert set(await ledger.proven_checks("/p", 9)) == {CHECK, Check(argv=("make", "lint"))}
+    with report.reading(url) as conn:
+        assert report.step_totals(conn) == ()
+        hit = report.CacheHit(category=None, calls=4, input_tokens=24, cached_tokens=8, hit_rate=0.3333)
+        assert report.cache_hits(conn) == (hit,)
+    (backup,) = state.glob("ledger.db.schema2.*.backup")
+    with closing(sqlite3.connect(backup)) as copy:
+        assert [copy.execute(query).fetchall() for query in TOLD_BEFORE] == before
 
 
 async def test_a_migration_that_fails_leaves_the_file_as_it_was(url: str, state: Path, ledger: Ledger) -> None:

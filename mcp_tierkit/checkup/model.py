@@ -7,23 +7,26 @@ import hashlib
 import json
 import re
 import stat
+import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from functools import cache
 from pathlib import Path
 
+from mcp_tierkit.cascade import chain_of
 from mcp_tierkit.checkup.symptom import Symptom, fine, problem, warning
 from mcp_tierkit.config import Config
 from mcp_tierkit.engines import is_listening
 from mcp_tierkit.errors import ModelFailed, TierkitError
 from mcp_tierkit.kit import Kit, open_kit
-from mcp_tierkit.metering import call_model
+from mcp_tierkit.metering import call_model, rate
 from mcp_tierkit.prices import STALE_DAYS
 from mcp_tierkit.providers import is_local, known
 from mcp_tierkit.receipts import usd
 from mcp_tierkit.redact import find_secrets
 from mcp_tierkit.stages.plan import new_id
-from mcp_tierkit.tiers import Engine, Survey, Tier, no_model
+from mcp_tierkit.tiers import NAMES, Engine, Survey, Tier, no_model
 from mcp_tierkit.types import Message, Route, Task, TierName
 
 PING = Message(role="user", content="Reply with the word ok and nothing else.")
@@ -147,17 +150,33 @@ def _unusable(standing: Standing) -> Iterator[Symptom]:
     """Why a tier has no model; said once where no tier has one, since that is told under the keys."""
     config, missing = standing.config, standing.survey.missing
     stages = config.stages
-    wanted = {stages.plan, stages.draft, stages.review, *stages.climb, *config.tiers}
+    wanted = {stages.plan, stages.draft, stages.review, *config.tiers}
     if not standing.survey.tiers and not config.tiers:
         return
     for name, reason in missing.items():
-        if name not in wanted:
+        if name in stages.climb and name not in wanted:
+            yield _no_climb(name, reason, config)
+        elif name not in wanted:
             yield fine("tier", f"{name}: none, and nothing asks for it")
         elif "price is unknown" in reason:
             fix = f'Under [tiers.{name}]: price = {{ input = "…", output = "…" }}, in dollars per million tokens.'
             yield problem("price_unknown", reason, fix)
         else:
             yield problem("tier_unusable", reason, _fix_for(name, standing))
+
+
+def _no_climb(name: TierName, reason: str, config: Config) -> Symptom:
+    """A tier to climb to that has no model is passed over: worth a word only where the user named it."""
+    if config.stages.climb == _default_climb():
+        return fine("tier", f"{name}: none, so no draft climbs to it")
+    what = f"stages.climb names {name}, and no draft climbs to it. {reason}"
+    return warning("climb_missing", what, f"Name a model under [tiers.{name}], or take {name} out of climb.")
+
+
+@cache
+def _default_climb() -> tuple[str, ...]:
+    defaults = tomllib.loads((Path(__file__).parent.parent / "data" / "defaults.toml").read_text("utf8"))
+    return tuple(defaults["stages"].get("climb", ()))
 
 
 def _fix_for(name: TierName, standing: Standing) -> str:
@@ -211,12 +230,38 @@ def look_at_routing(standing: Standing) -> Iterator[Symptom]:
     if tiers and len(models) < 2:
         what = f"Routing gives nothing here: every tier is {next(iter(models))[0]}."
         yield warning("routing_idle", what, "Nothing, if one model is what you want; else name another under [tiers].")
+    else:
+        yield from _pins(standing)
     if config.caller.model is None:
         what = "Your agent's own model is not named, so receipts cannot say what a task saved."
         yield warning("caller_unknown", what, f'In {config.config_file}: [caller] model = "…".')
     elif config.caller.billing == "api" and config.price_table().price(config.caller.model) is None:
         what = f"The price of {config.caller.model}, your agent's model, is unknown, so receipts show no net."
         yield warning("caller_unknown", what, "Write the name as `tierkit prices` lists it.")
+
+
+def _pins(standing: Standing) -> Iterator[Symptom]:
+    """Pins that cost more than they give, where the tiers have different models."""
+    stages, tiers, file = standing.config.stages, standing.survey.tiers, standing.config.config_file
+    usable = [tiers[name] for name in NAMES if name in tiers]
+    if usable and usable[-1].name == stages.draft and stages.plan in (None, stages.draft):
+        top = usable[-1]
+        low = next(tier for tier in usable if (tier.model, tier.base_url) != (top.model, top.base_url))
+        what = (
+            f"Every stage is on the {top.name} tier, {top.model} at {_rated(top)}, "
+            f"while {low.name}, {low.model}, costs {_rated(low)}."
+        )
+        yield warning("all_on_top", what, f'In {file}: [stages] draft = "{low.name}".')
+    chain = [tiers[name] for name in chain_of(stages.draft, stages.climb, tuple(tiers)) if name in tiers]
+    for at, tier in enumerate(chain):
+        if twin := next((t for t in chain[:at] if (t.model, t.base_url) == (tier.model, tier.base_url)), None):
+            what = f"A draft that fails on {twin.name} climbs to {tier.name}, which is {tier.model} too: no gain."
+            yield warning("climb_repeats", what, f"Take {tier.name} out of climb, or name another model for it.")
+
+
+def _rated(tier: Tier) -> str:
+    price = rate(tier.price)
+    return f"${price} a million tokens in and out" if price else "an unknown price"
 
 
 async def ask_each(standing: Standing) -> list[Symptom]:

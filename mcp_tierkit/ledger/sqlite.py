@@ -50,6 +50,8 @@ from mcp_tierkit.types import (
 
 T = TypeVar("T")
 
+PROVEN_CHECKS = "select argv, cwd, timeout_s from proven_checks where project = ? order by draft_id desc limit ?"
+
 
 def now() -> datetime:
     return datetime.now(UTC)
@@ -208,9 +210,7 @@ class SqliteLedger:
 
     async def proven_checks(self, project: str, limit: int) -> tuple[Check, ...]:
         def work(conn: sqlite3.Connection) -> tuple[Check, ...]:
-            query = """select argv, cwd, timeout_s from proven_checks where project = ?
-                order by draft_id desc, rowid limit ?"""
-            found = conn.execute(query, (project, limit))
+            found = conn.execute(PROVEN_CHECKS, (project, limit))
             return tuple(Check(argv=tuple(json.loads(row[0])), cwd=row[1], timeout_s=row[2]) for row in found)
 
         return await self._read(work)
