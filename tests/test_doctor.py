@@ -239,6 +239,42 @@ async def test_a_stage_pinned_to_a_dropped_tier_is_a_fault(home: Home) -> None:
     ]
 
 
+async def test_every_stage_on_the_dearest_tier_is_an_alert(home: Home, port: int) -> None:
+    three = CALLER + TWO_TIERS.format(url=f"http://127.0.0.1:{port}/v1")
+    home.settings(f'{three}[stages]\ndraft = "strong"\nreview = "strong"\n')
+    fault = (await home.faults())["all_on_top"]
+    assert fault.level == "warning"
+    assert "every stage is on the strong tier, openai/big at $4/20 a million tokens" in fault.what.lower()
+    assert "while cheap, openai/tiny, costs $0.1/0.5 a million tokens" in fault.what
+    assert 'draft = "cheap"' in fault.fix
+    for stages in ('draft = "strong"', 'draft = "strong"\nplan = "strong"'):  # no reviewer is below the drafter
+        home.settings(f"{three}[stages]\n{stages}\n")
+        assert "all_on_top" in await home.faults()
+    home.settings(f'{three}[stages]\ndraft = "cheap"\nreview = "strong"\nclimb = ["strong"]\n')
+    assert "all_on_top" not in await home.faults()
+
+
+async def test_climbing_to_the_model_that_has_failed_is_an_alert(home: Home, port: int) -> None:
+    url = f"http://127.0.0.1:{port}/v1"
+    twin = f'[tiers.mid]\nmodels = ["openai/tiny"]\nbase_url = "{url}"\nprice = {{input = "0.1", output = "0.5"}}\n'
+    home.settings(CALLER + TWO_TIERS.format(url=url) + twin)
+    fault = (await home.faults())["climb_repeats"]
+    assert "fails on cheap climbs to mid, which is openai/tiny too" in fault.what
+    home.settings(CALLER + TWO_TIERS.format(url=url) + twin + '[stages]\nclimb = ["strong"]\n')
+    assert "climb_repeats" not in await home.faults()
+
+
+async def test_a_tier_to_climb_to_that_has_no_model_is_told_where_the_user_named_it(home: Home, port: int) -> None:
+    home.settings(f'[tiers.cheap]\nmodels = ["openai/x"]\nbase_url = "http://127.0.0.1:{port}"\n')
+    assert "climb_missing" not in await home.faults()
+    home.settings(
+        f'[tiers.cheap]\nmodels = ["openai/x"]\nbase_url = "http://127.0.0.1:{port}"\n[stages]\nclimb = ["strong"]\n'
+    )
+    faults = await home.faults()
+    assert (faults["climb_missing"].level, "tier_unusable" in faults) == ("warning", False)
+    assert "stages.climb names strong, and no draft climbs to it." in faults["climb_missing"].what
+
+
 async def test_an_unknown_price_is_told_with_the_line_to_write(home: Home) -> None:
     home.env["OPENAI_API_KEY"] = "sk-proj-" + "a1B2" * 12
     home.settings('[tiers.cheap]\nmodels = ["openai/never-heard-of"]\n')

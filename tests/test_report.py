@@ -18,7 +18,19 @@ from mcp_tierkit.cli import run
 from mcp_tierkit.errors import OverBudget
 from mcp_tierkit.ledger import Ledger
 from mcp_tierkit.ledger.sqlite import open_ledger
-from mcp_tierkit.types import Budgets, Call, Draft, PlaybookRun, Request, Review, Route, Task, TierName, Usage
+from mcp_tierkit.types import (
+    Budgets,
+    Call,
+    Draft,
+    PackedFile,
+    PlaybookRun,
+    Request,
+    Review,
+    Route,
+    Task,
+    TierName,
+    Usage,
+)
 
 ROOT = Path(__file__).parent.parent
 NOW = datetime.now(UTC)
@@ -132,6 +144,52 @@ def test_every_figure_is_the_sum_of_its_rows(filled: str, capsys: pytest.Capture
         ("t5", None, None), ("t4", None, None), ("t3", None, None), ("t2", None, "findings"), ("t1", "applied", None)
     ]  # fmt: skip
     assert told["playbooks"] == [{"playbook": "rename-symbol", "runs": 2, "ok": 1}]
+
+
+async def fill_steps(url: str, state: Path) -> None:
+    """Calls of three steps and two categories: what was packed for them, and what came from a cache."""
+    ledger = open_ledger(url, state_dir=state)
+    await opened(ledger, "t1", "Fix the sum", NOW)
+    whole, outline = (PackedFile(path=f"{n}.py", shown=n, tokens=100) for n in ("whole", "outline"))
+    left_out = PackedFile(path="big.py", shown="left_out", tokens=70_000)
+    for stage, category, packed, cached, alert in (
+        ("draft", "tests", (whole, outline, left_out), 0, None),
+        ("draft", "tests", (whole,), 300, "Dearer."),
+        ("continue", "tests", (whole,), 900, None),
+        ("climb", "code", (whole,), None, "Dearer."),
+    ):
+        request = Request.model_validate({
+            "task_id": "t1", "route_id": "cheap-t1", "stage": stage, "tier": "cheap", "model": "openai/tiny",
+            "messages": (), "max_output_tokens": 9, "timeout_s": 9, "prompt_id": "draft.v1@aa", "category": category,
+            "packed": packed,
+        })  # fmt: skip
+        usage = Usage(input=1000 - (cached or 0), cached_input=cached, cache_write=0, output=1)
+        call_id = await ledger.reserve(request, 5, Budgets())
+        await ledger.settle(call_id, Call(status="settled", cost_nanousd=5, usage=usage, alert=alert))
+    await ledger.close()
+
+
+def test_it_shows_hit_rates_by_category_and_what_was_packed_by_step(
+    url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    anyio.run(fill_steps, url, tmp_path / "state")
+    assert run(["report", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["cache_hits"] == [
+        {"category": "tests", "calls": 3, "input_tokens": 3000, "cached_tokens": 1200, "hit_rate": 0.4}
+    ]  # the code call does not say
+    assert told["context_by_step"] == [
+        {"stage": "climb", "calls": 1, "packed_tokens": 100, "packed_files": 1, "left_out": 0},
+        {"stage": "continue", "calls": 1, "packed_tokens": 100, "packed_files": 1, "left_out": 0},
+        {"stage": "draft", "calls": 2, "packed_tokens": 300, "packed_files": 3, "left_out": 1},
+    ]
+    assert told["overview"]["alerts"] == 2
+    assert run(["report"]) == 0
+    shown = capsys.readouterr().out
+    assert "2 dearer than the model named" in shown
+    rows = [line.split() for line in shown.splitlines()]
+    assert ["tests", "3", "3000", "1200", "40.0%"] in rows
+    assert ["draft", "2", "300", "150", "3", "1"] in rows
 
 
 def test_days_say_how_far_back(filled: str, capsys: pytest.CaptureFixture[str]) -> None:
