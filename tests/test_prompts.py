@@ -203,6 +203,12 @@ def test_the_system_and_the_task_message_end_what_is_sent_again() -> None:  # D5
     assert [message.ends_prefix for message in drafted(history=history)] == [True, True, False, False]
 
 
+@pytest.mark.parametrize("name", ["review", "plan"])
+def test_a_task_without_follow_ups_is_not_kept(name: str) -> None:  # D5
+    messages = build(load(name), profile="", history=(), **dict.fromkeys(FIELDS[name], "x"))
+    assert [message.ends_prefix for message in messages] == [True, False]
+
+
 def test_fields_left_out_say_so() -> None:
     values = dict.fromkeys(FIELDS["draft"] - {"profile", "neighbours"}, "x")
     assert load("draft").render(**values)[1].content.count("(none)") == 2

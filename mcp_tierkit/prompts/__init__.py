@@ -23,6 +23,7 @@ NOTHING = "(none)"
 """What stands in a field that the caller leaves out."""
 
 _OPTIONAL = frozenset({"profile", "neighbours"})
+_HAS_FOLLOW_UPS = "draft."  # A review's task is sent once: to keep it would be a write at a premium that nothing reads.
 _FOLDER = Path(__file__).parent
 _MAX_BYTES = 32_000
 _PARTS = re.compile(r"\A(?:=== system ===\n(?P<system>.*?)\n)?=== user ===\n(?P<user>.*)\Z", re.DOTALL)
@@ -51,15 +52,15 @@ class Prompt(Record):
     def render(self, **fields: str) -> tuple[Message, ...]:
         """The messages to send. Values go in as they are: a `$` in a file's text is only text.
 
-        Both messages of an opening end a prefix that later calls begin with. Raises ValueError for a missing or a
-        superfluous field.
+        The system text ends a prefix that other calls begin with; so does the task of a draft, since repairs and the
+        like go behind it. Raises ValueError for a missing or a superfluous field.
         """
         given = dict.fromkeys(self.fields & _OPTIONAL, NOTHING) | fields
         if wrong := self.fields ^ given.keys():
             raise ValueError(f"{self.id} and its caller disagree about the fields {sorted(wrong)}")
-        opens = bool(self.system)
-        user = Message(role="user", content=string.Template(self.user).substitute(given), ends_prefix=opens)
-        return (Message(role="system", content=self.system, ends_prefix=True), user) if opens else (user,)
+        is_kept = self.id.startswith(_HAS_FOLLOW_UPS)
+        user = Message(role="user", content=string.Template(self.user).substitute(given), ends_prefix=is_kept)
+        return (Message(role="system", content=self.system, ends_prefix=True), user) if self.system else (user,)
 
 
 def build(prompt: Prompt, *, profile: str = "", history: Sequence[Message] = (), **task: str) -> tuple[Message, ...]:
