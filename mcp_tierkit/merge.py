@@ -6,7 +6,7 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-MAX_MERGE = 16_000_000
+MAX_MERGE = 4_000_000
 # Deeper nesting of lines that are told apart only by their neighbours is refused: each level costs one more pass.
 _DEPTH = 8
 
