@@ -90,6 +90,8 @@ def test_no_line_is_lost_or_doubled_whatever_the_three_states_are(base: bytes, o
         (lines("abc"), lines("abc"), lines("x"), lines("x")),
         (lines("abc"), lines("x"), lines("abc"), lines("x")),
         (lines("abc"), lines("bc"), lines("abcd"), lines("bcd")),
+        (lines("abcdef"), lines("abcdeF"), lines("bacdef"), lines("bacdeF")),
+        (lines("abcdef"), lines("bacdef"), lines("abcdeF"), lines("bacdeF")),
         (b"a\r\nb\r\nc\r\n", b"A\r\nb\r\nc\r\n", b"a\r\nb\r\nc", b"A\r\nb\r\nc"),
         (b"a\nb\nc", b"A\nb\nc", b"a\nb\nc\nd\n", b"A\nb\nc\nd\n"),
         (b"a\nb\nc", b"a\nb\nC", b"a\nb\nc\nd\n", None),
