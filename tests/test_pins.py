@@ -212,6 +212,9 @@ async def test_a_model_that_was_not_asked_for_stops_the_task_and_marks_the_row(p
          False),
         ('models = ["anthropic/x"]\nserved = ["claude-opus-5-5"]\nprice = {input="2.6",output="14"}', "claude-opus-5-5",
          True),
+        # 20 is over 1.5 times 13.
+        ('models = ["anthropic/x"]\nserved = ["claude-opus-5-5"]\nprice = {input="3",output="13"}', "claude-opus-5-5",
+         True),
         # A price of the user's own is what they pay, whatever a list says of the dated name.
         ('models = ["anthropic/claude-sonnet-4-5"]\nprice = {input="0.1",output="0.1"}', "claude-sonnet-4-5-20250929",
          False),

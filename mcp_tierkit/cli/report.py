@@ -20,8 +20,7 @@ if TYPE_CHECKING:
 LATEST = 15
 GOAL = "goal"
 NUMBERS = (
-    "calls", "tokens in", "cached", "tokens out", "USD", "share", "runs", "ok", "hit rate", "tokens packed", "per call",
-    "files", "left out",
+    "calls", "tokens in", "cached", "tokens out", "USD", "share", "runs", "ok", "hit rate", "packed", "per call",
 )  # fmt: skip
 GOAL_WIDTH = 44
 Rows = Sequence[Sequence[str]]
@@ -83,8 +82,8 @@ def _print(
     _table("By model", ("model", *head), [(total.key, *_figures(total.spend)) for total in by_model])
     read = ("category", "calls", "tokens in", "cached", "hit rate")
     _table("Read from a provider's cache, by category", read, list(map(_hit, hits)))
-    packed = ("step", "calls", "tokens packed", "per call", "files", "left out")
-    _table("Project files sent, by step", packed, list(map(_step, steps)))
+    packed = ("step", "calls", "packed", "per call")
+    _table("Tokens of project files sent, by step", packed, list(map(_step, steps)))
     runs = [(total.playbook, f"{total.runs}", f"{total.ok}", "0") for total in playbooks]
     _table("Playbooks, at zero tokens", ("playbook", "runs", "ok", "USD"), runs)
     _table("Latest tasks", ("task", "begun", "project", GOAL, "ended", "USD"), list(map(_task, tasks)))
@@ -118,8 +117,7 @@ def _hit(hit: CacheHit) -> tuple[str, ...]:
 
 
 def _step(step: StepTotal) -> tuple[str, ...]:
-    figures = (step.calls, step.packed_tokens, round(step.packed_tokens / step.calls), step.packed_files, step.left_out)
-    return step.stage, *map(str, figures)
+    return step.stage, *map(str, (step.calls, step.packed_tokens, round(step.packed_tokens / step.calls)))
 
 
 def _cost(spend: Spend) -> str:

@@ -55,13 +55,11 @@ class CacheHit(Record):
 
 
 class StepTotal(Record):
-    """What of the project's files the calls of one step were sent, over those that say so."""
+    """How much of the project's files the calls of one step were sent, over those that say so."""
 
     stage: str
     calls: int
     packed_tokens: int
-    packed_files: int
-    left_out: int
 
 
 class LoggedCall(Record):
@@ -212,11 +210,8 @@ def cache_hits(conn: sqlite3.Connection, *, since: str = "") -> tuple[CacheHit, 
 
 def step_totals(conn: sqlite3.Connection, *, since: str = "") -> tuple[StepTotal, ...]:
     """What was packed for each step, such as draft or review, by name."""
-    query = """select stage, count(*) as calls, sum(packed_tokens) as packed_tokens,
-            sum((select count(*) from json_each(packed)) - left_out) as packed_files, sum(left_out) as left_out
-        from (select *, (select count(*) from json_each(packed) where json_extract(value, '$.shown') = 'left_out')
-            as left_out from calls where packed_tokens is not null and at >= ?)
-        group by stage order by stage"""
+    query = """select stage, count(*) as calls, sum(packed_tokens) as packed_tokens
+        from calls where packed_tokens is not null and at >= ? group by stage order by stage"""
     return _records(conn, StepTotal, query, (since,))
 
 
