@@ -15,12 +15,11 @@ from xml.etree import ElementTree
 
 from pydantic import Field
 
+from mcp_tierkit.digests import digest, form_of
 from mcp_tierkit.scope import command_words
 from mcp_tierkit.types import CheckRun, Record
 
 End = Literal["passed", "failed", "skipped"]
-DIGEST_LINES = 10
-LINE_CHARS = 160
 READ_CHARS = 2000
 UNCOLLECTED = "uncollected:"
 """Before the name of a module whose tests could not even be collected."""
@@ -70,17 +69,23 @@ class Seen(Record):
 
 
 @functools.cache
-def _rows() -> tuple[dict[str, Any], ...]:
+def _file() -> dict[str, Any]:
     text = (packaged("mcp_tierkit") / "data" / "runners.toml").read_text(encoding="utf-8")
-    return tuple(tomllib.loads(text)["runner"])
+    return tomllib.loads(text)
+
+
+def _rows() -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = _file()["runner"]
+    return rows
 
 
 def runner_of(argv: Sequence[str]) -> Mapping[str, Any]:
-    """The row of data/runners.toml that a command's words fit."""
+    """The row of data/runners.toml that a command's words fit, less what it is asked not to show."""
     words = command_words(argv)
     for row in _rows():
         if words and words[0] in row["words"] and row.get("needs", words[0]) in words:
-            return row
+            is_silent = not set(row.get("silent", ())).isdisjoint(words)
+            return {key: row[key] for key in row if not (is_silent and key in ("counts", "closing"))}
     return _rows()[-1]
 
 
@@ -117,7 +122,7 @@ def read_run(
         tests=counts.get("tests"),
         passed=counts.get("passed"),
         failing=tuple(name.removeprefix(UNCOLLECTED) for name, end in ends.items() if end == "failed")[:50],
-        digest="" if seen.exit_code == 0 and not why else digest(row, text),
+        digest="" if seen.exit_code == 0 and not why else digest(_speakers(row, text), _file()["common"], text),
         duration_ms=seen.duration_ms,
         runner=row["name"],
         ends=ends,
@@ -215,13 +220,21 @@ def _counted(row: Mapping[str, Any], text: str, ends: Mapping[str, End]) -> dict
     if ends:
         real = [end for name, end in ends.items() if not name.startswith(UNCOLLECTED)]
         return {"tests": len(real), "passed": real.count("passed")}
-    # `npm test` and `make` show the lines of whatever runner they started.
-    rows = [row] if "counts" in row else _rows() if row.get("wraps") else ()
-    for each in (each for each in rows if "counts" in each):
-        found = _matches(each, text)
-        if found:
-            return found
-    return {}
+    rows = [row] if "counts" in row else _started(row, text)
+    return _matches(rows[0], text) if rows else {}
+
+
+def _started(row: Mapping[str, Any], text: str) -> list[Mapping[str, Any]]:
+    """The runner whose counts the output shows: `npm test` and `make` show the lines of whatever they started."""
+    rows: list[Mapping[str, Any]] = list(_rows()) if row.get("wraps") else []
+    # One line of each form is enough to know a runner by, and a log of megabytes has few.
+    text = "\n".join({form_of(line): line for line in text.splitlines()}.values()) if rows else ""
+    return [each for each in rows if "counts" in each and _matches(each, text)][:1]
+
+
+def _speakers(row: Mapping[str, Any], text: str) -> list[Mapping[str, Any]]:
+    """Whose words the output holds; a script may have started any runner."""
+    return [row, *_started(row if row["words"] else {**row, "wraps": True}, text)]
 
 
 def _matches(row: Mapping[str, Any], text: str) -> dict[str, int]:
@@ -320,21 +333,3 @@ def _any_in(module: str, passed: Sequence[str]) -> bool:
         return bool(passed)
     last = re.split(r"[./]", module.removesuffix(".py"))[-1]
     return any(last in re.split(r"[.:/]+", name) for name in passed)
-
-
-def digest(row: Mapping[str, Any], text: str) -> str:
-    """The lines that tell what failed, ten at most, the end of the output among them."""
-    lines = [line.rstrip() for line in text.splitlines() if line.strip()]
-    telling = [at for at, line in enumerate(lines) if re.search(row["telling"], line)]
-    tail = range(max(0, len(lines) - 2), len(lines))
-    if not telling:
-        tail = range(max(0, len(lines) - DIGEST_LINES), len(lines))
-    first = [at for at in telling if at not in tail]
-    room = DIGEST_LINES - len(tail)
-    # The first failures say most, the last ones sum up.
-    kept = first if len(first) <= room else first[: room - 3] + first[-3:]
-    return "\n".join(_short(lines[at]) for at in sorted({*kept, *tail}))
-
-
-def _short(line: str) -> str:
-    return line if len(line) <= LINE_CHARS else line[: LINE_CHARS - 3] + "..."
