@@ -220,6 +220,7 @@ async def test_a_model_that_was_not_asked_for_stops_the_task_and_marks_the_row(p
          False),
         # The second of the list costs more than the first, whose key is not there.
         ('models = ["deepseek/deepseek-v4-flash", "anthropic/claude-opus-5-5"]', "claude-opus-5-5", True),
+        ('models = ["deepseek/deepseek-v4-flash", "anthropic/claude-opus-5-5"]', None, True),
         # A server of the user's own calls its model what it likes.
         ('models = ["openai/local"]\nbase_url = "http://127.0.0.1:9"', "gpt-5.4", False),
         ('models = ["openai/small"]\nbase_url = "https://proxy.example"\nprice = {input="0.1",output="0.5"}',
