@@ -221,8 +221,9 @@ def test_each_block_is_reported_and_nothing_is_applied_when_one_fails() -> None:
     reading = read_reply(reply, files)
     assert reading.changes == {"a.py": "1\ntwo\nthree\n", "b.py": "y\n"}
     assert [(each.path, each.block) for each in reading.refused] == [("a.py", 2)]
-    assert "Block 2 for a.py was not applied" in reading.report
-    assert "2 other blocks were read without trouble (a.py, b.py). Do not send those again." in reading.report
+    assert 'Block 2 for a.py, which looks for "four", was not applied' in reading.report
+    assert "Read without trouble: block 1 for a.py; block 3 for b.py." in reading.report
+    assert "do not send them again" in reading.report
 
 
 def test_a_block_sees_what_the_one_before_did() -> None:

@@ -6,10 +6,11 @@ An edit is applied where its meaning is certain and refused where it is not; a w
 from __future__ import annotations
 
 from mcp_tierkit.edits import reader
-from mcp_tierkit.edits.reading import Reading, Refusal
+from mcp_tierkit.edits.joining import join_reply
+from mcp_tierkit.edits.reading import Kept, Reading, Refusal
 from mcp_tierkit.errors import EditRefused
 
-__all__ = ["Reading", "Refusal", "apply_reply", "read_reply"]
+__all__ = ["Kept", "Reading", "Refusal", "apply_reply", "join_reply", "read_reply"]
 
 
 def apply_reply(output: str, files: dict[str, str]) -> dict[str, str | None]:
@@ -35,9 +36,11 @@ def apply_reply(output: str, files: dict[str, str]) -> dict[str, str | None]:
     return reading.changes
 
 
-def read_reply(output: str, files: dict[str, str]) -> Reading:
+def read_reply(output: str, files: dict[str, str], *, partial: frozenset[str] = frozenset()) -> Reading:
     """What a reply says, block by block, for a repair prompt. Never raises for a bad reply.
 
-    A reply whose first line is `QUESTION: ...` says that the plan cannot work: it has a question and no changes.
+    `partial` names files of which the model has seen parts only: blocks and diffs apply to their whole text, and a
+    whole-file replacement is refused. A reply whose first line is `QUESTION: ...` says that the plan cannot work:
+    it has a question and no changes.
     """
-    return reader.read(output, files)
+    return reader.read(output, files, partial)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import PurePosixPath
 
+from mcp_tierkit.edits.pieces import Lines
+
 _MARK = re.compile(
     r"^\s*(?:\{?/\*+|<!--|//+|#+|--|;+|%+|\*|\"\"\"|''')\s*(?P<text>.*?)\s*(?:\*/\}?|-->|\"\"\"|''')?\s*$"
 )
@@ -41,6 +43,9 @@ _BRACKETED = re.compile(
 _SPOKEN = re.compile(
     r"\s*(?:\.{3}|…) ?[(\[]?(?:the )?(?:rest|remaining|existing|unchanged|omitted)(?: \w+){2,8}[)\]]?[ .…]*", re.I
 )
+_BARE = ("...", "…")
+_PYTHON = (".py", ".pyi")
+_QUOTES = ('"', "'", 'r"', "r'")
 _MARKUP = (".md", ".markdown", ".mdx", ".rst", ".txt", ".adoc", "")
 
 
@@ -49,14 +54,40 @@ def is_placeholder(line: str) -> bool:
     return len(line) <= 200 and (_is_certain(line) or _is_dotted(line))
 
 
-def lazy_line(path: str, new: tuple[str, ...], *old: tuple[str, ...]) -> str | None:
-    """The first new line that stands for left-out code and is in none of the `old` texts."""
+def lazy_line(path: str, new: Lines, replaced: Lines, old: Lines) -> str | None:
+    """The first of the `new` lines that stands for left-out code and is neither `replaced` nor in the `old` text."""
     suffix = PurePosixPath(path).suffix.lower()
     lazy = [line.strip() for line in new if len(line) <= 200 and _is_lazy(line, suffix)]
-    if not lazy:
+    dots = [at for at, line in enumerate(new) if line.strip() in _BARE]
+    if not lazy and not dots:
         return None
-    there = {line.strip() for lines in old for line in lines}
-    return next((line for line in lazy if line not in there), None)
+    there = {line.strip() for lines in (replaced, old) for line in lines}
+    first = next((line for line in lazy if line not in there), None)
+    if first or len(dots) <= sum(line.strip() in _BARE for line in replaced):
+        return first
+    return _lost(suffix, new, dots, replaced, there) if replaced is old or len(new) < len(replaced) else None
+
+
+def _lost(suffix: str, new: Lines, dots: list[int], replaced: Lines, there: set[str]) -> str | None:
+    """The first dots that lines of the file were lost to. In Python they may be all that a new function holds."""
+    if suffix in _PYTHON:
+        return next((new[at].strip() for at in dots if not _is_stub(new, at, there)), None)
+    return new[dots[0]].strip() if len(new) < len(replaced) else None
+
+
+def _is_stub(new: Lines, at: int, there: set[str]) -> bool:
+    """Whether the dots on line `at` are all that a new class or function holds, its docstring aside."""
+    depth = _depth(new[at])
+    head = next((up for up in range(at - 1, -1, -1) if new[up].strip() and _depth(new[up]) < depth), None)
+    if head is None or not new[head].rstrip().endswith(":"):
+        return False
+    between = [line.strip() for line in new[head + 1 : at] if line.strip()]
+    is_docstring = not between or (between[0].startswith(_QUOTES) and between[-1].endswith(_QUOTES))
+    return is_docstring and new[head].strip() not in there
+
+
+def _depth(line: str) -> int:
+    return len(line) - len(line.lstrip())
 
 
 def _is_lazy(line: str, suffix: str) -> bool:
@@ -84,7 +115,7 @@ def _is_dotted(line: str) -> bool:
 
 
 def _is_bare_dots(line: str, suffix: str) -> bool:
-    if line.strip() not in ("...", "…") or suffix in (".yaml", ".yml"):
+    if line.strip() not in _BARE or suffix in (".yaml", ".yml"):
         return False
     # An indented `...` is a body in Python.
-    return suffix not in (".py", ".pyi") or line[0] in ".…"
+    return suffix not in _PYTHON or line[0] in ".…"

@@ -39,6 +39,8 @@ def replaced(doc: Document, search: tuple[str, ...], new: tuple[str, ...], line:
     `line` (from 0) chooses among several exact places, if one starts there.
     """
     for old, fresh in _variants(search, new):
+        if len(old) < len(search) and _only_adds(old, fresh):
+            continue  # The blank lines that are not there said where.
         place = find(doc, old, line)
         if place is not None:
             return _put(doc, place, old, fresh)
@@ -78,6 +80,11 @@ def _variants(search: tuple[str, ...], new: tuple[str, ...]) -> Iterator[tuple[t
         yield search, new
         if lead:
             yield search[lead:], new[min(lead, _blank_ends(new)[0]) :]
+
+
+def _only_adds(search: tuple[str, ...], new: tuple[str, ...]) -> bool:
+    """Whether all that changes is that lines come before or after those searched for."""
+    return len(new) > len(search) and search in (new[: len(search)], new[len(new) - len(search) :])
 
 
 def _blank_ends(lines: tuple[str, ...]) -> tuple[int, int]:

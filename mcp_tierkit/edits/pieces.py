@@ -24,20 +24,29 @@ class Block(Piece):
 
 @dataclass(frozen=True)
 class Hunk:
-    """`start` is the line (from 0) in the old file, None unless the header's counts agree with the body."""
+    """`start` is the line (from 0) in the old file, None unless the header's counts agree with the body.
+
+    `anchors` are real lines that stand above its place, outermost first; `at_end` says that the file ends with it.
+    """
 
     search: Lines
     new: Lines
     start: int | None = None
     old_is_open: bool = False
     new_is_open: bool = False
+    anchors: Lines = ()
+    at_end: bool = False
 
 
 @dataclass(frozen=True)
 class Patch(Piece):
+    """`origin` is the path on the old side if that is another; `outright` says in words that the file moves or goes."""
+
     hunks: tuple[Hunk, ...] = ()
     creates: bool = False
     deletes: bool = False
+    origin: str | None = None
+    outright: bool = False
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,17 @@ class Refusal(Record):
     why: str
     near: str = Field(default="", description="The nearest real lines of the file, at most 30.")
     near_line: int | None = Field(default=None, description="Number of the first of them, from 1.")
+    hunk: int | None = Field(default=None, ge=1, description="Which hunk of a diff, where the others stand alone.")
+    begins: str = Field(default="", description="The first line that says something of what it looked for.")
+
+
+class Kept(Record):
+    """One block that needs no resending; of a diff with refused hunks only the `hunks` named."""
+
+    path: str
+    block: int = Field(ge=1)
+    hunks: tuple[int, ...] = ()
+    was_there: bool = Field(default=False, description="The file held its change before.")
 
 
 class Reading(Record):
@@ -22,27 +33,40 @@ class Reading(Record):
 
     changes: dict[str, str | None] = Field(default_factory=dict, description="Path to new text, None for deleted.")
     question: str | None = Field(default=None, description="What a reply that begins with `QUESTION:` asks.")
-    applied_to: tuple[str, ...] = Field(default=(), description="The file of each applied block, in order.")
-    already: int = Field(default=0, description="Blocks whose change the files held before.")
+    kept: tuple[Kept, ...] = Field(default=(), description="The blocks that were applied or were there already.")
     refused: tuple[Refusal, ...] = ()
 
     @property
     def applied(self) -> int:
-        return len(self.applied_to)
+        return sum(not kept.was_there for kept in self.kept)
+
+    @property
+    def already(self) -> int:
+        return sum(kept.was_there for kept in self.kept)
 
     @property
     def report(self) -> str:
         """For a repair prompt: each refused block with the nearest real lines, then what needs no resending."""
         parts = [_told(refusal) for refusal in self.refused]
-        if self.refused and (self.applied or self.already):
-            files = ", ".join(dict.fromkeys(self.applied_to))
-            fine = f"{self.applied + self.already} other blocks were read without trouble"
-            parts.append(f"{fine}{f' ({files})' if files else ''}. Do not send those again.")
+        if self.refused and self.kept:
+            fine = "; ".join(_named(kept.block, kept.hunks, kept.path) for kept in self.kept)
+            parts.append(
+                f"Read without trouble: {fine}. The files hold these changes now: do not send them again, "
+                "send only what was not applied."
+            )
         return "\n\n".join(parts)
 
 
 def _told(refusal: Refusal) -> str:
-    told = f"Block {refusal.block}{f' for {refusal.path}' if refusal.path else ''} was not applied: {refusal.why}."
+    hunks = (refusal.hunk,) if refusal.hunk else ()
+    begins = f', which looks for "{refusal.begins}",' if refusal.begins else ""
+    what = _named(refusal.block, hunks, refusal.path)
+    told = f"{what[0].upper()}{what[1:]}{begins} was not applied: {refusal.why}."
     if not refusal.near:
         return told
     return f"{told}\nThe nearest lines of the file, from line {refusal.near_line}:\n{refusal.near}"
+
+
+def _named(block: int, hunks: tuple[int, ...], path: str | None) -> str:
+    of = f"hunk{'s' if len(hunks) > 1 else ''} {', '.join(map(str, hunks))} of " if hunks else ""
+    return f"{of}block {block}{f' for {path}' if path else ''}"

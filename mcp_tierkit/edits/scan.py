@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import PurePosixPath
 
-from mcp_tierkit.edits import blocks, udiff, whole
+from mcp_tierkit.edits import blocks, envelope, udiff, whole
 from mcp_tierkit.edits.names import SHELL_FILES, SHELLS, Known, NameRefused, info_name, name_line
 from mcp_tierkit.edits.pieces import Block, Lines, Piece, Whole
 from mcp_tierkit.edits.whole import Fence
@@ -43,6 +43,11 @@ class _Scanner:
         if self.around is not None and self.around.closes(line):
             self.around = None
             return at + 1
+        if envelope.is_stray(line):
+            self._add(Piece(trouble="the end of a patch stands alone: its '*** Begin Patch' line is missing"))
+            return at + 1
+        if envelope.starts(self.lines, at):
+            return self._envelope(at, envelope.patch_end(self.lines, at))
         if fence := whole.open_fence(line):
             return self._fence(at, fence)
         if udiff.starts_diff(self.lines, at):
@@ -78,23 +83,34 @@ class _Scanner:
         first = next(
             (at + 1 + skip for skip in range(12) if "".join(self.lines[at + 1 + skip : at + 2 + skip]).strip()), at
         )
+        if first > at and envelope.starts(self.lines, first, fence.indent):
+            close = whole.first_close(self.lines, at + 1, fence)
+            return self._envelope(at + 1, close, fence.indent) + (close is not None)
         language = fence.info.split(" ")[0].casefold()
-        if language in ("diff", "patch", "udiff") or (first > at and udiff.opens_diff(self.lines, first)):
+        if language in ("diff", "patch", "udiff") or (first > at and udiff.opens_diff(self.lines, first, fence.indent)):
             close = whole.first_close(self.lines, at + 1, fence)
             cut = "its fence is not closed" if close is None else ""
-            return self._diff(at + 1, len(self.lines) if close is None else close, cut=cut) + 1
+            return self._diff(at + 1, len(self.lines) if close is None else close, cut=cut, indent=fence.indent) + 1
         return self._whole(at + 1, fence, language)
 
-    def _diff(self, start: int, end: int, *, is_fenced: bool = True, cut: str = "") -> int:
+    def _diff(self, start: int, end: int, *, is_fenced: bool = True, cut: str = "", indent: str = "") -> int:
         name = self._name_above()
         if cut:
             self._add(Piece(name, trouble=f"the diff is cut off: {cut}"))
             return end
-        lines = self.lines[start:end]
+        lines = whole.dedented(self.lines[start:end], indent)
         patches = udiff.read_patches(lines, self.known, name, is_fenced=is_fenced)
         if not patches:
             self._add(Piece(name, trouble="the block is marked as a diff and holds no changed lines"))
         for patch in patches:
+            self._add(patch)
+        return end
+
+    def _envelope(self, start: int, end: int | None, indent: str = "") -> int:
+        if end is None:
+            self._add(Piece(trouble="the patch is cut off: it does not say where it ends"))
+            return len(self.lines)
+        for patch in envelope.read_envelope(whole.dedented(self.lines[start:end], indent), self.known):
             self._add(patch)
         return end
 

@@ -6,9 +6,6 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
-from mcp_tierkit.edits.blocks import is_applied
-from mcp_tierkit.edits.document import Document
-from mcp_tierkit.edits.match import NoPlace, replaced
 from mcp_tierkit.edits.names import Known, name_line
 from mcp_tierkit.edits.pieces import Hunk, Lines, Patch
 
@@ -17,7 +14,8 @@ _AT = re.compile(r"^@@ -(\d{1,9})(?:,(\d{1,9}))? \+(\d{1,9})(?:,(\d{1,9}))? @@")
 _HEADER = re.compile(
     r"^(?:index |new file mode |deleted file mode |old mode |new mode |similarity index |dissimilarity index )"
 )
-_UNFIT = re.compile(r"^(?:Binary files |GIT binary patch|rename from |rename to |copy from |copy to )")
+_UNFIT = re.compile(r"^(?:Binary files |GIT binary patch|copy from |copy to )")
+_MOVE = re.compile(r"^rename (from|to) (\S.{0,1023})$")
 
 
 def starts_diff(lines: Lines, at: int) -> bool:
@@ -25,9 +23,10 @@ def starts_diff(lines: Lines, at: int) -> bool:
     return lines[at].startswith("diff --git ") or _is_header(lines, at)
 
 
-def opens_diff(lines: Lines, at: int) -> bool:
-    """Whether the first line of a fence says that the rest is a diff, in this format or one that is not read."""
-    return starts_diff(lines, at) or lines[at].startswith(("@@ ", "*** Begin Patch", "*** Update File", "Index: "))
+def opens_diff(lines: Lines, at: int, indent: str = "") -> bool:
+    """Whether the first line of a fence with this indent says that the rest is a diff."""
+    two = tuple(line.removeprefix(indent) for line in lines[at : at + 3])
+    return starts_diff(two, 0) or two[0].startswith(("@@ ", "Index: "))
 
 
 def diff_end(lines: Lines, at: int) -> int:
@@ -40,6 +39,7 @@ def diff_end(lines: Lines, at: int) -> int:
             or line.startswith("diff --git ")
             or _HEADER.match(line)
             or _UNFIT.match(line)
+            or _MOVE.match(line)
         ):
             break
         at += 1
@@ -64,31 +64,56 @@ class _Section:
     name: str | None = None
     bodies: list[tuple[str, list[str]]] = field(default_factory=list)
     trouble: str | None = None
-    is_git: bool = False
+    git: str | None = None
+    moves: dict[str, str] = field(default_factory=dict)
 
     def patch(self, is_fenced: bool) -> Patch | None:
-        if self.trouble is None and self.is_git and self.new is None:
-            self.trouble = "the diff changes no lines (a rename, mode or binary)"
-        if self.trouble is None and not self.bodies:
-            if self.new is None:
-                return None
-            self.trouble = "the diff has no lines"
+        self.trouble = self.trouble or self._trouble()
+        if self.trouble is None and not (self.bodies or self.moves):
+            return None
+        hunks = self._hunks(is_fenced)
+        old, new = _plain(self.old, self.new)
+        if self.moves:
+            old, new = self.moves.get("from"), self.moves.get("to")
+        origin = old if NULL not in (old, new) and old != new else None
+        return Patch(
+            self.name if new is None else old if new == NULL else new,
+            trouble=self.trouble,
+            hunks=hunks,
+            creates=old == NULL,
+            deletes=new == NULL,
+            origin=origin,
+            outright=bool(self.moves),
+        )
+
+    def _trouble(self) -> str | None:
+        if self.moves:
+            return None if self._agrees() else "the rename does not name the same two files everywhere"
+        if self.git is not None and self.new is None:
+            return "the diff changes no lines (a mode or binary)"
+        return "the diff has no lines" if self.new is not None and not self.bodies else None
+
+    def _agrees(self) -> bool:
+        """Whether all lines that name the two files of a rename name the same ones: a name may be cut off."""
+        old, new = self.moves.get("from"), self.moves.get("to")
+        git = self.git is None or self.git in (f"diff --git a/{old} b/{new}", f"diff --git {old} {new}")
+        return git and None not in (old, new) and (self.new is None or _plain(self.old, self.new) == (old, new))
+
+    def _hunks(self, is_fenced: bool) -> tuple[Hunk, ...]:
         hunks: list[Hunk] = []
         for at, body in self.bodies:
             try:
-                hunks.append(_hunk(at, body))
-            except _Unreadable as no:
+                hunks.append(hunk(at, body))
+            except Unreadable as no:
                 self.trouble = self.trouble or str(no)
             else:
                 if not is_fenced and hunks[-1].start is None and _AT.match(at):
                     self.trouble = "the diff has no fence, and its line counts do not say where it ends"
-        old, new = _plain(self.old, self.new)
-        name = self.name if new is None else old if new == NULL else new
-        return Patch(name, trouble=self.trouble, hunks=tuple(hunks), creates=old == NULL, deletes=new == NULL)
+        return tuple(hunks)
 
 
-class _Unreadable(Exception):
-    pass
+class Unreadable(Exception):
+    """A hunk that contradicts itself."""
 
 
 def _sections(lines: Lines, known: Known) -> Iterator[_Section]:
@@ -99,7 +124,7 @@ def _sections(lines: Lines, known: Known) -> Iterator[_Section]:
             skip -= 1
         elif line.startswith("diff --git "):
             yield section
-            section = _Section(is_git=True)
+            section = _Section(git=line.rstrip())
         elif _is_header(lines, at, bool(section.bodies)):
             if section.bodies or section.new is not None:
                 yield section
@@ -116,7 +141,10 @@ def _take(section: _Section, line: str, known: Known) -> None:
     elif section.bodies and (not line or line[0] in " +-\\"):
         section.bodies[-1][1].append(line)
     elif _UNFIT.match(line):
-        section.trouble = "a rename, copy or binary change cannot be read from a diff; write the file instead"
+        section.trouble = "a copy or binary change cannot be read from a diff; write the file instead"
+    elif not section.bodies and (move := _MOVE.match(line)):
+        if section.moves.setdefault(move[1], _untabbed(move[2])) != _untabbed(move[2]):
+            section.trouble = "one part of the diff renames two files"
     elif not line.strip() or (not section.bodies and _HEADER.match(line)):
         pass
     elif line[0] in "+- ":
@@ -134,7 +162,8 @@ def _is_header(lines: Lines, at: int, is_in_hunk: bool = False) -> bool:
     return not is_in_hunk or "".join(lines[at + 2 : at + 3]).startswith("@@") or NULL in lines[at + 1]
 
 
-def _hunk(at: str, body: list[str]) -> Hunk:
+def hunk(at: str, body: list[str], anchors: Lines = (), *, at_end: bool = False) -> Hunk:
+    """The lines of a hunk below its header `at`. Raises Unreadable."""
     search: list[str] = []
     new: list[str] = []
     is_open = [False, False]
@@ -147,11 +176,11 @@ def _hunk(at: str, body: list[str]) -> Hunk:
         if not line and any(is_open):
             continue
         if (is_open[0] and mark in " -") or (is_open[1] and mark in " +"):
-            raise _Unreadable("lines follow one that the diff calls the last")
+            raise Unreadable("lines follow one that the diff calls the last")
         search += [text] if mark in " -" else []
         new += [text] if mark in " +" else []
         last = mark
-    return Hunk(tuple(search), tuple(new), _start(at, search, new), is_open[0], is_open[1])
+    return Hunk(tuple(search), tuple(new), _start(at, search, new), is_open[0], is_open[1], anchors, at_end)
 
 
 def _start(at: str, search: list[str], new: list[str]) -> int | None:
@@ -173,7 +202,11 @@ def _plain(old: str | None, new: str | None) -> tuple[str | None, str | None]:
         name is None or name == NULL or name.startswith(prefix)
         for name, prefix in zip(names, ("a/", "b/"), strict=True)
     ]
-    if all(prefixed):
+    if not all(prefixed) and None not in names and names[0] != names[1]:
+        bare = [name and name.removeprefix(prefix) for name, prefix in zip(names, ("a/", "b/"), strict=True)]
+        prefixed = [bare[0] == bare[1] and (names[0] == bare[0] or names[1] == bare[1])]
+        names = bare if all(prefixed) else names
+    elif all(prefixed):
         names = [name if name is None or name == NULL else name[2:] for name in names]
     return names[0], names[1]
 
@@ -182,55 +215,3 @@ def _untabbed(name: str) -> str:
     bare = name.split("\t", 1)[0].rstrip()
     bare = re.sub(r"\s{1,3}\d{4}-\d\d-\d\d[ T][\d:.]{5,20}(?: ?[+-]\d{4})?$", "", bare)
     return bare[1:-1] if len(bare) > 1 and bare[0] == bare[-1] == '"' else bare.strip("`")
-
-
-def apply_patch(doc: Document | None, patch: Patch) -> Document | None:
-    """The file after all hunks, None if they are there already; a deletion leaves no lines. Raises NoPlace."""
-    if patch.creates:
-        return _created(doc, patch.hunks)
-    if doc is None:
-        raise NoPlace("the file is not among those given, so the diff cannot be held against it")
-    before, moved = doc, 0
-    for number, hunk in enumerate(patch.hunks, 1):
-        try:
-            doc = _patched(doc, hunk, None if hunk.start is None else hunk.start + moved)
-        except NoPlace as no:
-            if not is_applied(doc, hunk.search, hunk.new):
-                raise HunkFailed(f"hunk {number}: {no}", no.lines, hunk.search) from None
-        else:
-            moved += len(hunk.new) - len(hunk.search)
-    if patch.deletes and not doc.is_blank:
-        raise NoPlace("the diff deletes the file and does not show all of its lines")
-    return None if doc == before and not patch.deletes else doc
-
-
-class HunkFailed(NoPlace):
-    """One hunk of a patch has no place; `search` is what it looked for."""
-
-    def __init__(self, why: str, lines: tuple[int, ...], search: Lines) -> None:
-        super().__init__(why, lines)
-        self.search = search
-
-
-def _created(doc: Document | None, hunks: tuple[Hunk, ...]) -> Document | None:
-    lines = tuple(line for hunk in hunks for line in hunk.new)
-    if any(hunk.search for hunk in hunks):
-        raise NoPlace("the diff says that the file is new, and removes lines from it")
-    if doc is not None and not doc.is_blank:
-        if doc.lines == lines:
-            return None
-        raise NoPlace("the diff says that the file is new, and it has content")
-    return (doc or Document((), ())).rewritten(lines).closed(not hunks[-1].new_is_open)
-
-
-def _patched(doc: Document, hunk: Hunk, line: int | None) -> Document:
-    if not hunk.search:
-        if not doc.is_blank:
-            raise NoPlace("the hunk only adds lines and shows none of the file to hold on to")
-        return doc.rewritten(hunk.new).closed(not hunk.new_is_open)
-    changed = replaced(doc, hunk.search, hunk.new, line)
-    if hunk.old_is_open or hunk.new_is_open:
-        if hunk.new and changed.lines[-len(hunk.new) :] != hunk.new:
-            raise NoPlace("the diff speaks of the end of the file, and its place is not there")
-        return changed.closed(not hunk.new_is_open)
-    return changed

@@ -14,6 +14,7 @@ from mcp_tierkit.edits.pieces import Lines, Whole
 
 _TICKS = re.compile(r"^([ \t]{0,16})(`{3,}|~{3,})[ \t]*([^`]{0,200})$")
 _TAG = re.compile(r"^([ \t]{0,16})<(source|code|pre|codeblock|sourcecode)>[ \t]*([\w+#.-]{0,60})[ \t]*$")
+_NUMBERED = re.compile(r"^[ \t]{0,8}(\d{1,7})(?:[ \t]{0,4}[|:│→]|\t)")
 _ADVICE = "put four backticks around the whole of it"
 _KIN = tuple(
     frozenset(kin.split())
@@ -24,6 +25,7 @@ _KIN = tuple(
         "html htm xml svg", "css scss sass less", "md mdx markdown", "kt kotlin", "swift", "diff patch",
     )
 )  # fmt: skip
+MARKUP_INFO = ("markdown", "md", "mdx", "")
 MARKUP = (".md", ".mdx", ".markdown", ".rst", ".txt", ".adoc")
 
 
@@ -172,6 +174,8 @@ def _part(old: Lines, new: Lines, how: How, is_named: bool) -> str | None:
     was, now = _full(old), _full(new)
     if not now:
         return "the block is empty, and the file has content"
+    if _is_numbered(new) and not _is_numbered(old):
+        return "each line begins with its number, which is no part of the file"
     if len(was) >= 8 and (len(now) * 4 < len(was) or (len(now) * 2 < len(was) and was[0] != now[0])):
         return f"the block has {len(now)} lines and the file {len(was)}: it looks like a part, not the whole file"
     alike = likeness(old, new)
@@ -180,6 +184,13 @@ def _part(old: Lines, new: Lines, how: How, is_named: bool) -> str | None:
     if how == "suffix" and len(was) > 20 and alike < 0.2:
         return "the block gives only the end of the file's path, and little of its text; write the whole path"
     return None
+
+
+def _is_numbered(lines: Lines) -> bool:
+    """Whether nearly all lines count up, as in a listing."""
+    found = [_NUMBERED.match(line) for line in lines]
+    numbers = [int(match[1]) for match in found if match]
+    return len(numbers) > 2 and len(numbers) >= 0.9 * len(lines) and all(map(int.__lt__, numbers, numbers[1:]))
 
 
 def likeness(old: Lines, new: Lines) -> float:
