@@ -135,6 +135,7 @@ def test_an_answer_that_says_anything_is_not_empty(answer: str) -> None:
         (f"<scratchpad>a <scratchpad>b</scratchpad> c</scratchpad>{BLOCK}", "a <scratchpad>b</scratchpad> c", BLOCK),
         (f"<scratchpad>```\nopen\n</scratchpad>\n{BLOCK}", "```\nopen", BLOCK),
         ("<scratchpad>a</scratchpad>\n  indented", "a", "  indented"),
+        ("<scratchpad>a</scratchpad>\n<b> and <scratchpad>\n</scratchpad>", "a", "<b> and <scratchpad>\n</scratchpad>"),
         ("Use </think> there.", "", "Use </think> there."),
         ("Use <think> and\n</think>\nthere.", "", "Use <think> and\n</think>\nthere."),
         (f"{BLOCK}\n<scratchpad>later</scratchpad>", "", f"{BLOCK}\n<scratchpad>later</scratchpad>"),
