@@ -15,7 +15,7 @@ import secrets
 import shutil
 import stat
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -191,7 +191,7 @@ def undo(ws: Workspace, state: Path, task_id: str) -> tuple[str, ...]:
     records = _records(home, task_id)
     if not records:
         raise NotFound(
-            f"Task {task_id!r} has no change to take back: it was never applied, or was undone already. "
+            f"Task {task_id} has no change to take back: it was never applied, or was undone already. "
             "Nothing was changed.",
             next_step="Look at the task's status; only an applied change can be undone, and only once.",
         )
@@ -207,7 +207,7 @@ def _taken_back(ws: Workspace, home: Path, task_id: str, records: list[str]) -> 
     now: dict[str, _Held] = {}
     then: dict[str, _Held] = {}
     clashes: dict[str, _Clash] = {}
-    applied = {name: _load(home / "undo" / name) for name in _applied(home)}
+    applied = {name: _load(home / "undo" / name) for name in sorted(_applied(home), key=_number, reverse=True)}
     for name in records:
         later = {other: found for other, found in applied.items() if _number(other) > _number(name)}
         for at, step in enumerate(applied[name].steps):
@@ -224,10 +224,12 @@ def _taken_back(ws: Workspace, home: Path, task_id: str, records: list[str]) -> 
     if clashes:
         raise _refusal(task_id, clashes)
     steps, changes = _turned(ws, now, then)
-    folders = {folder for name in records for folder in _folders(applied[name])}
+    # Not those that another task on record counts on: its own undo clears them.
+    ours = _folders(applied.pop(name) for name in records)
+    folders = tuple(ours - _folders(applied.values()))
     return _Manifest(
         project=str(ws.root), task_id=task_id, token=secrets.token_hex(6), steps=steps, undoes=tuple(records),
-        folders=tuple(folders),
+        folders=folders,
     ), changes  # fmt: skip
 
 
@@ -309,10 +311,10 @@ def _merged(base: bytes, ours: bytes, theirs: bytes) -> bytes:
 def _refusal(task_id: str, clashes: Mapping[str, _Clash]) -> Conflict:
     told = [f"{path}: {clash.why}" for path, clash in sorted(clashes.items())]
     more = f"; and {len(told) - 3} more files" if len(told) > 3 else ""
-    later = sorted({clash.task_id for clash in clashes.values() if clash.task_id})
+    later = [clash.task_id for clash in clashes.values() if clash.task_id]
     return Conflict(
         f"Task {task_id} cannot be undone: {'; '.join(told[:3])}{more}. Nothing was changed.",
-        next_step=f"Undo {later[-1]} first."
+        next_step=f"Undo {later[0]} first."
         if later
         else "Put that back as the task left it and call again, or take the task's patch back by hand.",
     )
@@ -388,12 +390,16 @@ def _shared(home: Path, steps: list[_Step]) -> set[str]:
     others: set[str] = set()
     for name in _applied(home) if above else ():
         with contextlib.suppress(Conflict):  # A record that cannot be read stands in its own task's way only.
-            others |= _folders(_load(home / "undo" / name))
+            others |= _folders([_load(home / "undo" / name)])
     return above & others
 
 
-def _folders(manifest: _Manifest) -> set[str]:
-    return {*manifest.folders, *(folder for step in manifest.steps for folder in step.made)}
+def _folders(manifests: Iterable[_Manifest]) -> set[str]:
+    return {
+        folder
+        for manifest in manifests
+        for folder in (*manifest.folders, *(made for step in manifest.steps for made in step.made))
+    }
 
 
 def _step(ws: Workspace, path: str, content: Content | None, made: set[str]) -> _Step:
