@@ -128,6 +128,7 @@ def settled(cost: int | None, **fields: Any) -> Call:
 
 
 CHECK = Check(argv=("pytest", "-q", "tests/test_sum.py"), cwd="api", timeout_s=12.5)
+LINT = Check(argv=("make", "lint"))
 RECORDS: list[Handoff | Draft | Review | PlaybookRun | Score] = [
     Handoff(
         task_id="t1", summary="Sum \u2211 \x00 \"it\"", files=("a.py",), context=("b.py",), steps=("one",),
@@ -623,7 +624,7 @@ async def test_an_override_and_its_route_are_written_together(ledger: Ledger, ra
 
 
 async def test_a_check_that_proved_an_applied_change_is_remembered_for_its_project(ledger: Ledger) -> None:
-    lint, types = Check(argv=("make", "lint")), Check(argv=("/opt/bin/mypy", "."), timeout_s=9)
+    types = Check(argv=("/opt/bin/mypy", "."), timeout_s=9)
     slower = types.model_copy(update={"timeout_s": 99})
 
     async def drafted(task_id: str, checks: tuple[Check, ...], status: str, after: str, **fields: Any) -> None:
@@ -632,12 +633,12 @@ async def test_a_check_that_proved_an_applied_change_is_remembered_for_its_proje
         await ledger.save(Draft.model_validate({"task_id": task_id, "status": status, "checks": results}))
 
     await drafted("t1", (CHECK, types), "applied", "green")
-    await drafted("t2", (lint,), "applied", "green")
+    await drafted("t2", (LINT,), "applied", "green")
     await drafted("t3", (slower,), "applied", "green")
     await drafted("t4", (Check(argv=("make", "red")),), "applied", "red")
     await drafted("t5", (Check(argv=("make", "left")),), "ready", "green")
     await drafted("t6", (Check(argv=("make", "elsewhere")),), "applied", "green", project="/home/dev/other")
-    assert await ledger.proven_checks("/home/dev/shop", 9) == (slower, lint, CHECK)
+    assert await ledger.proven_checks("/home/dev/shop", 9) == (slower, LINT, CHECK)
     assert await ledger.proven_checks("/home/dev/shop", 1) == (slower,)
     assert await ledger.proven_checks("/home/dev/nowhere", 9) == ()
 
@@ -871,8 +872,9 @@ def _of_schema_two(path: Path) -> sqlite3.Connection:
     migrations().apply(Database(old, execute_plugins=False), stop_before="m0003_models_context_and_texts")
     old.execute("pragma user_version = 2")
     old.execute("insert into owners values ('o', '/nowhere', 1, '')")
-    checked = task(checks=(CHECK, Check(argv=("make", "lint")))).model_dump_json()
-    old.execute("insert into tasks values ('t1', '/p', '/p', null, '', 'open', null, 0, null, ?)", (checked,))
+    for task_id, *checks in (("t1", CHECK, LINT), ("t2", Check(argv=("left",))), ("t3", Check(argv=("red",)))):
+        record = task(task_id, checks=checks).model_dump_json()
+        old.execute("insert into tasks values (?, '/p', '/p', null, '', 'open', null, 0, null, ?)", (task_id, record))
     old.execute("insert into routes values ('r1', 't1', '', 'draft', 'cheap', 'small', '{}')")
     for n, (status, cost) in enumerate((("settled", 5), ("failed", 0), ("cancelled", None), ("settled", 2**60 + 1))):
         old.execute(
@@ -882,8 +884,9 @@ def _of_schema_two(path: Path) -> sqlite3.Connection:
             (f"c{n}", status, cost),
         )
     for n, (status, after) in enumerate((("applied", "green"), ("needs_work", "green"), ("applied", "red"))):
-        old.execute("insert into drafts values (?, 't1', '', ?, null, '{}')", (n + 1, status))
-        old.execute("insert into checks values (null, ?, 't1', 'x', 'turns_green', 'red', ?)", (n + 1, after))
+        of = (n + 1, f"t{n + 1}")
+        old.execute("insert into drafts values (?, ?, '', ?, null, '{}')", (*of, status))
+        old.execute("insert into checks values (null, ?, ?, 'x', 'turns_green', 'red', ?)", (*of, after))
     return old
 
 
@@ -905,7 +908,7 @@ async def test_a_ledger_of_schema_two_keeps_every_figure(
     rows = raw.execute("select distinct requested_model, routed_model, category, packed_tokens, packed from calls")
     assert [tuple(row) for row in rows] == [("openai/m", "openai/m", None, None, None)]
     assert report.health(url).totals_agree
-    assert set(await ledger.proven_checks("/p", 9)) == {CHECK, Check(argv=("make", "lint"))}
+    assert set(await ledger.proven_checks("/p", 9)) == {CHECK, LINT}
     with report.reading(url) as conn:
         assert report.step_totals(conn) == ()
         hit = report.CacheHit(category=None, calls=4, input_tokens=24, cached_tokens=8, hit_rate=0.3333)
