@@ -548,12 +548,14 @@ Stamp = tuple[int, ...]
 def _stamped(
     root: Path, skipped: frozenset[str], within: Callable[[str], Iterator[os.DirEntry[str]]] = lambda folder: iter(())
 ) -> Iterator[tuple[str, Stamp]]:
-    """Each entry that is no folder, relative to the root, with what changes whenever it does."""
+    """Each entry, relative to the root, with what changes whenever it does."""
     start = len(str(root)) + 1
     for entry in _walk(root, skipped, within):
         with contextlib.suppress(FileNotFoundError):
             found = entry.stat(follow_symlinks=False)
-            yield entry.path[start:], (found.st_ino, found.st_size, found.st_mode, found.st_mtime_ns, found.st_ctime_ns)
+            # A folder comes up as an installed package only; its times change with any cache below it.
+            times = () if entry.is_dir(follow_symlinks=False) else (found.st_mtime_ns, found.st_ctime_ns, found.st_size)
+            yield entry.path[start:], (found.st_ino, found.st_mode, *times)
 
 
 def _walk(
@@ -576,7 +578,7 @@ def _walk(
 
 
 def _installed(folder: str) -> Iterator[os.DirEntry[str]]:
-    """The packages of a skipped folder that holds some: to add, drop or replace one writes its entry here."""
+    """What lists the packages of a folder that is skipped: to add, drop or replace one writes an entry here."""
     if folder.endswith("/node_modules"):
         yield from _sorted(folder)
     elif folder.endswith(("/.venv", "/venv")):

@@ -55,10 +55,14 @@ class Words:
 
     def kinds(self, line: str) -> frozenset[str]:
         """What a line is, by the names of the patterns that fit; looked up once for lines of one form."""
-        form = form_of(line)
-        if form not in self.known:
-            self.known[form] = frozenset(kind for kind, pattern in self.patterns.items() if pattern.search(line))
-        return self.known[form]
+        found = self.known.get(line)
+        if found is None:
+            form = form_of(line)
+            found = self.known.get(form)
+            if found is None:
+                found = frozenset(kind for kind, pattern in self.patterns.items() if pattern.search(line))
+            self.known[form] = self.known[line] = found
+        return found
 
     def has(self, kind: str, line: str) -> bool:
         return kind in self.kinds(line)
