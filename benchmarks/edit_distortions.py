@@ -23,7 +23,17 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
-from benchmarks.distortions import CONTINUATIONS, DISTORTIONS, FORMS, LOSES_BYTES, Case, Files, mutated, opened, write
+from benchmarks.distortions import (
+    CONTINUATIONS,
+    DISTORTIONS,
+    FORMS,
+    LOSES_BYTES,
+    Case,
+    Files,
+    mutated,
+    opened,
+    write,
+)
 from mcp_tierkit.edits import apply_reply, join_reply, read_reply
 from mcp_tierkit.errors import EditRefused
 

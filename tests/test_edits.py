@@ -331,7 +331,7 @@ def test_a_block_given_twice_is_applied_once() -> None:
 
 def test_a_file_given_whole_and_in_blocks_is_refused() -> None:
     reply = sr("a.py", "two\n", "2\n") + f"\na.py\n{TICKS}python\none\n2\n3\n{TICKS}\n"
-    with pytest.raises(EditRefused, match="whole, and again"):
+    with pytest.raises(EditRefused, match="whole or deletes it, and gives it again"):
         apply_reply(reply, MIXED)
     assert read_reply(reply, MIXED).changes == {}
 

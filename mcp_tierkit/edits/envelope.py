@@ -19,7 +19,7 @@ _CUT = "the patch is cut off: it has no '*** End Patch' line"
 
 def starts(lines: Lines, at: int, indent: str = "") -> bool:
     """Whether such a patch begins on line `at`, by itself or as the input of a shell command."""
-    if _HEREDOC.match(lines[at]) and at + 1 < len(lines):
+    if "apply_patch" in lines[at] and _HEREDOC.match(lines[at]) and at + 1 < len(lines):
         at += 1
     line = lines[at].removeprefix(indent)
     return line.rstrip() == _BEGIN or _FILE.match(line) is not None

@@ -85,6 +85,8 @@ def _patched(doc: Document, hunk: Hunk, line: int | None) -> Document:
         if not doc.is_blank:
             raise NoPlace("the hunk only adds lines and shows none of the file to hold on to")
         return doc.rewritten(hunk.new).closed(not hunk.new_is_open)
+    if hunk.start is None and _says_little(doc, hunk):
+        raise NoPlace("the hunk shows too little of the file to say where its new lines belong")
     changed = _placed(doc, hunk, line)
     if hunk.at_end and hunk.new and changed.lines[-len(hunk.new) :] != hunk.new:
         raise NoPlace("the patch speaks of the end of the file, and its place is not there")
@@ -93,6 +95,12 @@ def _patched(doc: Document, hunk: Hunk, line: int | None) -> Document:
             raise NoPlace("the diff speaks of the end of the file, and its place is not there")
         return changed.closed(not hunk.new_is_open)
     return changed
+
+
+def _says_little(doc: Document, hunk: Hunk) -> bool:
+    """Whether a hunk adds lines beside a word or two, which a long file has in one place by chance."""
+    is_weak = sum(map(str.isalnum, "".join(hunk.search))) < 8 and len(doc.lines) > 50
+    return is_weak and not hunk.anchors and set(hunk.search) <= set(hunk.new)
 
 
 def _placed(doc: Document, hunk: Hunk, line: int | None) -> Document:

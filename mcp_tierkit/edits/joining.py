@@ -19,6 +19,7 @@ _PROSE = re.compile(
     r"|O[Kk](?:ay)?[,!.]|Sorry[,! ]|Apolog\w+|(?:I|We)(?:'ll| will|'m| am|’ll|’m) |Let me |Picking up |Resuming "
     r"|(?:And )?[Tt]he (?:rest|remainder|remaining) ).{0,300}$"
 )
+_HEADER = re.compile(r"^(?:\+\+\+ (?:b/)?|--- (?:a/)?|\*\*\* (?:Update|Add|Delete) File: )")
 _MOST_OVERLAP = 4_000
 _FEW = 12
 _NO_FILES = Known(())
@@ -48,6 +49,8 @@ def _joined(cut: _Cut, more: str) -> str | None:
     if cut.is_open and _names_another(cut, lines):
         return None
     spoken = next((at for at, line in enumerate(lines) if line.strip()), 0)
+    if cut.is_open and _is_name(cut, lines[spoken]):
+        return _overlapped(cut, lines[spoken + 1 :])
     if _PROSE.match(lines[spoken]) and not any(lap.is_telling for lap in _overlaps(cut, lines)):
         if not cut.is_open and not cut.partial:
             return cut.text + text  # Talk between two blocks.
@@ -98,11 +101,10 @@ class _Cut:
         return self.fence is not None or blocks.HEAD.match(last) is not None
 
     @cached_property
-    def name(self) -> str | None:
-        """The name that stands above the open fence."""
-        above = self.lines[: self.fence[0]] if self.fence else []
-        line = next((line for line in reversed(above) if line.strip()), "")
-        return name_line(line, _NO_FILES)
+    def names(self) -> frozenset[str]:
+        """The files that the text names, on a line of their own or in the header of a diff."""
+        bare = (_HEADER.sub("", line) for line in self.lines if len(line) < 300)
+        return frozenset(name for line in bare if (name := name_line(line, _NO_FILES)))
 
     @cached_property
     def said(self) -> frozenset[str]:
@@ -148,12 +150,21 @@ def _goes_on_so(tail: list[str], lines: list[str], count: int) -> bool:
 
 def _is_telling(lines: list[str], *, is_part: bool = False) -> bool:
     """Whether lines say so much that no text has them twice in a row by chance."""
-    if any(blocks.HEAD.match(line) or blocks.TAIL.match(line) for line in lines[: len(lines) - is_part]):
+    whole = lines[: len(lines) - is_part]
+    if any(blocks.HEAD.match(line) or blocks.TAIL.match(line) or _opens_code(line) for line in whole):
         return True
     text = "".join(lines)
-    is_indented = is_part and len(lines) == 1 and lines[0][:1] in (" ", "\t")
-    said = sum(map(str.isalnum, text))
-    return said >= (4 if is_indented else 8) and sum(map(str.isalpha, text)) >= 4
+    is_indented = is_part and not whole and lines[0][:1] in (" ", "\t")
+    # A part of a line that comes again after whole lines that come again.
+    is_run = is_part and bool(whole) and bool(lines[-1].strip())
+    return sum(map(str.isalnum, text)) >= (3 if is_run else 4 if is_indented else 8) and sum(
+        map(str.isalpha, text)
+    ) >= (3 if is_run else 4)
+
+
+def _opens_code(line: str) -> bool:
+    fence = open_fence(line)
+    return fence is not None and fence.info.casefold() not in MARKUP_INFO
 
 
 def _overlapped(cut: _Cut, lines: list[str]) -> str | None:
@@ -192,16 +203,18 @@ def _is_doubtful(cut: _Cut, lines: list[str], bare: list[str]) -> bool:
         return True  # A blank line of the text, or one before the answer begins.
     if cut.partial.strip() and open_fence(lines[0]) is not None:
         return True
+    if any(lap.is_telling and lap.count > 1 for skip in range(1, 7) for lap in _overlaps(cut, lines[skip:])):
+        return True
     late = [old.strip() for old in cut.lines[-8:] if old.strip()][-3:]
     if not cut.partial and line in cut.said and (line in late or (cut.is_open and line in cut.starts)):
         return True
-    return cut.fence is not None and _doubtful_fence(cut.fence[1], bare)
+    return cut.fence is not None and _doubtful_fence(cut, cut.fence[1], bare)
 
 
-def _doubtful_fence(fence: Fence, bare: list[str]) -> bool:
+def _doubtful_fence(cut: _Cut, fence: Fence, bare: list[str]) -> bool:
     if fence.closes(bare[0]):
         # A bare fence may open the block again: then another one closes it, and none is open before that.
-        return _Cut("\n".join(bare[1:])).fence is not None
+        return _Cut("\n".join(bare[1:])).fence is not None or any(lap.is_telling for lap in _overlaps(cut, bare[1:]))
     return open_fence(bare[0]) is not None and fence.info.casefold() not in MARKUP_INFO
 
 
@@ -219,7 +232,7 @@ def _opens_again(cut: _Cut, lines: list[str]) -> int | None:
 
 def _is_name(cut: _Cut, line: str) -> bool:
     name = name_line(line, _NO_FILES)
-    return name is not None and name == cut.name
+    return name is not None and name in cut.names
 
 
 def _names_another(cut: _Cut, lines: list[str]) -> bool:
@@ -238,7 +251,7 @@ def _resumed(cut: _Cut, lines: list[str]) -> str | None:
     if found or cut.partial:
         return _overlapped(cut, body)
     line = next((line.strip() for line in body if line.strip()), "")
-    return None if line in cut.said or line in cut.starts else cut.text + "\n".join(body)
+    return None if not line or line in cut.said or line in cut.starts else cut.text + "\n".join(body)
 
 
 def _without_blank_lines(lines: list[str]) -> list[str]:

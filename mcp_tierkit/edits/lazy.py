@@ -57,7 +57,8 @@ def is_placeholder(line: str) -> bool:
 def lazy_line(path: str, new: Lines, replaced: Lines, old: Lines) -> str | None:
     """The first of the `new` lines that stands for left-out code and is neither `replaced` nor in the `old` text."""
     suffix = PurePosixPath(path).suffix.lower()
-    lazy = [line.strip() for line in new if len(line) <= 200 and _is_lazy(line, suffix)]
+    is_shorter = replaced is old and len(new) < len(old)
+    lazy = [line.strip() for line in new if len(line) <= 200 and _is_lazy(line, suffix, is_shorter)]
     dots = [at for at, line in enumerate(new) if line.strip() in _BARE]
     if not lazy and not dots:
         return None
@@ -65,14 +66,18 @@ def lazy_line(path: str, new: Lines, replaced: Lines, old: Lines) -> str | None:
     first = next((line for line in lazy if line not in there), None)
     if first or len(dots) <= sum(line.strip() in _BARE for line in replaced):
         return first
-    return _lost(suffix, new, dots, replaced, there) if replaced is old or len(new) < len(replaced) else None
-
-
-def _lost(suffix: str, new: Lines, dots: list[int], replaced: Lines, there: set[str]) -> str | None:
-    """The first dots that lines of the file were lost to. In Python they may be all that a new function holds."""
-    if suffix in _PYTHON:
+    if suffix in _PYTHON and (replaced is old or len(new) < len(replaced)):
         return next((new[at].strip() for at in dots if not _is_stub(new, at, there)), None)
-    return new[dots[0]].strip() if len(new) < len(replaced) else None
+    return next((new[at].strip() for at in dots if _bridges(new, at, old)), None) if replaced is old else None
+
+
+def _bridges(new: Lines, at: int, old: Lines) -> bool:
+    """Whether the dots on line `at` of a new text stand where the old one has other lines."""
+    full = [line.strip() for line in old if any(map(str.isalnum, line))]
+    before = next((line.strip() for line in reversed(new[:at]) if any(map(str.isalnum, line))), None)
+    after = next((line.strip() for line in new[at + 1 :] if any(map(str.isalnum, line))), None)
+    pairs = {*zip([None, *full], [*full, None], strict=True)}
+    return (before in full or after in full) and (before, after) not in pairs
 
 
 def _is_stub(new: Lines, at: int, there: set[str]) -> bool:
@@ -90,9 +95,9 @@ def _depth(line: str) -> int:
     return len(line) - len(line.lstrip())
 
 
-def _is_lazy(line: str, suffix: str) -> bool:
-    if suffix in _MARKUP:
-        # A sample of code inside a text may leave code out.
+def _is_lazy(line: str, suffix: str, is_shorter: bool) -> bool:
+    if suffix in _MARKUP and not is_shorter:
+        # A sample of code inside a text may leave code out, but no text gets shorter by it.
         return _is_certain(line) or (line.lstrip().startswith("<!--") and _is_dotted(line))
     return _is_certain(line) or _is_dotted(line) or _is_bare_dots(line, suffix)
 

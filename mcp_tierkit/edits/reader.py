@@ -83,7 +83,11 @@ class _Desk:
         twice = _given_twice(pieces, targets)
         for number, (piece, target) in enumerate(zip(pieces, targets, strict=True), 1):
             if target is not None and target.path in twice:
-                self._refuse(number, target.path, "the reply gives this file whole, and again in another way")
+                self._refuse(
+                    number,
+                    target.path,
+                    "the reply gives this file whole or deletes it, and gives it again in another way",
+                )
             elif target is not None:
                 self._take(number, piece, target)
         if not pieces:
@@ -225,6 +229,13 @@ def _applied(doc: Document | None, piece: Piece, how: How) -> Patched:
 
 
 def _given_twice(pieces: list[Piece], targets: list[Target | None]) -> set[str]:
+    """The files that one piece gives whole, or deletes, and that another piece is about as well."""
     given = [(target.path, piece) for target, piece in zip(targets, pieces, strict=True) if target]
-    wholes = {path: piece.lines for path, piece in given if isinstance(piece, Whole)}
-    return {path for path, piece in given if path in wholes and getattr(piece, "lines", None) != wholes[path]}
+    whole = {path: piece for path, piece in given if isinstance(piece, Whole)}
+    gone = {path: piece for path, piece in given if isinstance(piece, Patch) and piece.deletes}
+    return {
+        path
+        for path, piece in given
+        if (path in whole and getattr(piece, "lines", None) != whole[path].lines)
+        or (path in gone and piece != gone[path])
+    }
