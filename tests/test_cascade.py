@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import combinations, pairwise, permutations
+from pathlib import Path
 from typing import get_args
 
 import pytest
 
+from benchmarks import cascade as bench
 from mcp_tierkit.cascade import FAILED, Step, chain_of, next_step
 from mcp_tierkit.types import Attempt, AttemptOutcome, Stage, TierName
 
@@ -122,3 +124,62 @@ def test_a_chain_rises_from_the_drafting_tier_through_tiers_that_have_a_model(dr
                 chain = chain_of(draft, (*climb, *climb), available)
                 above = TIERS[TIERS.index(draft) + 1 :]
                 assert chain == (draft, *(tier for tier in above if tier in climb and tier in available))
+
+
+# --- the replay of recorded outcomes ------------------------------------------------------------
+
+MODELS: dict[TierName, str] = {"cheap": "a", "mid": "b", "strong": "c"}
+SOLVED = {
+    f"{cheap}{mid}{strong}": dict(zip(TIERS, map(bool, (cheap, mid, strong)), strict=True))
+    for cheap in (0, 1)
+    for mid in (0, 1)
+    for strong in (0, 1)
+}
+
+
+def replayed(climb: tuple[TierName, ...], *, repairs: bool = True) -> dict[str, float]:
+    strong = bench.alone(SOLVED, "strong")
+    return bench.figures(bench.simulate(SOLVED, MODELS, climb, seed=1, repairs=repairs), strong)
+
+
+def test_behind_a_perfect_check_a_cascade_solves_what_any_of_its_tiers_or_the_caller_solves(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(bench, "CATCH", 1.0)
+    monkeypatch.setattr(bench, "ALARM", 0.0)
+    found = replayed(("mid", "strong"))
+    assert (found["solved"], found["accepted"], found["wrong_accepts"]) == (7 / 8, 7 / 8, 0)
+    calls = [found[f"calls_{who}"] for who in (*TIERS, "caller")]
+    # Half of the drafts fail and are repaired in vain, half of those climb on, and so on.
+    assert calls == [1 + 1 / 2, 1 / 2, 1 / 4, 1 / 8]
+    assert replayed(("mid", "strong"), repairs=False)["calls_cheap"] == 1
+    assert replayed(())["solved"] == 6 / 8
+    shares = bench.price_ratios()
+    assert found["cost"] == pytest.approx(1.5 * shares["cheap"] + 0.5 * shares["mid"] + 0.25 + 0.125)
+
+
+def test_without_a_check_the_first_answer_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bench, "CATCH", 0.0)
+    monkeypatch.setattr(bench, "ALARM", 0.0)
+    found = replayed(("mid",))
+    assert (found["solved"], found["accepted"], found["wrong_accepts"], found["calls_mid"]) == (0.5, 1, 0.5, 0)
+
+
+def test_the_replay_says_so_where_the_recorded_outcomes_are_missing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setattr(bench, "OUTCOMES", tmp_path / "nothing.gz")
+    monkeypatch.setattr("sys.argv", ["cascade"])
+    assert bench.main() == 0
+    assert capsys.readouterr().out.strip() == bench.MISSING
+
+
+@pytest.mark.skipif(not bench.OUTCOMES.is_file(), reason="recorded outcomes are not beside this checkout")
+def test_cheap_first_keeps_the_strong_models_quality_at_little_more_than_half_of_its_cost() -> None:
+    tasks = bench.tasks_of(bench.recorded(), bench.TRIPLES[0])
+    strong = bench.alone(tasks, "strong")
+    found = bench.figures(bench.simulate(tasks, bench.TRIPLES[0], ("mid",), seed=1, repairs=True), strong)
+    assert len(tasks) == 728
+    assert 0.97 < found["of_strong"] < 1.04
+    assert 0.55 < found["cost"] < 0.63
+    assert found["calls_strong"] == 0
