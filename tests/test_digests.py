@@ -116,6 +116,29 @@ def test_what_a_program_logs_over_and_over_does_not_hide_what_it_says_once() -> 
         assert "TypeError: once" in told("./verify.sh", text).digest
 
 
+def test_what_is_logged_now_and_then_comes_after_what_is_told_once() -> None:
+    logged = "\n".join(f"ConnectionError: try {at} was refused\n" + "working\n" * 60 for at in range(30))
+    assert "TypeError: once" in told("./verify.sh", f"{logged}\nTypeError: once\n").digest
+    weak = "\n".join(f"worker {at}: this request failed" for at in range(3000))
+    for text in (f"{weak}\nthe total check failed\n{weak}", f"{weak}\nthe total check failed\n{weak}"):
+        assert "the total check failed" in told("./verify.sh", text).digest
+
+
+def test_lines_that_only_name_errors_do_not_speak_of_one() -> None:
+    names = [f"{first}{second}" for first in "abcdef" for second in "ghijkl"]
+    text = "\n".join(f"checking {name}_error.py and the {name} error page ... ok" for name in names)
+    digest = told("./verify.sh", f"{text}\nthe total check failed\nworking\ndone\n").digest
+    assert "the total check failed" in digest
+
+
+def test_of_a_trace_the_projects_own_lines_are_kept() -> None:
+    trace = (
+        "    at run (node_modules/lib/a.js:1:2)\n    at total (src/cart.js:9:1)\n    at go (node:internal/run:4:5)\n"
+    )
+    digest = told("npm test", f"TypeError: no such thing\n{trace}").digest
+    assert digest == "TypeError: no such thing\n    at total (src/cart.js:9:1)"
+
+
 def test_a_long_line_is_cut_around_what_it_tells() -> None:
     digest = told("./verify.sh", f"{'context ' * 40}assertion failed: 1490 is not 1350\n").digest
     assert "assertion failed: 1490 is not 1350" in digest
