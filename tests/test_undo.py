@@ -412,28 +412,33 @@ def test_an_undo_killed_at_any_line_has_happened_or_has_not(ws: Workspace, state
     put(ws, "a.txt", lines("abcdef"))
     put(ws, "b.txt", b"b\n", 0o600)
 
-    def redo() -> None:
+    def drafted_and_edited() -> dict[str, tuple[bytes, int]]:
+        put(ws, "a.txt", lines("abcdef"))
         apply(ws, state, "t1", first, {path: ws.digest(path) for path in first})
         put(ws, "a.txt", lines("aBcdEf"))
+        return tree(ws.root)
 
-    def restart() -> None:
-        put(ws, "a.txt", lines("abcdef"))
-
-    redo()
-    drafted = tree(ws.root)
-    points = list(crash_points(lambda: undo(ws, state, "t1"), 25))
+    drafted = drafted_and_edited()
+    points = list(crash_points(lambda: undo(ws, state, "t1"), 10))
     undone = tree(ws.root)
     assert undone["a.txt"][0] == lines("abcdEf")
-    ended = set()
-    for line in points:
+
+    def happened(line: int) -> bool:
         if not has_undo(state, ws, "t1"):
-            restart()
-            redo()
+            assert drafted_and_edited() == drafted
         assert killed(lambda: undo(ws, state, "t1"), line), line
-        recorded = has_undo(state, ws, "t1")
+        is_undone = not has_undo(state, ws, "t1")
         recover(ws, state)
-        assert tree(ws.root) == (drafted if recorded else undone), line
-        assert has_undo(state, ws, "t1") == recorded
+        assert tree(ws.root) == (undone if is_undone else drafted), line
+        assert has_undo(state, ws, "t1") != is_undone
         assert left_alone(ws, state) == {}
-        ended.add(recorded)
-    assert ended == {True, False}
+        return is_undone
+
+    for line in points[:10]:
+        happened(line)
+    # Then where the one turns into the other, to the line.
+    low, high = 0, max(points)
+    assert (happened(low), happened(high)) == (False, True)
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if happened(middle) else (middle, high)
