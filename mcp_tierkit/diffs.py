@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from mcp_tierkit.types import FileChange
 
 MAX_RANGES = 3
+MOST_PAIRS = 10_000_000
+"""Lines before times lines after, beyond which lines that occur often are no help in matching."""
 
 
 def patch(before: Mapping[str, str | None], after: Mapping[str, str | None]) -> str:
@@ -46,14 +48,23 @@ def summarise(path: str, old: str | None, new: str | None) -> FileChange:
     """Lines added and removed, and where the new ones are: at most three ranges, then how many more."""
     added = removed = 0
     ranges: list[tuple[int, int]] = []
-    matcher = difflib.SequenceMatcher(None, _lines(old), _lines(new), autojunk=False)
-    for tag, i1, i2, j1, j2 in matcher.get_opcodes():
-        if tag == "equal":
-            continue
+    for i1, i2, j1, j2 in _changed(_lines(old), _lines(new)):
         added += j2 - j1
         removed += i2 - i1
         ranges.append((j1 + 1, max(j2, j1 + 1)))
     return FileChange(path=path, added=added, removed=removed, ranges="deleted" if new is None else _shown(ranges))
+
+
+def _changed(old: list[str], new: list[str]) -> Iterator[tuple[int, int, int, int]]:
+    """Which lines stand for which. What both have around the change is set aside first: matching is quadratic."""
+    least = min(len(old), len(new))
+    head = next((at for at in range(least) if old[at] != new[at]), least)
+    tail = next((at for at in range(least - head) if old[-1 - at] != new[-1 - at]), least - head)
+    a, b = old[head : len(old) - tail], new[head : len(new) - tail]
+    matcher = difflib.SequenceMatcher(None, a, b, autojunk=len(a) * len(b) > MOST_PAIRS)
+    for tag, i1, i2, j1, j2 in matcher.get_opcodes():
+        if tag != "equal":
+            yield head + i1, head + i2, head + j1, head + j2
 
 
 def _shown(ranges: list[tuple[int, int]]) -> str:
