@@ -14,7 +14,8 @@ import anyio
 
 from mcp_tierkit import reply as say
 from mcp_tierkit.calls import DraftCall, OutcomeCall, PlanCall, PlaybookCall, ReviewCall, TaskCall
-from mcp_tierkit.errors import Conflict, InvalidInput, StopRule, TierkitError
+from mcp_tierkit.checks import parse_check
+from mcp_tierkit.errors import Conflict, InvalidInput, TierkitError
 from mcp_tierkit.git import diff_of
 from mcp_tierkit.jobs import Jobs, OnProgress, Reply, Report
 from mcp_tierkit.journal import has_undo, recover, tree_lock, undo
@@ -23,13 +24,13 @@ from mcp_tierkit.receipts import spent_usd
 from mcp_tierkit.redact import redact_record
 from mcp_tierkit.routing import Match
 from mcp_tierkit.stages.account import account, plan_estimate
+from mcp_tierkit.stages.cycle import next_draft
 from mcp_tierkit.stages.draft import draft_change
-from mcp_tierkit.stages.plan import Planned, accept, allow_draft, plan, refuse_unless_draftable
+from mcp_tierkit.stages.plan import Planned, accept, plan, refuse_unless_draftable
 from mcp_tierkit.stages.playbook import execute, list_reply, match_playbook, prepare
 from mcp_tierkit.stages.review import review_diff
 from mcp_tierkit.types import Outcome, Score, TaskState
 
-MAX_DRAFTS = 2
 LEAVE_WITHIN_S = 1.8
 LOCK_WAIT_S = 0.2
 UNDO_WAIT_S = 30.0
@@ -185,7 +186,9 @@ class Desk:
         state, workspace = self.kit.config.state_dir, self.kit.workspace
         with anyio.move_on_after(UNDO_WAIT_S):
             async with tree_lock(state, workspace.root):
-                return undo(workspace, state, task_id)
+                # Not cancellable half-way, as when a change is applied; a large merge takes a second.
+                with anyio.CancelScope(shield=True):
+                    return await anyio.to_thread.run_sync(undo, workspace, state, task_id)
         raise Conflict(
             "Another task is changing or checking this project's files. Nothing was taken back.",
             next_step="Call again when that task has ended.",
@@ -227,17 +230,14 @@ class Desk:
             )
         if call.task_id is None:
             return await accept(self.kit, call, client=client)
+        if call.files or call.context or call.proof != "turns_green":
+            raise InvalidInput(
+                "files, context and proof belong to the plan of that task_id. Nothing was spent.",
+                next_step="Pass task_id alone, with further checks if need be, or plan a new task.",
+            )
         planned = await self._load(call.task_id)
         refuse_unless_draftable(planned.route, planned.handoff.open_questions)
-        drafts = await self.kit.ledger.drafts(call.task_id)
-        # By calls: a draft that was cancelled or cut short by a crash has been paid for and left no record.
-        begun = sum(row.stage == "draft" for row in await self.kit.ledger.calls(call.task_id))
-        if begun >= MAX_DRAFTS or any(draft.status == "applied" for draft in drafts):
-            raise StopRule(
-                f"Task {call.task_id} has had its drafts. No model was called.",
-                next_step="Do the rest yourself, or plan a new task for it.",
-            )
-        return await allow_draft(self.kit, planned)
+        return await next_draft(self.kit, planned, [parse_check(check) for check in call.checks])
 
     async def _load(self, task_id: str) -> Planned:
         ledger = self.kit.ledger

@@ -91,6 +91,8 @@ def receipt(
 def _estimate(caller: CallerSide, base: Baseline | None, price: Price | None, billing: str) -> dict[str, Any] | None:
     if base is None:
         return None
+    if base == NOTHING_SAVED:
+        return {"schema_usd": usd_short(_schemas(caller, price))} if price and billing == "api" else None
     if price is None or billing == "subscription":
         return {"alone_tokens": [base.input_low + base.output_low, base.input_high + base.output_high]}
     low, high = _alone(base, price)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from mcp_tierkit.receipts import usd
@@ -12,14 +13,17 @@ MAX_FILES = 6
 MAX_CHECKS = 3
 MAX_FINDINGS = 8
 
+_PLAIN_PATH = re.compile(r"[\w./@+-]{1,80}", re.ASCII)
+"""A path that a reply made up is the model's own words: only a plain one is told."""
+
 NEXT = {
     "applied": "Do not retype it.",
-    "ready": "Green, not applied: apply the patch with git apply, or draft again with apply=if_green.",
+    "ready": "Green, not applied: apply the patch with git apply.",
     "unproven": "Nothing was applied. Read the patch, or name a check that is red now.",
     "needs_work": "Nothing was applied. Read the digest, then fix the patch yourself or draft once more.",
     "question": "Answer it with plan_task and assume, or do it yourself.",
     "conflict": "Files moved meanwhile; nothing was applied. Draft again.",
-    "rejected": "Nothing was applied. Do it yourself, or draft once more with more context.",
+    "rejected": "Nothing was applied. Do it yourself, or plan it anew with more context.",
     "unrunnable": "Nothing was spent. Mend the check's command or environment, then call again.",
     "over_budget": "Nothing was applied. Do it yourself, or ask the user to raise the budget.",
     "stop_rule": "Do it yourself; this task has had its drafts.",
@@ -30,12 +34,13 @@ NEXT = {
 
 def draft_reply(draft: Draft, receipt: dict[str, Any]) -> dict[str, Any]:
     """The reply of `draft_with_cheap_model`; equal in size for small and large changes."""
+    checks = (*draft.checks, *(guard for guard in draft.guards if guard.before == "green" != guard.after))
     reply: dict[str, Any] = {
         "summary": _draft_summary(draft),
         "task_id": draft.task_id,
         "status": draft.status,
         "files": [_file(change) for change in draft.files[:MAX_FILES]],
-        "checks": [_check(result) for result in draft.checks[:MAX_CHECKS]],
+        "checks": [_check(result) for result in checks[:MAX_CHECKS]],
         "proof": draft.proof if draft.status in ("applied", "ready") else None,
         "attempts": _attempts(draft.attempts),
         "patch": draft.patch,
@@ -45,7 +50,11 @@ def draft_reply(draft: Draft, receipt: dict[str, Any]) -> dict[str, Any]:
     if draft.question:
         # The drafter's own words are data for the caller to judge, capped and in a field that says so.
         reply["question_from_model"] = draft.question[:300]
-    for name, shown, rows in (("files", MAX_FILES, draft.files), ("checks", MAX_CHECKS, draft.checks)):
+    if draft.reverted:
+        reply["reverted"] = [path for path in draft.reverted if _PLAIN_PATH.fullmatch(path)][:3] or "files of odd names"
+    if draft.alerts:
+        reply["alert"] = draft.alerts[0]
+    for name, shown, rows in (("files", MAX_FILES, draft.files), ("checks", MAX_CHECKS, checks)):
         if len(rows) > shown:
             reply[f"more_{name}"] = len(rows) - shown
     return reply | {"next": _draft_next(draft)}
@@ -79,13 +88,20 @@ def _check(result: CheckResult) -> dict[str, Any]:
 
 
 def _attempts(attempts: tuple[Attempt, ...]) -> list[str]:
-    """One line each; the exact costs are on the ledger, and their sum on the receipt."""
-    told, last = [], ""
+    """One line for each model: its outcomes in order, and what they cost together. Exact costs are on the ledger."""
+    by_model: dict[str, list[Attempt]] = {}
     for attempt in attempts:
-        who = f"{attempt.tier} {attempt.model}"
-        told.append(f"{'again' if who == last else who}: {attempt.outcome} {_about(attempt.cost_nanousd)}")
-        last = who
-    return told
+        by_model.setdefault(f"{attempt.tier} {attempt.model}", []).append(attempt)
+    return [f"{who}: {', '.join(map(_worth, made))} {_cost_of(made)}" for who, made in by_model.items()]
+
+
+def _worth(attempt: Attempt) -> str:
+    return f"{attempt.outcome} (over its cap)" if attempt.overrun else attempt.outcome
+
+
+def _cost_of(made: list[Attempt]) -> str:
+    known = [attempt.cost_nanousd for attempt in made if attempt.cost_nanousd is not None]
+    return _about(sum(known) if len(known) == len(made) else None)
 
 
 def _about(nanousd: int | None) -> str:

@@ -18,10 +18,10 @@ FLOORS = {
     "ground": "__init__ types errors",
     "rules": (
         "config settings narrowing keys places prices price_map providers tokens prompts edits routing packing redact "
-        "tiers scope reply calls diffs usage failures receipts evidence cascade outline answers merge"
+        "tiers scope reply calls diffs usage failures receipts evidence cascade outline answers merge digests merge"
     ),
     "seams": (
-        "gateway wire ledger workspace sandbox _launch checks _witness journal playbook clients engines git "
+        "gateway wire ledger workspace sandbox _launch checks guards _witness journal playbook clients engines git "
         "demo_upstream"
     ),
     "work": "kit metering stages jobs desk checkup",

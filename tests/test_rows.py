@@ -42,6 +42,7 @@ from tests.support import (
     JOB,
     RIGHT,
     TIERS,
+    WRONG,
     client_at,
     desk_at,
     footprint,
@@ -342,25 +343,25 @@ async def test_a_field_that_the_handoff_lacks_is_rejected_by_door_and_record(con
 async def test_a_changed_prompt_text_of_the_users_own_is_used_recorded_and_listed(
     project: Path, tmp_path: Path, config: Config
 ) -> None:  # B5
-    shipped = (Path(mcp_tierkit.__file__).parent / "prompts" / "draft.v1.md").read_text("utf8")
+    shipped = (Path(mcp_tierkit.__file__).parent / "prompts" / "draft.v2.md").read_text("utf8")
     for folder in (project / "prompts", project / ".tierkit" / "prompts", project / ".config/tierkit/prompts"):
         folder.mkdir(parents=True)
-        (folder / "draft.v1.md").write_text(shipped.replace("# Task\n", "# Task of the project's\n"))
+        (folder / "draft.v2.md").write_text(shipped.replace("# Task\n", "# Task of the project's\n"))
     gateway = ScriptedGateway([said(RIGHT), said(RIGHT)])
     async with client_at(config, gateway) as client:
         await told(client, "draft_with_cheap_model", UNCHECKED)
         (tmp_path / "home/prompts").mkdir()
-        (tmp_path / "home/prompts/draft.v1.md").write_text(shipped.replace("# Task\n", "# Task of mine\n"))
+        (tmp_path / "home/prompts/draft.v2.md").write_text(shipped.replace("# Task\n", "# Task of mine\n"))
         await told(client, "draft_with_cheap_model", UNCHECKED)
     first, second = map(everything_said, gateway.requests)
     assert ("of the project's" in first, "of mine" in first, "of mine" in second) == (False, False, True)
     ids = [row["prompt_id"] for row in rows(config, "select prompt_id from calls order by rowid")]
-    assert [re.fullmatch(r"draft\.v1@[0-9a-f]{12}", prompt_id) is not None for prompt_id in ids] == [True, True]
+    assert [re.fullmatch(r"draft\.v2/code@[0-9a-f]{12}", prompt_id) is not None for prompt_id in ids] == [True, True]
     with reading(config.ledger_url) as conn:
         assert [(c.prompt, c.before, c.after) for c in prompt_changes(conn)] == [("draft", ids[0], ids[1])]
 
 
-@pytest.mark.parametrize("name", ["draft.v1.md", "repair.v1.md"])
+@pytest.mark.parametrize("name", ["draft.v2.md", "repair.v1.md", "climb.v1.md"])
 async def test_a_faulty_prompt_text_is_refused_before_money_is_spent(
     tmp_path: Path, config: Config, name: str
 ) -> None:  # B5
@@ -377,14 +378,14 @@ async def test_every_call_points_to_a_route_that_allowed_its_tier(config: Config
     plan = await call(config, "plan_task", UNCHECKED)
     assert plan["decision"] == "do_it_yourself"
     outright = await call(config, "draft_with_cheap_model", UNCHECKED, said("nonsense"), said(RIGHT))
+    await call(config, "draft_with_cheap_model", {"task_id": plan["task_id"]}, said(RIGHT))
     for task_id in (plan["task_id"], outright["task_id"]):
-        await call(config, "draft_with_cheap_model", {"task_id": task_id}, said(RIGHT))
         await call(config, "review_diff", {"task_id": task_id}, said(CLEAN))
     found = rows(
         config,
         "select c.stage, r.decision, c.tier = r.tier as allowed from calls c join routes r using (route_id, task_id)",
     )
-    assert len(found) == len(rows(config, "select 1 from calls")) == 6
+    assert len(found) == len(rows(config, "select 1 from calls")) == 5
     assert {(row["stage"], row["decision"], row["allowed"]) for row in found} == {
         ("draft", "draft", 1), ("repair", "draft", 1), ("review", "review", 1),
     }  # fmt: skip
@@ -512,11 +513,11 @@ async def test_a_green_draft_that_must_not_be_applied_is_ready_as_a_patch_that_g
     assert (project / "shop/cart.py").read_text() == FIXED
 
 
-async def test_a_draft_outside_its_files_is_rejected_and_nothing_of_it_is_kept(
+async def test_a_draft_that_edits_nothing_but_files_outside_is_rejected(
     config: Config, project: Path
 ) -> None:  # G4, status `rejected`
     before = snapshot(project)
-    stray = RIGHT + "\nshop/extra.py\n```\nx = 1\n```\n"
+    stray = "shop/extra.py\n```\nx = 1\n```\n"
     reply = await call(config, "draft_with_cheap_model", JOB, said(stray), said(stray))
     assert (reply["status"], snapshot(project)) == ("rejected", before)
     assert "shop/extra.py" in reply["summary"]
@@ -792,11 +793,13 @@ async def refusal_after(config: Config, crash: Exception) -> str:
 
 
 async def test_two_drafts_and_two_reviews_are_all_a_task_gets_restarts_or_not(config: Config) -> None:
-    task_id = (await call(config, "draft_with_cheap_model", UNCHECKED, said(RIGHT)))["task_id"]
-    await call(config, "draft_with_cheap_model", {"task_id": task_id}, said(RIGHT))
+    red = [said(WRONG), said("nothing")]
+    task_id = (await call(config, "draft_with_cheap_model", JOB, *red))["task_id"]
+    left = [(await call(config, "review_diff", {"task_id": task_id}))["rounds_left"]]
+    await call(config, "draft_with_cheap_model", {"task_id": task_id}, *red)
     text = await refusal(config, "draft_with_cheap_model", {"task_id": task_id}, said(RIGHT))
     assert text.startswith("stop_rule: ")
-    left = [(await call(config, "review_diff", {"task_id": task_id}, said(CLEAN)))["rounds_left"] for _ in range(2)]
+    left.append((await call(config, "review_diff", {"task_id": task_id}))["rounds_left"])
     assert left == [1, 0]
     assert (await refusal(config, "review_diff", {"task_id": task_id}, said(CLEAN))).startswith("stop_rule: ")
 
@@ -858,8 +861,8 @@ async def test_a_projects_conventions_are_sent_as_data_and_no_more_than_two_kilo
     async with client_at(config, gateway) as client:
         await told(client, "draft_with_cheap_model", UNCHECKED)
     [system, user] = gateway.requests[0].messages
-    data = user.content.split("# Other files, for reading only (data)")[1].split("\n# What the checks")[0]
-    shown = data.split(".tierkit/conventions.md\n```\n")[1].split("\n```")[0]
+    data = user.content.split("# The project's own conventions (data)")[1].split("\n# Other files")[0]
+    shown = data.split("```\n")[1].split("\n```")[0].rstrip()
     assert shown.startswith("Rule one: é.")
     assert 2040 < len(shown.encode()) <= 2048
     assert "Rule one" not in system.content
@@ -869,9 +872,7 @@ async def test_a_projects_conventions_are_sent_as_data_and_no_more_than_two_kilo
     ("toml", "key"),
     [
         ('[stages]\nplan = "strong"\n', "stages.plan"),
-        ('[stages]\nclimb = ["mid"]\n', "stages.climb"),
         ('[budget]\nday_usd = "1"\non_exhausted = "ask"\n', "budget.on_exhausted"),
-        ('[tiers.mid]\nmodels = ["ollama/x"]\nscratchpad = true\n', "tiers.mid.scratchpad"),
     ],
 )
 def test_a_setting_that_nothing_acts_on_yet_is_said_and_not_passed_over(
@@ -879,12 +880,6 @@ def test_a_setting_that_nothing_acts_on_yet_is_said_and_not_passed_over(
 ) -> None:
     [note] = make_config(project, tmp_path / "home", toml=toml).notes
     assert note.startswith(f"{key} is not acted on in this version: ")
-
-
-def test_asking_for_kept_texts_is_answered_too(project: Path, tmp_path: Path) -> None:
-    env = make_env(tmp_path / "home") | {"TIERKIT_LOG_TEXT": "true"}
-    [note] = load_config(project=str(project), env=env).notes
-    assert note.startswith("log_text is not acted on")
 
 
 # --- E19, begun ---------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from mcp_tierkit.stages.plan import Planned, tokens_in
 from mcp_tierkit.tokens import count, estimate
 from mcp_tierkit.types import Draft
 
-PROMPT_TOKENS = 1000
+PROMPT_TOKENS = 1200
 """Our own prompt text around a task, rounded up."""
 
 RECEIPT_TOKENS = 70

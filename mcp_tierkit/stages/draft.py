@@ -2,98 +2,68 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import anyio
 
-from mcp_tierkit.checks import Baseline, Bench, baseline, judge, run_checks
-from mcp_tierkit.diffs import patch, summarise
-from mcp_tierkit.edits import Reading, read_reply
-from mcp_tierkit.errors import Conflict, InvalidInput, ModelFailed, OverBudget, PathRefused, PolicyRefused
+from mcp_tierkit.answers import is_empty, is_overrun, room, visible_words
+from mcp_tierkit.cascade import Step, chain_of, next_step
+from mcp_tierkit.checks import baseline
+from mcp_tierkit.diffs import added_lines, patch, summarise
+from mcp_tierkit.edits import Reading, join_reply, read_reply
+from mcp_tierkit.errors import ModelFailed, OverBudget, PathRefused
+from mcp_tierkit.guards import guards_beside
 from mcp_tierkit.jobs import Report
-from mcp_tierkit.journal import apply as apply_changes
-from mcp_tierkit.journal import tree_lock, trial
 from mcp_tierkit.kit import Kit
-from mcp_tierkit.metering import call_model
-from mcp_tierkit.packing import pack
-from mcp_tierkit.prompts import load
+from mcp_tierkit.metering import Metered, call_model
+from mcp_tierkit.packing import Packed, fence
+from mcp_tierkit.prompts import Prompt, build, load
 from mcp_tierkit.redact import find_secrets, redact
 from mcp_tierkit.routing import is_about_tests
 from mcp_tierkit.scope import guarded, in_scope
-from mcp_tierkit.stages.plan import Planned
-from mcp_tierkit.tokens import estimate
-from mcp_tierkit.types import (
-    Attempt,
-    AttemptOutcome,
-    Changes,
-    CheckResult,
-    Completion,
-    Content,
-    Draft,
-    DraftStatus,
-    Handoff,
-    Message,
-    Stage,
-    TierName,
-)
+from mcp_tierkit.stages.answer import NO_ANSWER, answer_of, said
+from mcp_tierkit.stages.material import CONVENTIONS, Sketch, gather, pack_sketch
+from mcp_tierkit.stages.plan import Planned, allow_climb
+from mcp_tierkit.stages.proof import Ending, Trial, failing, prove
+from mcp_tierkit.tiers import Tier
+from mcp_tierkit.types import Attempt, AttemptOutcome, Check, Completion, Draft, DraftStatus, Handoff, Message, TierName
 
-CONVENTIONS = ".tierkit/conventions.md"
-"""A project's own notes for drafters: sent as labelled data, in part where they are longer than MOST_CONVENTIONS."""
-
-MOST_CONVENTIONS = 2048
+MOST_GUARDS = 5
+CUT_OFF = "Your reply was cut off."
 
 
 @dataclass
-class Sketch:
-    """The files of one draft: as they were read, and as the edits so far have made them."""
-
-    before: dict[str, str]
-    context: dict[str, str]
-    expected: dict[str, str | None]
-    after: dict[str, str | None] = field(default_factory=dict)
-
-    def current(self) -> dict[str, str]:
-        merged: dict[str, str | None] = {**self.context, **self.before, **self.after}
-        return {path: text for path, text in merged.items() if text is not None}
-
-    def changes(self) -> Changes:
-        return {
-            path: None if text is None else Content(data=text.encode())
-            for path, text in self.after.items()
-            if text != self.before.get(path)
-        }
-
-
-@dataclass(frozen=True)
-class Ending:
-    """What one reply, or the whole draft, has come to. `feedback` is set while a repair could still mend it."""
-
-    status: DraftStatus
-    note: str = ""
-    checks: tuple[CheckResult, ...] = ()
-    question: str | None = None
-    outcome: AttemptOutcome = "failed"
-    feedback: str = ""
-
-
-@dataclass(frozen=True)
 class Job:
-    """Everything one drafting task works with; `attempts` grows by one with each model call."""
+    """One drafting task under way: what it works with, and what its calls have come to so far."""
 
-    kit: Kit
-    planned: Planned
-    bench: Bench
-    before: Baseline
+    trial: Trial
     sketch: Sketch
-    apply: bool
+    packed: Packed
+    chain: tuple[TierName, ...]
     report: Report
     attempts: list[Attempt] = field(default_factory=list)
+    reverted: list[str] = field(default_factory=list)
+    alerts: list[str] = field(default_factory=list)
+    talk: tuple[Message, ...] = ()
+    """The last request and its reply."""
+    answer: str = ""
+    """That reply without its reasoning, and with what it continues."""
+    feedback: str = ""
 
     @property
-    def tier(self) -> TierName:
-        return self.planned.route.tier or self.kit.config.draft_tier
+    def kit(self) -> Kit:
+        return self.trial.kit
+
+    @property
+    def planned(self) -> Planned:
+        return self.trial.planned
+
+    @property
+    def is_single_pass(self) -> bool:
+        """Somebody waits for it in a conversation: one draft, and nothing after it."""
+        return self.planned.task.latency == "interactive"
 
 
 async def draft_change(kit: Kit, planned: Planned, *, apply: bool, report: Report) -> Draft:
@@ -102,18 +72,38 @@ async def draft_change(kit: Kit, planned: Planned, *, apply: bool, report: Repor
     Raises what is refused before money is spent: PolicyRefused (secrets, guarded files), InvalidInput, NoModel.
     """
     sketch = await anyio.to_thread.run_sync(gather, kit, planned)
-    await kit.tier(planned.route.tier or kit.config.draft_tier)
-    for name in ("draft", "repair"):  # A faulty text of the user's own is told before money is spent.
-        load(name, overrides=kit.config.prompt_dir)
+    chain = await _chain(kit, planned)
+    for tier in chain:  # A faulty text of the user's own is told before money is spent.
+        _prompts(kit, planned, await kit.tier(tier))
     report("running the checks as they are")
     bench = await kit.bench(planned.task)
     before = await baseline(bench, planned.task.checks, planned.task.proof, kit.baselines)
-    job = Job(kit, planned, bench, before, sketch, apply, report)
+    packed = await anyio.to_thread.run_sync(pack_sketch, kit, planned, sketch, before.results)
+    trial = Trial(kit, planned, bench, before, await _guards(kit, planned), apply)
+    job = Job(trial, sketch, packed, chain, report)
     ending = _stop_before_spending(job) or await _within_time(job)
     draft = _record(job, ending)
     await kit.ledger.save(draft)
     await kit.ledger.save(_handed_on(planned.handoff, draft))
     return draft
+
+
+async def _chain(kit: Kit, planned: Planned) -> tuple[TierName, ...]:
+    """The tiers this task may use, in order. Raises NoModel where the first has none; a pin is never left."""
+    first = planned.task.tier or kit.config.draft_tier
+    await kit.tier(first)
+    if planned.task.tier is not None:
+        return (first,)
+    tiers = await kit.tiers()
+    chain = chain_of(first, kit.config.stages.climb, tuple(tiers))
+    models = [(tiers[name].model, tiers[name].base_url) for name in chain]
+    return tuple(name for at, name in enumerate(chain) if models[at] not in models[:at])
+
+
+async def _guards(kit: Kit, planned: Planned) -> tuple[Check, ...]:
+    """The project's known checks: those the user names, and those that proved earlier changes to it."""
+    proven = await kit.ledger.proven_checks(planned.task.project, MOST_GUARDS)
+    return guards_beside((*kit.config.checks.guards, *proven), planned.task.checks)
 
 
 def _handed_on(handoff: Handoff, draft: Draft) -> Handoff:
@@ -127,51 +117,8 @@ def _handed_on(handoff: Handoff, draft: Draft) -> Handoff:
     )
 
 
-def gather(kit: Kit, planned: Planned) -> Sketch:
-    """The texts to edit and to read. Raises for a guarded path, a secret, or a file that is no text."""
-    task, workspace = planned.task, kit.workspace
-    editable = workspace.expand(task.files)
-    for path in (*task.files, *task.context):
-        refuse_denied(kit, path)
-    for path in {*task.files, *editable}:
-        if reason := guarded(path, task.checks, is_about_tests(task.goal), is_new=path not in editable):
-            raise PolicyRefused(
-                f"{path} is read-only to a draft: {reason}. Nothing was spent.",
-                next_step="Leave it out of files, or make that part of the change yourself.",
-            )
-    context = [path for path in workspace.expand((*task.context, CONVENTIONS)) if path not in editable]
-    texts = {path: workspace.text(path) for path in (*editable, *context)}
-    if CONVENTIONS in context:
-        texts[CONVENTIONS] = texts[CONVENTIONS].encode()[:MOST_CONVENTIONS].decode(errors="ignore")
-    _refuse_secrets(texts)
-    return Sketch(
-        before={path: texts[path] for path in editable},
-        context={path: texts[path] for path in context},
-        # Of the texts themselves: a file saved again since then is another one.
-        expected={path: hashlib.sha256(texts[path].encode()).hexdigest() for path in editable},
-    )
-
-
-def refuse_denied(kit: Kit, path: str) -> None:
-    """Raise for a path that is named outright and never read; a glob passes it over."""
-    if not path.startswith("!") and kit.workspace.denied(path):
-        raise PathRefused(
-            f"{path} is on the deny list, so it is neither read nor changed. Nothing was spent.",
-            next_step="Leave it out; what it holds never leaves this machine.",
-        )
-
-
-def _refuse_secrets(texts: dict[str, str]) -> None:
-    for path, text in texts.items():
-        for secret in find_secrets(text):
-            raise PolicyRefused(
-                f"{path} holds a secret at line {secret.line} ({secret.rule}), so it is not sent. Nothing was spent.",
-                next_step="Move the secret out of that file, or make this change yourself.",
-            )
-
-
 def _stop_before_spending(job: Job) -> Ending | None:
-    before = job.before
+    before = job.trial.before
     if before.may_start or not job.planned.task.checks:
         return None
     unrunnable = any(result.before == "unrunnable" for result in before.results)
@@ -182,53 +129,75 @@ def _stop_before_spending(job: Job) -> Ending | None:
 async def _within_time(job: Job) -> Ending:
     with anyio.move_on_after(job.kit.config.task_timeout_s):
         return await _attempt_all(job)
-    return Ending("needs_work", "The time for this task ran out.", job.before.results)
+    return Ending("needs_work", "The time for this task ran out.", job.trial.before.results)
 
 
 async def _attempt_all(job: Job) -> Ending:
-    """One draft and, while its reply can be mended, one repair; then the caller decides."""
+    """Call after call as the stop rule says; then the caller decides, with the evidence of the last one."""
     ending = Ending("needs_work")
-    messages, prompt_id = _opening(job)
-    stages: tuple[Stage, ...] = ("draft", "repair")
-    for stage in stages:
-        job.report(f"{stage}: waiting for the {job.tier} tier")
-        tier = await job.kit.tier(job.tier)
+    while step := next_step(job.chain, job.attempts, single_pass=job.is_single_pass):
         try:
-            metered = await call_model(
-                job.kit, job.planned.route, tier, stage=stage, messages=messages, prompt_id=prompt_id
-            )
+            ending = await _attempt(job, step)
         except OverBudget as error:
             return replace(ending, status="over_budget", note=error.what)
         except ModelFailed as error:
-            costs = {row.call_id: row.cost_nanousd for row in await job.kit.ledger.calls(job.planned.task.task_id)}
-            _note_attempt(job, error.call_id, tier.model, costs.get(error.call_id or ""), "failed")
+            await _note_failure(job, step, error)
             return replace(ending, status="needs_work", note=f"{error.what} {error.next_step}")
-        ending = await _weigh(job, metered.completion)
-        model = metered.call.served_model or tier.model
-        _note_attempt(job, metered.call_id, model, metered.call.cost_nanousd, ending.outcome)
-        if not ending.feedback or find_secrets(metered.completion.text):
-            break  # A repair request would carry the secret that the reply made up.
-        messages, prompt_id = _again(job, messages, metered.completion, ending.feedback)
+        if find_secrets(job.answer):
+            break  # A further request would carry the secret that the reply made up.
     return ending
 
 
-def _note_attempt(job: Job, call_id: str | None, model: str, cost_nanousd: int | None, outcome: AttemptOutcome) -> None:
-    job.attempts.append(
-        Attempt(call_id=call_id or "", tier=job.tier, model=model, outcome=outcome, cost_nanousd=cost_nanousd)
-    )
+async def _attempt(job: Job, step: Step) -> Ending:
+    """One call and what its reply comes to. Raises OverBudget and ModelFailed."""
+    job.report(f"{step.stage}: waiting for the {step.tier} tier")
+    tier = await job.kit.tier(step.tier)
+    messages, prompt_id = _request(job, step, tier)
+    route = job.planned.route
+    if step.tier != route.tier:
+        route = await allow_climb(job.kit, job.planned, tier, messages)
+    metered = await call_model(
+        job.kit, route, tier, stage=step.stage, messages=messages, prompt_id=prompt_id, packed=job.packed.files,
+        max_output_tokens=_room(job, step, tier),
+    )  # fmt: skip
+    answer = await answer_of(job.kit, tier, metered)
+    job.talk = (*messages, said(metered))
+    job.answer = join_reply(job.answer, answer) if step.stage == "continue" else answer
+    job.alerts += [metered.call.alert] if metered.call.alert else []
+    ending = await _weigh(job, step, metered.completion)
+    job.feedback = ending.feedback
+    _note_attempt(job, step, tier, metered, ending.outcome)
+    return ending
 
 
-def _opening(job: Job) -> tuple[tuple[Message, ...], str]:
-    """The first request: system text that never varies, then the task, the plan and the files as data."""
-    handoff, sketch = job.planned.handoff, job.sketch
-    packed = pack(sketch.before, sketch.context, budget=job.kit.config.pack_tokens, count=estimate)
-    if too_big := [path for path in packed.left_out if path in sketch.before]:
-        raise InvalidInput(
-            f"{', '.join(too_big)} does not fit the {job.kit.config.pack_tokens} tokens of a draft. Nothing was spent.",
-            next_step="Name fewer or smaller files, or make this change yourself.",
-        )
-    prompt = load("draft", overrides=job.kit.config.prompt_dir)
-    messages = prompt.render(
+def _request(job: Job, step: Step, tier: Tier) -> tuple[tuple[Message, ...], str]:
+    """The messages of a call: the opening, and after it what earlier calls have come to."""
+    if step.stage == "draft":
+        return _opening(job, tier)
+    asked = _prompts(job.kit, job.planned, tier)[step.stage]
+    if step.stage == "continue":
+        return (*job.talk, *asked.render()), asked.id
+    told = asked.render(feedback=job.feedback or "(nothing)")
+    if step.stage == "climb":
+        job.sketch.after.clear()  # Another model starts from the files as they are.
+        return (*_opening(job, tier)[0], *told), asked.id
+    return (*job.talk, *told), asked.id
+
+
+def _prompts(kit: Kit, planned: Planned, tier: Tier) -> dict[str, Prompt]:
+    """Every text that a call on this tier can need."""
+    own, category = kit.config.prompt_dir, planned.route.category
+    follow_ups = {name: load(name, overrides=own) for name in ("repair", "climb", "continue")}
+    return follow_ups | {"draft": load("draft", category=category, scratchpad=tier.scratchpad, overrides=own)}
+
+
+def _opening(job: Job, tier: Tier) -> tuple[tuple[Message, ...], str]:
+    """The first request: system text that never varies, the project's notes, then the task, the plan and the files."""
+    handoff, packed = job.planned.handoff, job.packed
+    prompt = _prompts(job.kit, job.planned, tier)["draft"]
+    messages = build(
+        prompt,
+        profile=fence(CONVENTIONS, job.sketch.conventions) if job.sketch.conventions else "",
         summary=handoff.summary,
         steps=_listed(handoff.steps),
         constraints=_listed(handoff.constraints),
@@ -238,44 +207,51 @@ def _opening(job: Job) -> tuple[tuple[Message, ...], str]:
         editable="\n".join(handoff.files),
         files=packed.editable or "(none yet: every editable file is new)",
         context=packed.context or "(none)",
-        checks=_failing(job.before.results) or "(none)",
+        neighbours=packed.neighbours or "(none)",
+        checks=failing(job.trial.before.results) or "(none)",
     )
     return messages, prompt.id
 
 
-def _listed(items: tuple[str, ...]) -> str:
+def _listed(items: Sequence[str]) -> str:
     return "\n".join(f"- {item}" for item in items) or "(none)"
 
 
-def _failing(results: tuple[CheckResult, ...]) -> str:
-    return "\n\n".join(f"$ {result.name}\n{result.digest}" for result in results if result.digest)
+def _room(job: Job, step: Step, tier: Tier) -> int:
+    """Tokens for the answer and the thinking before it; all there are once a reply has run out of them."""
+    if job.attempts and job.attempts[-1].outcome in ("empty", "cut_short"):
+        return tier.max_output_tokens
+    return room(
+        job.planned.route.category, max_output_tokens=tier.max_output_tokens, thinking_tokens=tier.thinking_tokens,
+        expected_tokens=job.sketch.size(),
+    ).max_output_tokens  # fmt: skip
 
 
-def _again(
-    job: Job, messages: tuple[Message, ...], completion: Completion, feedback: str
-) -> tuple[tuple[Message, ...], str]:
-    """The repair request: the conversation so far, byte for byte, and what has to be mended."""
-    prompt = load("repair", overrides=job.kit.config.prompt_dir)
-    asked = prompt.render(feedback=feedback)[-1]
-    said = Message(role="assistant", content=completion.text or "(no text)")
-    return (*messages, said, asked), prompt.id
-
-
-async def _weigh(job: Job, completion: Completion) -> Ending:
+async def _weigh(job: Job, step: Step, completion: Completion) -> Ending:
     """What a reply is worth: read, kept in scope, then proven."""
-    reading = read_reply(completion.text, job.sketch.current())
+    if is_empty(job.answer):
+        note = "The reply held no answer."
+        return Ending("rejected", note, job.trial.before.results, outcome="empty", feedback=NO_ANSWER)
+    if completion.finish == "length" and step.stage != "continue" and not job.is_single_pass:
+        return Ending("rejected", "The reply was cut off.", job.trial.before.results, outcome="cut_short")
+    reading = read_reply(job.answer, job.sketch.current(), partial=job.packed.partial)
     if reading.question:
-        return Ending(
-            "question", "The drafter says the plan cannot work.", question=reading.question, outcome="question"
-        )
-    if outside := _outside(job, reading):
-        feedback = f"These files may not be edited, and nothing of your reply was kept: {', '.join(outside)}."
-        note = f"The reply edits what it may not: {_shown(outside)}."
-        return Ending("rejected", note, job.before.results, outcome="out_of_scope", feedback=feedback)
-    job.sketch.after.update(reading.changes)
+        note = "The drafter says the plan cannot work."
+        return Ending("question", note, question=reading.question, outcome="question")
+    outside = _outside(job, reading)
+    job.reverted += [path for path in outside if path not in job.reverted]
+    job.sketch.after.update({path: text for path, text in reading.changes.items() if path not in outside})
+    refused = tuple(block for block in reading.refused if block.path not in outside)
+    reading = reading.model_copy(update={"refused": refused})
     if reading.refused or not job.sketch.changes():
-        return _unreadable(job, reading, completion)
-    return await _prove(job)
+        return _unreadable(job, reading, outside, completion)
+    if secrets := _new_secrets(job):
+        note = f"The draft writes a secret into {_shown(secrets)}."
+        return Ending("rejected", note, job.trial.before.results, outcome="out_of_scope")
+    if not job.planned.task.checks:
+        return Ending("unproven", "No check was named, so nothing was applied.", outcome="unproven")
+    ending = await prove(job.trial, job.sketch, label=f"after{len(job.attempts) + 1}", report=job.report)
+    return replace(ending, feedback=_joined(ending.feedback, _refusal(outside))) if ending.feedback else ending
 
 
 def _outside(job: Job, reading: Reading) -> list[str]:
@@ -291,7 +267,8 @@ def _outside(job: Job, reading: Reading) -> list[str]:
             and not job.kit.workspace.denied(path)
         )
 
-    return [path for path in reading.changes if not is_allowed(path)]
+    meant = dict.fromkeys([*reading.changes, *(block.path for block in reading.refused if block.path)])
+    return [path for path in meant if not is_allowed(path)]
 
 
 def _shown(paths: list[str]) -> str:
@@ -309,98 +286,81 @@ def _is_linked(job: Job, path: str) -> bool:
     return False
 
 
-def _unreadable(job: Job, reading: Reading, completion: Completion) -> Ending:
+def _refusal(outside: list[str]) -> str:
+    return f"These files may not be edited, and their edits were not kept: {', '.join(outside)}." if outside else ""
+
+
+def _joined(*parts: str) -> str:
+    return "\n\n".join(filter(None, parts))
+
+
+def _unreadable(job: Job, reading: Reading, outside: list[str], completion: Completion) -> Ending:
+    """A reply that is not, or not wholly, an edit that may be made."""
     cut = completion.finish == "length"
-    why = reading.refused[0].why if reading.refused else "nothing in it changes a file"
-    note = "The reply was cut off." if cut else f"The reply could not be read as edits: {why}."
-    told = ["Your reply was cut off." if cut else "", reading.report or "Nothing in your reply changes a file."]
     outcome: AttemptOutcome = "cut_short" if cut else "unreadable"
-    return Ending("rejected", note, job.before.results, outcome=outcome, feedback="\n\n".join(filter(None, told)))
-
-
-async def _prove(job: Job) -> Ending:
-    if secrets := _new_secrets(job):
-        note = f"The draft writes a secret into {_shown(secrets)}."
-        return Ending("rejected", note, job.before.results, outcome="out_of_scope")
-    if not job.planned.task.checks:
-        return Ending("unproven", "No check was named, so nothing was applied.", outcome="unproven")
-    job.report("running the checks on the draft")
-    try:
-        if job.bench.isolation == "sandbox":
-            return await _prove_apart(job)
-        return await _prove_in_place(job)
-    except (Conflict, PathRefused) as error:
-        return Ending("conflict", error.what, job.before.results, outcome="green")
+    if reading.refused:
+        note = f"The reply could not be read as edits: {reading.refused[0].why}."
+    elif outside:
+        note, outcome = f"The reply edits what it may not: {_shown(outside)}.", "out_of_scope"
+    else:
+        note = "The reply could not be read as edits: nothing in it changes a file."
+    told = _joined(CUT_OFF if cut else "", reading.report, _refusal(outside))
+    return Ending(
+        "rejected", CUT_OFF.replace("Your", "The") if cut else note, job.trial.before.results, outcome=outcome,
+        feedback=told or "Nothing in your reply changes a file.",
+    )  # fmt: skip
 
 
 def _new_secrets(job: Job) -> list[str]:
     return [path for path, text in job.sketch.after.items() if find_secrets(path) or (text and find_secrets(text))]
 
 
-async def _prove_apart(job: Job) -> Ending:
-    """Checks see the changed files at the project's own path; the tree itself changes only when green."""
-    changes = job.sketch.changes()
-    ending = await _checked(job, changes)
-    if ending.status == "applied":
-        async with tree_lock(job.kit.config.state_dir, job.kit.workspace.root):
-            # Not cancellable half-way: the journal would undo it, but the caller could not tell which it was.
-            with anyio.CancelScope(shield=True):
-                await anyio.to_thread.run_sync(_apply, job, changes)
-    return ending
+def _note_attempt(job: Job, step: Step, tier: Tier, metered: Metered, outcome: AttemptOutcome) -> None:
+    words = visible_words(added_lines(patch(*_sides(job))))
+    job.attempts.append(
+        Attempt(
+            call_id=metered.call_id, stage=step.stage, tier=step.tier, model=metered.call.served_model or tier.model,
+            outcome=outcome, overrun=is_overrun(job.planned.route.category, words),
+            cost_nanousd=metered.call.cost_nanousd,
+        )
+    )  # fmt: skip
 
 
-def _apply(job: Job, changes: Changes) -> None:
-    task_id = job.planned.task.task_id
-    apply_changes(job.kit.workspace, job.kit.config.state_dir, task_id, changes, _expected(job, changes))
+async def _note_failure(job: Job, step: Step, error: ModelFailed) -> None:
+    """The attempt of a call that gave no reply; what it cost stands on its row."""
+    rows = {row.call_id: row for row in await job.kit.ledger.calls(job.planned.task.task_id)}
+    row = rows.get(error.call_id or "")
+    model = row.model if row else (await job.kit.tier(step.tier)).model
+    job.attempts.append(
+        Attempt(
+            call_id=error.call_id or "", stage=step.stage, tier=step.tier, model=model, outcome="failed",
+            cost_nanousd=row.cost_nanousd if row else None,
+        )
+    )  # fmt: skip
 
 
-async def _prove_in_place(job: Job) -> Ending:
-    """The change stands in the tree while the checks run, under a lock and a journal, and stays only when green."""
-    changes, state, workspace = job.sketch.changes(), job.kit.config.state_dir, job.kit.workspace
-    async with tree_lock(state, workspace.root):
-        with trial(workspace, state, job.planned.task.task_id, changes, _expected(job, changes)) as tried:
-            ending = await _checked(job, {})
-            if ending.status == "applied":
-                tried.keep()
-    return ending
-
-
-def _expected(job: Job, changes: Changes) -> dict[str, str | None]:
-    return {path: job.sketch.expected.get(path) for path in changes}
-
-
-async def _checked(job: Job, changes: Changes) -> Ending:
-    """The verdict of the checks: `applied` here means proven and wanted, and the caller then applies."""
-    task = job.planned.task
-    runs = await run_checks(job.bench, task.checks, changes, label=f"after{len(job.attempts) + 1}")
-    results, green = judge(task.checks, task.proof, job.before, runs)
-    if green:
-        return Ending("applied" if job.apply else "ready", checks=results, outcome="green")
-    return Ending("needs_work", _red_note(results), results, outcome="red", feedback=_failing(results))
-
-
-def _red_note(results: tuple[CheckResult, ...]) -> str:
-    bad = [result for result in results if result.after != "green"]
-    return (
-        f"Not applied: {bad[0].name} is {bad[0].after} after the draft." if bad else "Not applied: nothing was proven."
-    )
+def _sides(job: Job) -> tuple[dict[str, str | None], dict[str, str | None]]:
+    """The changed files before and after."""
+    sketch = job.sketch
+    after = {path: text for path, text in sketch.after.items() if text != sketch.before.get(path)}
+    return {path: sketch.before.get(path) for path in after}, after
 
 
 def _record(job: Job, ending: Ending) -> Draft:
-    sketch = job.sketch
-    before: dict[str, str | None] = dict(sketch.before)
-    after = {path: text for path, text in sketch.after.items() if text != sketch.before.get(path)}
-    path = _keep_patch(job, patch(before, after)) if after else None
+    before, after = _sides(job)
     return Draft(
         task_id=job.planned.task.task_id,
         status=ending.status,
         note=ending.note,
         files=tuple(summarise(name, before.get(name), text) for name, text in sorted(after.items())),
         checks=ending.checks,
+        guards=ending.guards,
         proof=job.planned.task.proof,
         attempts=tuple(job.attempts),
-        patch=path,
-        isolation=job.bench.isolation,
+        reverted=tuple(job.reverted),
+        alerts=tuple(dict.fromkeys(job.alerts)),
+        patch=_keep_patch(job, patch(before, after)) if after else None,
+        isolation=job.trial.bench.isolation,
         question=ending.question,
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 import anyio
@@ -11,14 +12,19 @@ from mcp_tierkit.calls import DraftCall, PlanCall
 from mcp_tierkit.checks import parse_check
 from mcp_tierkit.errors import InvalidInput, PolicyRefused
 from mcp_tierkit.kit import Kit
+from mcp_tierkit.prices import worst_cost
+from mcp_tierkit.receipts import usd
 from mcp_tierkit.redact import find_secrets
 from mcp_tierkit.routing import Hints, Match, RuleRouter, Ruling
+from mcp_tierkit.tiers import NAMES, Tier
 from mcp_tierkit.tokens import estimate
-from mcp_tierkit.types import Check, Handoff, Record, Route, Task, TierName
+from mcp_tierkit.types import Check, Handoff, Message, Record, Route, Task, TierName
 from mcp_tierkit.workspace import cleaned_pattern
 
 NEW_FILE_TOKENS = 600
 """What a file that does not exist yet is taken to hold: the median solution of the exercises measured is half of it."""
+
+HEADLINE_CHARS = 300
 
 
 class Planned(Record):
@@ -64,24 +70,48 @@ async def accept(kit: Kit, call: DraftCall, *, client: str | None = None) -> Pla
 
 async def allow_draft(kit: Kit, planned: Planned) -> Planned:
     """The task with a route that allows a draft: the caller may ask for one where the plan advised against it."""
-    if planned.route.tier is not None:
+    tier = planned.task.tier or kit.config.draft_tier
+    if planned.route.tier == tier:
         return planned
-    route = Route(
-        route_id=new_id("r"), task_id=planned.task.task_id, decision="draft", rule="caller_asked",
-        tier=planned.task.tier or kit.config.draft_tier, reason="The caller asked outright.",
+    route = planned.route.model_copy(
+        update={
+            "route_id": new_id("r"), "decision": "draft", "rule": "caller_asked", "tier": tier,
+            "reason": "The caller asked outright.", "override": _override(kit, planned.task),
+        }
     )  # fmt: skip
     await kit.ledger.route(route)
     return planned.model_copy(update={"route": route})
 
 
-async def allow_review(kit: Kit, task_id: str, tier: TierName) -> Route:
-    """The route of one model's review: it allows that tier and nothing else."""
+async def allow_climb(kit: Kit, planned: Planned, tier: Tier, messages: Sequence[Message]) -> Route:
+    """The route of one call on a tier above, whose caches are cold: its reason says what the prompt costs there."""
+    sent = sum(estimate(message.content) for message in messages)
+    price = worst_cost(tier.price, sent, 0) if tier.price else None
+    cold = f"about {sent} tokens, {'of unknown price' if price is None else f'${usd(price)} at most'}"
     route = Route(
-        route_id=new_id("r"), task_id=task_id, decision="review", tier=tier, rule="caller_asked",
-        reason="Nothing blocks the change, and the caller asked for a review.",
+        route_id=new_id("r"), task_id=planned.task.task_id, decision="draft", tier=tier.name, rule="climb",
+        category=planned.route.category,
+        reason=f"The tier below did not get the checks green. The prompt is read anew by {tier.model}: {cold}.",
     )  # fmt: skip
     await kit.ledger.route(route)
     return route
+
+
+async def allow_review(kit: Kit, task_id: str, tier: TierName, override: str | None = None) -> Route:
+    """The route of one model's review: it allows that tier alone. `override` says why the pinned one does not hold."""
+    route = Route(
+        route_id=new_id("r"), task_id=task_id, decision="review", tier=tier, rule="caller_asked", category="review",
+        override=override, reason="Nothing blocks the change, and the caller asked for a review.",
+    )  # fmt: skip
+    await kit.ledger.route(route)
+    return route
+
+
+def _override(kit: Kit, task: Task) -> str | None:
+    """Why a task may use a tier above the one the stage map pins for drafts; None where it does not."""
+    if task.tier is None or NAMES.index(task.tier) <= NAMES.index(kit.config.draft_tier):
+        return None
+    return f"The caller pinned {task.tier} for this task; the stage map says {kit.config.draft_tier}."
 
 
 def refuse_unless_draftable(ruling: Ruling | Route, questions: tuple[str, ...]) -> None:
@@ -90,6 +120,11 @@ def refuse_unless_draftable(ruling: Ruling | Route, questions: tuple[str, ...]) 
         raise PolicyRefused(
             f"{ruling.reason} Nothing was spent.",
             next_step="Ask the user." if ruling.decision == "needs_human" else "Make this change yourself.",
+        )
+    if ruling.decision != "ask" and questions:
+        raise InvalidInput(
+            "The drafter asked what only you can decide, and that is still open. Nothing was spent.",
+            next_step="Call plan_task again with the answer in assume.",
         )
     if ruling.decision == "ask":
         asked = "; ".join(question.rstrip("?") for question in questions)
@@ -157,7 +192,9 @@ def _hints(kit: Kit, task: Task, playbook: Match | None) -> Hints:
     without = tuple(path for path in task.files if path.startswith("!"))
     sizes = [tokens_in(kit, (path, *without)) for path in task.files if path not in without]
     return Hints(
-        **task.model_dump(include={"files", "steps", "acceptance", "out_of_scope", "assume", "latency", "tier"}),
+        **task.model_dump(
+            include={"files", "steps", "acceptance", "out_of_scope", "assume", "latency", "tier", "proof"}
+        ),
         has_check=bool(task.checks),
         input_tokens=estimate(task.goal) + sum(size or 0 for size in sizes),
         output_tokens=sum(NEW_FILE_TOKENS if size is None else max(size // 3, 60) for size in sizes),
@@ -175,11 +212,12 @@ async def _write(kit: Kit, task: Task, ruling: Ruling, playbook: Match | None) -
     route = Route(
         route_id=new_id("r"), task_id=task.task_id, decision=ruling.decision, tier=_tier(kit, task, ruling),
         rule=ruling.rule, reason=ruling.reason, playbook=playbook.name if playbook else None,
-        inputs=playbook.inputs if playbook else {},
+        inputs=playbook.inputs if playbook else {}, category=ruling.category,
+        override=_override(kit, task) if ruling.decision in ("single_cheap", "draft") else None,
     )  # fmt: skip
     handoff = Handoff(
         task_id=task.task_id,
-        summary=task.goal,
+        summary=headline(task.goal) if task.steps else task.goal,
         assumptions=task.assume,
         open_questions=(*ruling.open_questions, *ruling.lint) if ruling.decision == "ask" else (),
         risks=ruling.risks,
@@ -191,6 +229,12 @@ async def _write(kit: Kit, task: Task, ruling: Ruling, playbook: Match | None) -
     await kit.ledger.route(route)
     await kit.ledger.save(handoff)
     return Planned(task=task, route=route, handoff=handoff)
+
+
+def headline(goal: str) -> str:
+    """What a task is called where its steps say the rest: the drafter gets the plan, not the talk that led to it."""
+    first = goal.strip().split("\n\n")[0].strip().lstrip("# ")
+    return first if len(first) <= HEADLINE_CHARS else f"{first[:HEADLINE_CHARS]}…"
 
 
 def _tier(kit: Kit, task: Task, ruling: Ruling) -> TierName | None:

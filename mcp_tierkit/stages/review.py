@@ -12,11 +12,12 @@ from mcp_tierkit.checks import run_checks
 from mcp_tierkit.errors import InvalidInput, ModelFailed, NoModel, StopRule
 from mcp_tierkit.jobs import Report
 from mcp_tierkit.kit import Kit
-from mcp_tierkit.metering import call_model
-from mcp_tierkit.prompts import load
+from mcp_tierkit.prompts import build, load
 from mcp_tierkit.redact import find_secrets
 from mcp_tierkit.reply import summary_of
 from mcp_tierkit.scope import in_scope
+from mcp_tierkit.stages.answer import whole_answer
+from mcp_tierkit.stages.cycle import weighty
 from mcp_tierkit.stages.plan import Planned, allow_review
 from mcp_tierkit.tiers import NAMES, Tier
 from mcp_tierkit.tokens import estimate
@@ -37,17 +38,12 @@ async def review_diff(kit: Kit, planned: Planned, diff: str, *, focus: str, repo
     Raises StopRule after the last round, InvalidInput for a diff that is empty, unreadable or too long.
     """
     done = await _rounds(kit, planned.task.task_id)
-    if done >= MAX_ROUNDS:
-        raise StopRule(
-            f"This task has had its {MAX_ROUNDS} reviews. No model was called.",
-            next_step="Decide on what the reviews said, or ask the user.",
-        )
     lines = read_diff(diff)
     review = await _deterministic(kit, planned, diff, lines, report)
     if review is None:
         report("asking the reviewer")
         review = await _by_model(kit, planned, diff, lines, focus)
-    review = review.model_copy(update={"rounds_left": MAX_ROUNDS - done - 1})
+    review = review.model_copy(update={"rounds_left": int(done == 0 and leaves_reason(review))})
     await kit.ledger.save(review)
     claims = [f"{finding.file}:{finding.line} {finding.claim}" for finding in review.findings]
     risks = tuple(dict.fromkeys((*planned.handoff.risks, *claims)))
@@ -56,9 +52,24 @@ async def review_diff(kit: Kit, planned: Planned, diff: str, *, focus: str, repo
 
 
 async def _rounds(kit: Kit, task_id: str) -> int:
-    """Rounds so far: reviews that ended, and those that were paid for and cut short."""
-    begun = sum(row.stage == "review" for row in await kit.ledger.calls(task_id))
-    return max(len(await kit.ledger.reviews(task_id)), begun)
+    """Rounds so far: reviews that ended, and those that were paid for and cut short. Raises StopRule after the last.
+
+    There is a second one only where the first left a reason for it, or where another draft was made since.
+    """
+    rows, reviews = await kit.ledger.calls(task_id), await kit.ledger.reviews(task_id)
+    done = max(len(reviews), sum(row.stage == "review" for row in rows))
+    drafted_again = sum(row.stage == "draft" for row in rows) > 1
+    if done >= MAX_ROUNDS or (len(reviews) == 1 and not leaves_reason(reviews[0]) and not drafted_again):
+        raise StopRule(
+            f"This task has had its {'review' if done == 1 else 'reviews'}. No model was called.",
+            next_step="Decide on what was said, or ask the user.",
+        )
+    return done
+
+
+def leaves_reason(review: Review) -> bool:
+    """Whether a review is reason for another round: a weighty finding, or no verdict on the change at all."""
+    return review.verdict in ("blocked", "uninformative") or bool(weighty((review,)))
 
 
 def read_diff(diff: str) -> Lines:
@@ -154,21 +165,22 @@ async def _by_model(kit: Kit, planned: Planned, diff: str, lines: Lines, focus: 
     except NoModel as error:
         note = "Nothing blocks it, and no model is set to review it. " + error.next_step
         return Review(task_id=task_id, verdict="uninformative", note=note)
-    messages, prompt_id = _request(kit, planned, diff, focus)
-    route = await allow_review(kit, task_id, tier.name)
+    messages, prompt_id = _request(kit, planned, tier, diff, focus)
+    route = await allow_review(kit, task_id, tier.name, remark or None)
     try:
-        metered = await call_model(kit, route, tier, stage="review", messages=messages, prompt_id=prompt_id)
+        answer, metered = await whole_answer(kit, route, tier, stage="review", messages=messages, prompt_id=prompt_id)
     except ModelFailed as error:
         note = f"{error.what} {error.next_step}"
         return Review(task_id=task_id, verdict="uninformative", note=note, tier=tier.name, model=tier.model)
-    review = weigh(task_id, metered.completion.text, lines)
+    review = weigh(task_id, answer, lines)
     by = {"tier": tier.name, "model": metered.call.served_model or tier.model}
     return review.model_copy(update=by | ({"note": f"{summary_of(review)} {remark}"} if remark else {}))
 
 
-def _request(kit: Kit, planned: Planned, diff: str, focus: str) -> tuple[tuple[Message, ...], str]:
-    prompt = load("review", overrides=kit.config.prompt_dir)
-    messages = prompt.render(
+def _request(kit: Kit, planned: Planned, tier: Tier, diff: str, focus: str) -> tuple[tuple[Message, ...], str]:
+    prompt = load("review", category="review", scratchpad=tier.scratchpad, overrides=kit.config.prompt_dir)
+    messages = build(
+        prompt,
         summary=planned.handoff.summary,
         acceptance="\n".join(planned.handoff.acceptance) or "(none)",
         out_of_scope="\n".join(planned.handoff.out_of_scope) or "(none)",

@@ -1,0 +1,48 @@
+"""A model's answer without the reasoning before it, and what is done about one that is empty or cut off."""
+
+from __future__ import annotations
+
+from mcp_tierkit.answers import is_empty, room, split_scratchpad
+from mcp_tierkit.edits import join_reply
+from mcp_tierkit.kit import Kit
+from mcp_tierkit.metering import Metered, call_model
+from mcp_tierkit.prompts import load
+from mcp_tierkit.tiers import Tier
+from mcp_tierkit.types import Message, Route, Stage
+
+NO_ANSWER = "Your reply held no answer: all of its room went into thinking. Do not deliberate; answer now."
+
+
+async def answer_of(kit: Kit, tier: Tier, metered: Metered) -> str:
+    """The answer in a reply. What a scratchpad holds before it goes to the ledger and no further."""
+    reasoning, answer = split_scratchpad(metered.completion.text)
+    if reasoning and tier.scratchpad:
+        await kit.ledger.keep_text(metered.call_id, "reasoning", reasoning)
+    return answer
+
+
+def said(metered: Metered) -> Message:
+    """A reply as the conversation remembers it: byte for byte, so that a provider's cache holds."""
+    return Message(role="assistant", content=metered.completion.text or "(no text)")
+
+
+async def whole_answer(
+    kit: Kit, route: Route, tier: Tier, *, stage: Stage, messages: tuple[Message, ...], prompt_id: str
+) -> tuple[str, Metered]:
+    """An answer and the call that began it; one that is empty or cut off is asked for once more, with all the room.
+
+    Raises as `call_model` does.
+    """
+    limit = room(route.category, max_output_tokens=tier.max_output_tokens, thinking_tokens=tier.thinking_tokens)
+    metered = await call_model(
+        kit, route, tier, stage=stage, messages=messages, prompt_id=prompt_id, max_output_tokens=limit.max_output_tokens
+    )
+    answer = await answer_of(kit, tier, metered)
+    if not is_empty(answer) and metered.completion.finish != "length":
+        return answer, metered
+    prompt = load("continue", overrides=kit.config.prompt_dir)
+    asked = (Message(role="user", content=NO_ANSWER),) if is_empty(answer) else prompt.render()
+    more = await call_model(
+        kit, route, tier, stage="continue", messages=(*messages, said(metered), *asked), prompt_id=prompt.id
+    )
+    return join_reply(answer, await answer_of(kit, tier, more)), metered

@@ -1,0 +1,71 @@
+"""The stop rule of a task: one plan, one draft, one review, and one more cycle only where there is a reason for it.
+
+It counts rows of the ledger, so a restart forgets nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mcp_tierkit.errors import StopRule
+from mcp_tierkit.kit import Kit
+from mcp_tierkit.stages.plan import Planned, allow_draft
+from mcp_tierkit.types import Check, Draft, Finding, FindingClass, Review
+
+MAX_CYCLES = 2
+REASONS: frozenset[FindingClass] = frozenset({"test", "security", "requirement"})
+WITHOUT_VERDICT = frozenset({"conflict", "over_budget", "cancelled", "interrupted", "unrunnable"})
+"""Drafts that ended before anything could be said of them."""
+
+
+async def next_draft(kit: Kit, planned: Planned, checks: Sequence[Check]) -> Planned:
+    """The task as its next draft takes it up, with `checks` to turn green beside its own, if there are any.
+
+    A second draft mends what the last one or its review left: a broken test, a security hole, a requirement missed.
+    Raises StopRule where there is no such reason, and after the second draft whatever the reason.
+    """
+    task_id = planned.task.task_id
+    # By calls: a draft that was cancelled or cut short by a crash has been paid for and left no record.
+    begun = sum(row.stage == "draft" for row in await kit.ledger.calls(task_id))
+    if begun >= MAX_CYCLES:
+        raise stop(f"Task {task_id} has had its {MAX_CYCLES} drafts.")
+    drafts, reviews = await kit.ledger.drafts(task_id), await kit.ledger.reviews(task_id)
+    last, findings = drafts[-1] if drafts else None, weighty(reviews)
+    if begun and last is not None and not _is_open(last) and not findings:
+        raise stop(f"Task {task_id} has had its draft, and no broken test, security hole or requirement is left.")
+    again = _mending(planned, findings) if begun else planned
+    return await allow_draft(kit, _on_top(again, checks, has_stood=last is not None and last.status == "applied"))
+
+
+def weighty(reviews: Sequence[Review]) -> tuple[Finding, ...]:
+    """The findings of the last review that are worth another cycle."""
+    return tuple(finding for finding in reviews[-1].findings if finding.klass in REASONS) if reviews else ()
+
+
+def stop(what: str) -> StopRule:
+    """The refusal of a further round."""
+    return StopRule(f"{what} No model was called.", next_step="Do the rest yourself, or plan a new task for it.")
+
+
+def _is_open(draft: Draft) -> bool:
+    """Whether a draft left a broken test, or came to no verdict at all."""
+    red = any(result.after == "red" for result in (*draft.checks, *draft.guards))
+    return draft.status in WITHOUT_VERDICT or (draft.status == "needs_work" and (red or not draft.attempts))
+
+
+def _mending(planned: Planned, findings: Sequence[Finding]) -> Planned:
+    """The plan with what the review found; its first step is what is to be mended."""
+    told = tuple(f"Mend what a review found at {finding.file}:{finding.line}: {finding.claim}" for finding in findings)
+    handoff = planned.handoff.model_copy(update={"steps": (*told, *planned.handoff.steps)})
+    return planned.model_copy(update={"handoff": handoff})
+
+
+def _on_top(planned: Planned, checks: Sequence[Check], *, has_stood: bool) -> Planned:
+    """The task with further checks. Once its change stands, its own checks are green and can only stay so."""
+    if not checks:
+        task = planned.task.model_copy(update={"proof": "stays_green"}) if has_stood else planned.task
+    elif has_stood:
+        task = planned.task.model_copy(update={"checks": tuple(checks)})
+    else:
+        task = planned.task.model_copy(update={"checks": (*planned.task.checks, *checks)})
+    return planned.model_copy(update={"task": task})
