@@ -11,9 +11,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing import get_context
@@ -62,10 +62,11 @@ class Exercise:
     tests: dict[str, str]
     text: str
     task: str
+    runner: str = "pytest -q"
 
     @property
     def check(self) -> str:
-        return f"pytest -q {' '.join(self.tests)}"
+        return f"{self.runner} {' '.join(self.tests)}"
 
     @property
     def arguments(self) -> dict[str, Any]:
@@ -188,8 +189,19 @@ def script(exercise: Exercise, form: Form, ends: Ends) -> list[str]:
 
 def play(exercise: Exercise, form: Form, ends: Ends, door: Door = "memory") -> Run:
     """Have the exercise done in a folder of its own, which is gone afterwards."""
-    with tempfile.TemporaryDirectory(prefix="tierkit-") as folder:
+    with _own_python(), tempfile.TemporaryDirectory(prefix="tierkit-") as folder:
         return anyio.run(partial(_play, Path(folder).resolve(), exercise, form, ends, door))
+
+
+@contextmanager
+def _own_python() -> Iterator[None]:
+    """The Python that runs this comes first, as where a project's environment is switched on."""
+    before = os.environ["PATH"]
+    os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{before}"
+    try:
+        yield
+    finally:
+        os.environ["PATH"] = before
 
 
 async def _play(folder: Path, exercise: Exercise, form: Form, ends: Ends, door: Door) -> Run:
@@ -238,8 +250,7 @@ def _env(home: Path, url: str) -> dict[str, str]:
     (home / "tierkit.toml").write_text(SETTINGS.format(url=url))
     return {
         "HOME": str(home),
-        # The tests are run by the Python that runs this, as in a project with its environment switched on.
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "PATH": os.environ["PATH"],
         "TIERKIT_CONFIG": str(home / "tierkit.toml"),
         "TIERKIT_STATE_DIR": str(home / "state"),
         "TIERKIT_LEDGER": f"sqlite:///{home}/ledger.db",
@@ -293,8 +304,7 @@ def _tests(project: Path, exercise: Exercise) -> int:
     """The exit code of the exercise's tests where the change was left, run without us."""
     for cache in project.rglob("__pycache__"):
         shutil.rmtree(cache)
-    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *exercise.tests]
-    return subprocess.run(command, cwd=project, capture_output=True, check=False, timeout=120).returncode
+    return subprocess.run(exercise.check.split(), cwd=project, capture_output=True, check=False, timeout=120).returncode
 
 
 def play_all(jobs: Iterable[tuple[Exercise, Form, Ends]], told: Callable[[int, int, Run], None]) -> list[Run]:

@@ -7,47 +7,63 @@ from dataclasses import replace
 import pytest
 
 from benchmarks.caller_tokens import alone, beaten, delegated, numbered, reference, sweep, tokens, written
-from benchmarks.delegation import FORMS, TEXT, Ends, Exercise, Form, Run, answer, pairs, play, spoiled
+from benchmarks.delegation import FORMS, TEXT, Exercise, Form, Run, answer, pairs, play, spoiled
 from mcp_tierkit.edits import read_reply
 from tests.test_gateway import LITELLM_WARNS
 
 pytestmark = LITELLM_WARNS
+CASE = (
+    "import unittest\n\nfrom {0} import *\n\n\nclass Cases(unittest.TestCase):\n    def test_{0}(self):\n        {1}\n"
+)
 EXAMPLES = {
     "leap": (
         "def is_leap(year):\n    pass\n",
         "def is_leap(year):\n    return year % 4 == 0 and (year % 100 != 0 or year % 400 == 0)\n",
-        "from leap import is_leap\n\n\ndef test_leap():\n    assert [is_leap(1900), is_leap(2000)] == [False, True]\n",
+        "self.assertEqual([is_leap(1900), is_leap(2000)], [False, True])",
     ),
     "clock": (
         "class Clock:\n    def __init__(self, hour, minute):\n        pass\n\n    def __str__(self):\n        pass\n",
         "class Clock:\n    def __init__(self, hour, minute):\n        self.at = (hour * 60 + minute) % 1440\n\n"
         '    def __str__(self):\n        return f"{self.at // 60:02}:{self.at % 60:02}"\n',
-        'from clock import Clock\n\n\ndef test_midnight():\n    assert str(Clock(24, 5)) == "00:05"\n',
+        'self.assertEqual(str(Clock(24, 5)), "00:05")',
     ),
     "words": (
         "def count_words(text):\n    pass",  # No newline at the end, as editors leave some files.
         "import re\n\n\ndef count_words(text):\n    found = re.findall('[a-z]+', text.lower())\n"
         "    return {word: found.count(word) for word in found}",
-        "from words import count_words\n\n\ndef test_count():\n    assert count_words('A b, a') == {'a': 2, 'b': 1}\n",
+        "self.assertEqual(count_words('A b, a'), {'a': 2, 'b': 1})",
     ),
 }
+YEARS = "\n".join(
+    f"    def test_the_year_{year}_is_told_apart(self):\n        self.assertIs(is_leap({year}), {year % 4 == 0})\n"
+    for year in range(2001, 2013)
+)
 
 
 def exercise(name: str) -> Exercise:
     stub, example, test = EXAMPLES[name]
     task = f"Implement {name}.py as {TEXT} describes, so that every test in {name}_test.py passes."
-    return Exercise(name, f"{name}.py", stub, example, {f"{name}_test.py": test}, f"# {name}\n\nWrite it.\n", task)
+    tests = {f"{name}_test.py": CASE.format(name, test)}
+    return Exercise(name, f"{name}.py", stub, example, tests, "Write it.\n", task, "python -m unittest -q")
+
+
+def with_many_tests(one: Exercise) -> Exercise:
+    """The same with twelve tests more, run by pytest, which says most about each that fails."""
+    [(name, text)] = one.tests.items()
+    return replace(one, tests={name: f"{text}\n{YEARS}"}, runner="pytest -q")
 
 
 @pytest.fixture(scope="module")
-def runs() -> list[Run]:
-    pairs_of = zip(EXAMPLES, FORMS, strict=True)
-    wanted: list[tuple[str, Form, Ends]] = [(name, form, "repaired") for name, form in pairs_of]
-    return [play(exercise(name), form, ends) for name, form, ends in [*wanted, ("leap", "whole file", "red")]]
+def repaired() -> list[Run]:
+    return [play(exercise(name), form, "repaired") for name, form in zip(EXAMPLES, FORMS, strict=True)]
 
 
-def test_a_wrong_draft_in_each_format_is_caught_and_its_repair_applied_to_the_byte(runs: list[Run]) -> None:
-    *repaired, _ = runs
+@pytest.fixture(scope="module")
+def red() -> Run:
+    return play(with_many_tests(exercise("leap")), "whole file", "red")
+
+
+def test_a_wrong_draft_in_each_format_is_caught_and_its_repair_applied_to_the_byte(repaired: list[Run]) -> None:
     assert [run.form for run in repaired] == list(FORMS)
     assert {(run.status, run.before, run.attempts, run.after) for run in repaired} == {
         ("applied", "red", ("red", "green"), "green")
@@ -55,28 +71,33 @@ def test_a_wrong_draft_in_each_format_is_caught_and_its_repair_applied_to_the_by
     assert [(run.is_example, run.again) for run in repaired] == [(True, 0)] * 3
 
 
-def test_a_draft_that_stays_wrong_leaves_the_file_and_its_tests_as_they_were(runs: list[Run]) -> None:
-    red = runs[-1]
+def test_a_draft_that_stays_wrong_leaves_the_file_and_its_tests_as_they_were(red: Run) -> None:
     assert (red.status, red.attempts, red.is_example) == ("needs_work", ("red", "red"), False)
     assert red.again == 1
     assert red.is_as_scripted
     assert not replace(red, again=0).is_as_scripted
 
 
-def test_a_delegated_edit_costs_one_round_and_stays_within_its_bars(runs: list[Run]) -> None:
-    assert {run.rounds for run in runs} == {1}
-    for run in runs:
+def test_a_green_edit_costs_one_round_and_stays_within_its_bars(repaired: list[Run]) -> None:
+    for run in repaired:
+        assert run.rounds == 1
         assert written("draft_with_cheap_model", **run.arguments) - tokens(run.arguments["task"]) <= 80
-        assert tokens(run.reply) <= (200 if run.status == "applied" else 300), run.reply
+        assert tokens(run.reply) <= 200, run.reply
 
 
-def test_the_drafters_bill_is_read_from_the_ledger_and_is_part_of_the_net(runs: list[Run]) -> None:
-    cost = delegated(runs[0])
-    assert [call.stage for call in runs[0].paid] == ["draft", "repair"]
+@pytest.mark.xfail(strict=True, reason="the digest of a failed check is not yet cut to the reply's bar")
+def test_a_red_reply_stays_within_its_bar_however_many_tests_fail(red: Run) -> None:
+    assert "13 failed" in red.reply["checks"][0]["digest"]
+    assert tokens(red.reply) <= 300, red.reply
+
+
+def test_the_drafters_bill_is_read_from_the_ledger_and_is_part_of_the_net(repaired: list[Run]) -> None:
+    run = repaired[0]
+    assert [call.stage for call in run.paid] == ["draft", "repair"]
     # 0.20 in and 1.25 out per million tokens.
-    billed = sum(call.input_tokens * 0.2 + call.output_tokens * 1.25 for call in runs[0].paid) / 1e6
-    assert cost.drafter_usd == pytest.approx(billed, rel=1e-6)
-    assert cost.drafter_usd > 0
+    billed = sum(call.input_tokens * 0.2 + call.output_tokens * 1.25 for call in run.paid) / 1e6
+    assert delegated(run).drafter_usd == pytest.approx(billed, rel=1e-6)
+    assert 0 < billed < 0.01
 
 
 def test_what_a_caller_writes_is_counted_raw_and_lists_as_json() -> None:
