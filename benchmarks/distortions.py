@@ -401,7 +401,8 @@ def _numbered(case: Case, _: random.Random) -> str | None:
     """Lines with the numbers under which they were shown; of a diff nobody writes that."""
 
     def number(part: Part) -> Part:
-        lines = (line if _marked(line) else f"{at:4} | {line}" for at, line in enumerate(part.body, 1))
+        skip = part.form == "search/replace"
+        lines = (line if skip and _marked(line) else f"{at:4} | {line}" for at, line in enumerate(part.body, 1))
         return replace(part, body=tuple(lines))
 
     return None if case.parts[0].form == "diff" else _with(case, number)

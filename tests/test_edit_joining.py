@@ -115,7 +115,8 @@ def test_lines_that_a_continuation_repeats_are_there_once(reply: str, lines: int
 LINES = st.lists(
     st.sampled_from(["", "x = 1", "    x = 1", "}", "    }", "def f():", "    return compute(a, b)", "\ty",
                      TICKS,
-                     f"{TICKS}python", "=======", "<<<<<<< SEARCH", ">>>>>>> REPLACE", "a.py", "Continuing:", "é 漢字 🎈",
+                     f"{TICKS}python", "=======", "<<<<<<< SEARCH", ">>>>>>> REPLACE", "a.py", "Continuing:",
+                     "é 漢字 🎈",
                      "    continue", "# Here is the rest", "+ x", "- the same line", "a\r"]),
     max_size=14,
 )  # fmt: skip
@@ -175,6 +176,8 @@ def test_a_block_or_a_reply_that_begins_anew_is_there_once() -> None:
         ("        return json.lo", f"{TICKS}python\nad(file)\n{TICKS}\n"),
         ("        return json.load(file)\n", f"{TICKS}python\nimport json\nimport os\n"),
         ("        return json.load(file)\n", "<think>\nI shall"),
+        ("        return json.load(file)\n", "a.py\n\n\ndef save(path, content):\n"),
+        ("        return json.lo", f"{TICKS}\nad(file)\n{TICKS}\n"),
     ],
 )
 def test_a_continuation_that_may_mean_two_things_is_refused(cut: str, more: str) -> None:

@@ -473,3 +473,64 @@ def test_the_end_of_a_path_alone_does_not_give_a_long_file_new_text() -> None:
     assert (
         apply_reply(f"src/a.py\n{TICKS}python\nimport os\n{fresh}{TICKS}\n", LONG)["src/a.py"] == f"import os\n{fresh}"
     )
+
+
+def test_line_numbers_prove_nothing_once_a_hunk_before_them_has_failed() -> None:
+    files = {"a.py": "head\nx\ny\nx\ny\n"}
+    good = f"{TICKS}diff\n--- a/a.py\n+++ b/a.py\n@@ -1 +1 @@\n-head\n+top\n@@ -4,2 +4,2 @@\n x\n-y\n+z\n{TICKS}\n"
+    assert apply_reply(good, files) == {"a.py": "top\nx\ny\nx\nz\n"}
+    assert read_reply(good.replace("-head", "-neck"), files).changes == {}
+
+
+def test_a_word_or_two_of_a_long_file_do_not_say_where_new_lines_belong() -> None:
+    files = {"a.py": "".join(f"line_{n} = {n}\n" for n in range(60)) + "\n    return\n" + "end = 1\n"}
+    weak = f"{TICKS}diff\n--- a/a.py\n+++ b/a.py\n@@ ... @@\n\n     return\n+x = 1\n{TICKS}\n"
+    with pytest.raises(EditRefused, match="shows too little"):
+        apply_reply(weak, files)
+    assert apply_reply(weak.replace("return\n", "return\n end = 1\n"), files)
+
+
+def test_a_line_is_not_added_beside_blank_lines_that_are_not_there() -> None:
+    files = {"a.py": "one\nlast\n"}
+    with pytest.raises(EditRefused, match="not in the file"):
+        apply_reply(sr("a.py", "one\n\n", "one\ntwo\n\n"), files)
+    with pytest.raises(EditRefused, match="not in the file"):
+        apply_reply(sr("a.py", "\nlast\n", "\ntwo\nlast\n"), files)
+
+
+STUBS = "class A:\n    def f(self):\n        x = 1\n        return x\n\n    def g(self):\n        return 2\n"
+
+
+@pytest.mark.parametrize(
+    ("path", "old", "new"),
+    [
+        ("a.py", STUBS, STUBS.replace("        x = 1\n        return x\n", "        ...\n")),
+        ("a.py", STUBS, STUBS.replace("        return x\n", "        ...\n") + "y = 1\n" * 9),
+        ("a.py", STUBS, STUBS.replace("    def f(self):\n        x = 1\n        return x\n", "    ...\n")),
+        ("README.md", "# T\n\nfirst\nsecond\nthird\n", "# T\n\nfirst\n    ...\nthird\n" + "more\n" * 9),
+        ("README.md", "# T\n\nfirst\nsecond\nthird\n", "# T\n\n# ... other lines ...\nthird\n"),
+    ],
+)
+def test_dots_that_stand_where_a_file_has_lines_do_not_replace_them(path: str, old: str, new: str) -> None:
+    with pytest.raises(EditRefused, match="stands for code"):
+        apply_reply(f"{path}\n{TICKS}\n{new}{TICKS}\n", {path: old})
+
+
+@pytest.mark.parametrize(
+    ("path", "old", "new"),
+    [
+        ("a.py", STUBS, STUBS + "\n    def h(self):\n        ...\n"),
+        ("a.py", STUBS, STUBS + '\n    def h(self):\n        """Says nothing."""\n        ...\n'),
+        ("README.md", "# T\n\nfirst\n", "# T\n\nfirst\n\n    $ run it\n    ...\n    done\n"),
+    ],
+)
+def test_dots_of_a_new_function_or_sample_are_content(path: str, old: str, new: str) -> None:
+    assert apply_reply(f"{path}\n{TICKS}\n{new}{TICKS}\n", {path: old}) == {path: new}
+
+
+def test_a_listing_with_line_numbers_is_not_written() -> None:
+    shown = "".join(f"{at:4} | {line}\n" for at, line in enumerate(STUBS.split("\n"), 1))
+    with pytest.raises(EditRefused, match="begins with its number"):
+        apply_reply(f"a.py\n{TICKS}\n{shown}{TICKS}\n", {"a.py": STUBS})
+    files = {"a.yaml": "1: one\n2: two\n3: three\n"}
+    assert apply_reply(f"a.yaml\n{TICKS}\n1: eins\n2: two\n3: three\n{TICKS}\n", files)

@@ -67,6 +67,9 @@ class Known:
         path = clean(name)
         if path in self.paths:
             return path, "exact"
+        if ":" in path:
+            # On Windows that writes into a hidden stream of another file.
+            raise NameRefused(f"the path {_shown(path)} is not a plain relative path")
         base = path.rsplit("/", 1)[-1]
         same = self.by_base.get(base, [])
         ending = [known for known in same if known.endswith("/" + path) or path.endswith("/" + known)]

@@ -69,7 +69,7 @@ class _Desk:
 
     def __init__(self, files: dict[str, str], partial: frozenset[str]) -> None:
         self.files = files
-        self.partial = set(partial)
+        self.partial = partial
         self.docs: dict[str, Document | None] = {}
         self.parsed: dict[str, Document] = {}
         self.known = Known(frozenset(files))
@@ -138,7 +138,6 @@ class _Desk:
         self.docs[target.path] = None if is_gone else patched.doc
         if target.origin is not None:
             self.docs[target.origin] = None
-            self.partial |= {target.path} if target.origin in self.partial else set()
 
     def _refuse_unfit(self, piece: Piece, target: Target, doc: Document | None) -> None:
         """Raise NoPlace for what is refused whatever the file holds."""
@@ -147,8 +146,6 @@ class _Desk:
             raise NoPlace(f"{lazy[:80]!r} stands for code that is not written out")
         if path in self.partial and creates(piece):
             raise NoPlace("only parts of this file were shown, so it cannot be given whole; use SEARCH/REPLACE blocks")
-        if target.origin is not None and self._is_there(path):
-            raise NoPlace("the file cannot be renamed to this path: it is taken")
         if (doc is None or target.origin) and (other := self._in_the_way(path)):
             raise NoPlace(f"the path cannot be a file beside {other!r}")
 

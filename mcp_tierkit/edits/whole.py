@@ -190,7 +190,7 @@ def _is_numbered(lines: Lines) -> bool:
     """Whether nearly all lines count up, as in a listing."""
     found = [_NUMBERED.match(line) for line in lines]
     numbers = [int(match[1]) for match in found if match]
-    return len(numbers) > 2 and len(numbers) >= 0.9 * len(lines) and all(map(int.__lt__, numbers, numbers[1:]))
+    return len(numbers) > 2 and len(numbers) >= 0.8 * len(lines) and all(map(int.__lt__, numbers, numbers[1:]))
 
 
 def likeness(old: Lines, new: Lines) -> float:
