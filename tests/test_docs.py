@@ -20,7 +20,7 @@ from mcp_tierkit.calls import OutcomeCall
 from mcp_tierkit.checkup import IDLE
 from mcp_tierkit.cli import COMMANDS, main
 from mcp_tierkit.prices import Price
-from mcp_tierkit.receipts import NOTHING_SAVED, CallerSide, receipt
+from mcp_tierkit.receipts import CallerSide, baseline, receipt
 from mcp_tierkit.reply import plan_reply, playbook_reply, review_reply
 from mcp_tierkit.routing import Ruling
 
@@ -198,7 +198,13 @@ def test_the_examples_have_the_fields_of_a_reply_of_today() -> None:
     assert re.fullmatch("[0-9a-f]{12}", shown["run_playbook"]["digest"])
     price = Price(input=Decimal(1), output=Decimal(1), source="x")
     side = CallerSide(arguments=1, reply=1, schemas=1)
-    paid = receipt(types.Spend(), side, NOTHING_SAVED, price, billing="api")
+    paid = receipt(
+        types.Spend(),
+        side,
+        baseline(file_tokens=1, context_tokens=1, changed_tokens=1, check_tokens=1),
+        price,
+        billing="api",
+    )
     assert _keys(shown["draft_with_cheap_model"]["receipt"]) == _keys(paid)
     assert {*OutcomeCall.model_fields} - set(shown["record_outcome"]) == {"undo", "note"}
 
