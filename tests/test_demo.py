@@ -33,7 +33,7 @@ def played(tmp_path_factory: pytest.TempPathFactory) -> Played:
 
 def test_one_screen_shows_every_step_and_says_what_is_replayed(played: Played) -> None:
     for part in (
-        "replays the model's words", "-> red (exit 1)", "plan_task", "attempt: cheap gpt-5.4-nano: red", ": green $",
+        "replays the model's words", "-> red (exit 1)", "plan_task", "attempt: cheap gpt-5.4-nano: red, green $",
         "-> green (exit 0)", "review_diff", "0 tokens, $0", "net: ", "every call on the ledger",
     ):  # fmt: skip
         assert part in played.screen, played.screen
