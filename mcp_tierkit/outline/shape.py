@@ -19,8 +19,10 @@ if TYPE_CHECKING:
 MOST_CHARS = 4_000_000
 MOST_DEPTH = 300
 """Open brackets at one place. A parser took 2.4 GB to recover from 3,000 of them, and it cannot be stopped at that."""
-MOST_SECONDS = 3.0
-"""Of processor time, not of the clock, so that a busy machine gives the same outline. 2 MB of Python took 0.3."""
+MOST_STRETCH = 6_000
+"""Characters without anything that ends a statement. What no statement ends, a parser keeps open in the same way."""
+MOST_SECONDS = 2.0
+"""Of processor time, not of the clock, so that a busy machine gives the same outline. 2 MB of Python took 0.7."""
 MOST_NODES = 1_000_000
 LONG = 8
 """Lines of a statement, such as a table, above which only its first is in the outline."""
@@ -52,7 +54,9 @@ class Shape(NamedTuple):
 def read(path: str, text: str) -> Shape | None:
     """The shape of a text; None where its language has no grammar or the text is too large, too deep or no code."""
     grammar = _grammars().get(PurePosixPath(path).suffix.lower())
-    if grammar is None or len(text) > MOST_CHARS or _NO_TEXT.search(text) or _is_deep(text):
+    if grammar is None or len(text) > MOST_CHARS or _NO_TEXT.search(text):
+        return None
+    if max(map(len, re.split(f"[{grammar.ends}]", text))) > MOST_STRETCH or _is_deep(text):
         return None
     source = text.encode("utf8", "replace")
     root = _parsed(grammar, source)
@@ -72,6 +76,7 @@ class _Grammar(NamedTuple):
     values: Sequence[str] = ()
     imports: Sequence[str] = ()
     bodies: Sequence[str] = ("body",)
+    ends: str = ";{}"
 
 
 @functools.cache

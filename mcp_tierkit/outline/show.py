@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 
 def mark(first: int, last: int) -> str:
-    """What stands for lines `first` to `last`, counted from 1. The edit reader refuses it where it comes back as code."""
+    """What stands for lines `first` to `last`, counted from 1. The edit reader refuses it as a line of code."""
     return f"… omitted lines {first} to {last}"
 
 

@@ -19,8 +19,8 @@ MOST_LINES = 10
 """Lines with a word above which the word says nothing."""
 ENDS = 20
 """Lines at the start and at the end that are shown of a text without an outline."""
-REST = 9
-"""The rank of what the focus neither names nor points at."""
+REST = 5
+"""The rank of what the focus does not lead to."""
 
 _WORD = re.compile(r"[^\W\d]\w*")
 _NOTES = {
@@ -59,11 +59,14 @@ def fence(path: str, text: str) -> str:
 class Sheet:
     """A file, measured. Line numbers count from 1."""
 
-    def __init__(self, path: str, text: str, focus: Focus, count: Callable[[str], int]) -> None:
+    def __init__(
+        self, path: str, text: str, focus: Focus, count: Callable[[str], int], *, has_outline: bool = True
+    ) -> None:
         self.path = path
         self.text = text
         self.focus = focus
         self.count = count
+        self.has_outline = has_outline
 
     @cached_property
     def whole(self) -> Form:
@@ -82,8 +85,8 @@ class Sheet:
         return min([*fitting[:1], *([self.whole.tokens] if self.whole.tokens <= room else [])], default=None)
 
     def within(self, room: int, is_filled: bool = False) -> Form:
-        """The parts that matter and an outline of the rest; `is_filled` adds other parts while they fit."""
-        parts = [part for part in self._parts if is_filled or part.rank < REST]
+        """The parts that matter and an outline of the rest; `is_filled`: where none is known to matter, what fits."""
+        parts = self._parts or (self._all if is_filled else ())
         level = self._level(room // 2 if parts else room)
         shown = self._added(level, parts, room)
         if not shown:
@@ -108,7 +111,7 @@ class Sheet:
 
     @cached_property
     def _shape(self) -> Shape | None:
-        return read(self.path, self.text)
+        return read(self.path, self.text) if self.has_outline else None
 
     @cached_property
     def _levels(self) -> tuple[frozenset[int], ...]:
@@ -163,9 +166,16 @@ class Sheet:
 
     @cached_property
     def _parts(self) -> tuple[Part, ...]:
-        """What the focus points at, then what it names, then the rest; of equal rank the small ones first."""
-        parts = [*self._pointed(), *self._named(), *self._mentioned()]
+        """What the focus points at, then what it names, then what that uses; of equal rank the small ones first."""
+        pointed, named = [*self._pointed()], [*self._named(self.focus.sharp, 1)]
+        aimed = {number for part in (*pointed, *named) for number in part.options[0]}
+        used = frozenset(word for number in aimed for word in _WORD.findall(self._lines[number - 1]))
+        parts = [*pointed, *named, *self._named(self.focus.words, 2), *self._named(used, 3), *self._mentioned()]
         return tuple(sorted(parts, key=lambda part: (part.rank, len(part.options[0]), part.options[0].start)))
+
+    @cached_property
+    def _all(self) -> tuple[Part, ...]:
+        return tuple(Part(REST, (_lines_of(each),), heads) for each, heads in self._nested)
 
     def _pointed(self) -> Iterator[Part]:
         for line in self.focus.lines_of(self.path)[:MOST_PLACES]:
@@ -175,10 +185,8 @@ class Sheet:
                 heads = frozenset(row for each in around for row in _head_of(each))
                 yield Part(0, (*whole, self._window(line)), heads)
 
-    def _named(self) -> Iterator[Part]:
-        for each, heads in self._nested:
-            is_sharp, is_named = each.name in self.focus.sharp, each.name in self.focus.words
-            yield Part(1 if is_sharp else 2 if is_named else REST, (_lines_of(each),), heads)
+    def _named(self, names: frozenset[str], rank: int) -> Iterator[Part]:
+        yield from (Part(rank, (_lines_of(each),), heads) for each, heads in self._nested if each.name in names)
 
     def _mentioned(self) -> Iterator[Part]:
         """Lines with a word of the focus that few lines have; of all words only where there is no outline to go by."""
@@ -188,7 +196,7 @@ class Sheet:
             for word in words.intersection(_WORD.findall(line[:LONG_LINE])):
                 found.setdefault(word, []).append(number)
         rare = {line for lines in found.values() if len(lines) <= MOST_LINES for line in lines}
-        yield from (Part(3, (self._window(line),)) for line in sorted(rare)[:MOST_PLACES])
+        yield from (Part(4, (self._window(line),)) for line in sorted(rare)[:MOST_PLACES])
 
     @cached_property
     def _nested(self) -> list[tuple[Definition, frozenset[int]]]:
