@@ -20,7 +20,7 @@ from statistics import median
 from typing import Any
 
 from benchmarks.delegation import CALLER, DRAFTER, FORMS, TEXT, TOOL, Ends, Exercise, Form, Run, pairs, play_all
-from benchmarks.polyglot import MISSING, exercises, line
+from benchmarks.polyglot import EXERCISES, MISSING, exercises, line
 from mcp_tierkit.prices import Price, PriceTable
 from mcp_tierkit.server import CONTRACT, schema_tokens
 from mcp_tierkit.tokens import count
@@ -370,11 +370,12 @@ def jobs(found: Sequence[Exercise]) -> list[tuple[Exercise, Form, Ends]]:
 def main() -> int:
     reader = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     reader.add_argument("--json", action="store_true", help="print figures and runs as JSON instead of tables")
+    reader.add_argument("--only", metavar="ID", help="one exercise, beside the synthetic edits")
     asked = reader.parse_args()
-    found = {exercise.name: exercise for exercise in exercises()}
+    found = {exercise.name: exercise for exercise in exercises() if asked.only in (None, exercise.name)}
     if not found:
-        print(MISSING, file=sys.stderr)
-        return 0
+        print(f"There is no exercise {asked.only}." if EXERCISES.is_file() else MISSING, file=sys.stderr)
+        return 2 if EXERCISES.is_file() else 0
     started = time.perf_counter()
 
     def told(done: int, of: int, run: Run) -> None:
