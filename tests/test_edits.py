@@ -205,7 +205,7 @@ def test_three_thousand_mutilated_replies_crash_nothing_and_name_no_path_outside
 
 def test_a_hostile_reply_is_read_in_time() -> None:
     program = textwrap.dedent("""
-        from mcp_tierkit.edits import read_reply
+        from mcp_tierkit.edits import join_reply, read_reply
         big = "x = 1\\n" * 60_000 + "y\\n"
         files = {"a.py": big, "b.md": "```\\n" * 20_000, "c/__init__.py": "z\\n"}
         block = "<<<<<<< SEARCH\\n{}=======\\n{}>>>>>>> REPLACE\\n"
@@ -216,12 +216,15 @@ def test_a_hostile_reply_is_read_in_time() -> None:
             "a.py\\n", "/", "../", ".", "`a.py` ", "**", "x = 1\\n", block.format("x = 1\\n", "y\\n"),
             "QUESTION", "\\\\",
             block.format("x = 1\\n" * 2000 + "q\\n", "y\\n"), "diff --git a/a b/a\\n", "+\\n", "'''\\n",
-            "<!-- ", "File: ",
+            "<!-- ", "File: ", "*** Begin Patch\\n", "*** Update File: a.py\\n", "@@ x\\n", "rename from a\\nrename to b\\n",
+            "apply_patch <<E\\n", "Continuing: x\\n", "<think>",
         ]
         heads = ("", "a.py\\n", "b.md\\n```markdown\\n", "a.py\\n```diff\\n@@ @@\\n", "a.py\\n<<<<<<< SEARCH\\n")
         ends = ("", "\\n=======\\ny\\n>>>>>>> REPLACE\\n", "\\n```\\n")
         for number, (head, piece) in enumerate((head, piece) for head in heads for piece in pieces):
             read_reply(head + piece * (200_000 // len(piece)) + ends[number % 3], files)
+        for piece in pieces:
+            join_reply("a.py\\n```python\\n" + piece * (50_000 // len(piece)), piece * (50_000 // len(piece)))
         print("read")
     """)
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=300, check=False)
@@ -396,6 +399,8 @@ def test_a_file_where_a_folder_is_is_refused() -> None:
 
 def test_a_reply_of_too_many_blocks_or_characters_is_refused() -> None:
     assert "over 500 blocks" in read_reply(sr("a.py", "two\n", "2\n") * 501, MIXED).refused[0].why
+    hunks = "@@ ... @@\n-two\n+2\n" * 501
+    assert "over 500" in read_reply(f"{TICKS}diff\n--- a.py\n+++ a.py\n{hunks}{TICKS}\n", MIXED).refused[0].why
     assert "longer than" in read_reply("x" * 4_000_001, MIXED).refused[0].why
 
 

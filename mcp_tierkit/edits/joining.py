@@ -20,7 +20,7 @@ _PROSE = re.compile(
     r"|(?:And )?[Tt]he (?:rest|remainder|remaining) ).{0,300}$"
 )
 _HEADER = re.compile(r"^(?:\+\+\+ (?:b/)?|--- (?:a/)?|\*\*\* (?:Update|Add|Delete) File: )")
-_MOST_OVERLAP = 4_000
+_MOST_OVERLAP = 2_000
 _FEW = 12
 _NO_FILES = Known(())
 
@@ -78,6 +78,10 @@ class _Cut:
     def lines(self) -> list[str]:
         return self.text.split("\n")
 
+    @cached_property
+    def bare(self) -> list[str]:
+        return [line.rstrip() for line in self.lines]
+
     @property
     def partial(self) -> str:
         """The last line, if it has no newline."""
@@ -128,19 +132,22 @@ class _Overlap:
 
 
 def _overlaps(cut: _Cut, lines: list[str]) -> Iterator[_Overlap]:
-    """Every way in which `lines` may begin with the end of `cut`."""
-    tail, part = cut.lines[:-1], cut.partial
+    """The first few ways in which `lines` may begin with the end of `cut`."""
+    part, tail = cut.partial, cut.bare[:-1]
+    bare = [line.rstrip() for line in lines[:_MOST_OVERLAP]]
+    found = 0
     for count in range(1, min(len(cut.lines), len(lines), _MOST_OVERLAP) + (1 if part else 0)):
         whole = count - bool(part)
-        if part and not lines[count - 1].startswith(part):
+        if part and not lines[whole].startswith(part):
             continue
-        if whole and tail[-whole].rstrip() != lines[0].rstrip():
+        if whole and (tail[-whole] != bare[0] or tail[len(tail) - whole :] != bare[:whole]):
             continue
-        if not all(old.rstrip() == new.rstrip() for old, new in zip(tail[len(tail) - whole :], lines, strict=False)):
-            continue
-        said = lines[:whole] + ([part] if part else [])
-        is_telling = _is_telling(said, is_part=bool(part)) and not (not part and _goes_on_so(tail, lines, whole))
+        said = lines[: min(whole, _FEW)] + ([part] if part else [])
+        is_telling = _is_telling(said, is_part=bool(part)) and (bool(part) or not _goes_on_so(tail, bare, whole))
         yield _Overlap(count, cut.text[: len(cut.text) - len(part)] + "\n".join(lines[whole:]), is_telling)
+        found += 1
+        if found == _FEW:
+            return
 
 
 def _goes_on_so(tail: list[str], lines: list[str], count: int) -> bool:

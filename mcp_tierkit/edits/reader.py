@@ -39,9 +39,11 @@ def read(output: str, files: dict[str, str], partial: frozenset[str] = frozenset
         return Reading(question=asked[1].strip()[:2000])
     text, seam, _ = text.partition(f"\n{SEAM}\n")
     pieces = scan(tuple(text.split("\n")), Known(files.keys()), files, MOST_PIECES)
-    if len(pieces) > MOST_PIECES:
+    if sum(len(piece.hunks) or 1 if isinstance(piece, Patch) else 1 for piece in pieces) > MOST_PIECES:
         return Reading(
-            refused=(Refusal(path=None, block=MOST_PIECES + 1, why=f"the reply has over {MOST_PIECES} blocks"),)
+            refused=(
+                Refusal(path=None, block=MOST_PIECES + 1, why=f"the reply has over {MOST_PIECES} blocks or hunks"),
+            )
         )
     unread = [Piece(trouble="the continuation of a cut-off reply does not say how it goes on")] if seam else []
     return _Desk(files, partial).read([*_meant(pieces), *unread])
