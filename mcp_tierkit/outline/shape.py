@@ -259,9 +259,7 @@ def _rows(node: Node) -> tuple[int, int]:
 
 def _head(body: Node) -> int:
     """The last row of what stands before a body, its opening brace included."""
-    if body.type == "block" and body.child(0) is None:
-        return body.start_point.row
-    opening = body.child(0)
+    opening = _first(body)
     if opening is not None and opening.type == "{":
         return body.start_point.row
     before = body.prev_sibling
@@ -270,13 +268,17 @@ def _head(body: Node) -> int:
     return body.start_point.row if before is None else _rows(before)[1]
 
 
+def _first(node: Node) -> Node | None:
+    return node.child(0) if node.child_count else None
+
+
 def _is_docstring(node: Node) -> bool:
-    child = node.child(0) if node.type == "expression_statement" else None
+    child = _first(node) if node.type == "expression_statement" else None
     return child is not None and child.type == "string" and node.child_count == 1
 
 
 def _docstring_row(body: Node) -> Iterator[int]:
-    first = body.named_child(0)
+    first = body.named_child(0) if body.named_child_count else None
     if first is not None and _is_docstring(first):
         yield first.start_point.row
 
