@@ -189,6 +189,12 @@ def test_a_continuation_that_may_mean_two_things_is_refused(cut: str, more: str)
     assert "does not say how it goes on" in reading.report
 
 
+def test_a_fence_does_not_begin_in_the_middle_of_a_line() -> None:
+    first = f"README.md\n{TICKS}`markdown\n# T\n\nSome te"
+    assert is_kept_apart(join_reply(first, f"{TICKS}python\nxt\n{TICKS}\n{TICKS}`\n"))
+    assert not is_kept_apart(join_reply(first, f"xt\n\n{TICKS}python\nx = 1\n{TICKS}\n{TICKS}`\n"))
+
+
 def test_what_was_complete_before_an_uncertain_continuation_is_still_read() -> None:
     first = WHOLE[: WHOLE.index("limit = 20")]
     reading = read_reply(join_reply(first, "Continuing:\n\nlimit = 20\n" + TICKS), FILES)

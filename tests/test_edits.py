@@ -216,7 +216,8 @@ def test_a_hostile_reply_is_read_in_time() -> None:
             "a.py\\n", "/", "../", ".", "`a.py` ", "**", "x = 1\\n", block.format("x = 1\\n", "y\\n"),
             "QUESTION", "\\\\",
             block.format("x = 1\\n" * 2000 + "q\\n", "y\\n"), "diff --git a/a b/a\\n", "+\\n", "'''\\n",
-            "<!-- ", "File: ", "*** Begin Patch\\n", "*** Update File: a.py\\n", "@@ x\\n", "rename from a\\nrename to b\\n",
+            "<!-- ", "File: ", "*** Begin Patch\\n", "*** Update File: a.py\\n", "@@ x\\n",
+            "rename from a\\nrename to b\\n",
             "apply_patch <<E\\n", "Continuing: x\\n", "<think>",
         ]
         heads = ("", "a.py\\n", "b.md\\n```markdown\\n", "a.py\\n```diff\\n@@ @@\\n", "a.py\\n<<<<<<< SEARCH\\n")
