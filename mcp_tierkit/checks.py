@@ -157,7 +157,9 @@ def _read(bench: Bench, check: Check, changes: Changes, label: str, seen: Seen) 
         writes=lambda path: in_scope(posixpath.normpath(f"{check.cwd}/{path}"), bench.files),
     )  # fmt: skip
     log = _write_log(bench, check, label, seen)
-    return found.model_copy(update={"digest": redact(found.digest), "reason": redact(found.reason), "log": log})
+    # Paths as the caller writes them: what stands before the project is noise, and names this machine's folders.
+    said = found.digest.replace(f"{bench.root}/", "")
+    return found.model_copy(update={"digest": redact(said), "reason": redact(found.reason), "log": log})
 
 
 async def _execute(bench: Bench, check: Check, changes: Changes, place: Path, *, is_watched: bool = True) -> Seen:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from mcp_tierkit.receipts import usd
@@ -12,6 +13,8 @@ from mcp_tierkit.types import Attempt, CheckResult, Draft, FileChange, Finding, 
 MAX_FILES = 6
 MAX_CHECKS = 3
 MAX_FINDINGS = 8
+DIGEST_CHARS = 240
+"""Of what red checks print, all of them together. Ten lines are on the ledger, the whole output lies in the log."""
 
 _PLAIN_PATH = re.compile(r"[\w./@+-]{1,80}", re.ASCII)
 """A path that a reply made up is the model's own words: only a plain one is told."""
@@ -40,7 +43,7 @@ def draft_reply(draft: Draft, receipt: dict[str, Any]) -> dict[str, Any]:
         "task_id": draft.task_id,
         "status": draft.status,
         "files": [_file(change) for change in draft.files[:MAX_FILES]],
-        "checks": [_check(result) for result in checks[:MAX_CHECKS]],
+        "checks": _checks(checks[:MAX_CHECKS]),
         "proof": draft.proof if draft.status in ("applied", "ready") else None,
         "attempts": _attempts(draft.attempts),
         "patch": draft.patch,
@@ -79,12 +82,33 @@ def _file(change: FileChange) -> str:
     return f"{change.path} +{change.added} -{change.removed} @{change.ranges}"
 
 
-def _check(result: CheckResult) -> dict[str, Any]:
+def _checks(results: Sequence[CheckResult]) -> list[dict[str, Any]]:
+    red = sum(bool(result.digest) and result.after != "green" for result in results)
+    return [_check(result, DIGEST_CHARS // max(red, 1)) for result in results]
+
+
+def _check(result: CheckResult, room: int) -> dict[str, Any]:
     shown: dict[str, Any] = {"name": _short(result.name, 80), "role": result.role}
     shown |= {"before": result.before, "after": result.after}
     if result.digest and result.after != "green":
-        shown |= {"digest": result.digest, "log": result.log}
+        shown |= {"digest": _within(result.digest, room), "log": result.log}
     return shown
+
+
+def _within(digest: str, room: int) -> str:
+    """The first failure as far as there is room for it, and the last line, which sums up."""
+    if len(digest) <= room:
+        return digest
+    *lines, last = digest.splitlines()
+    last = _short(last, room // 2)
+    kept, left = [], room - len(last)
+    for line in lines:
+        if len(line) + 1 > left:
+            kept += [_short(line, left)] if not kept or left > 40 else []
+            break
+        kept.append(line)
+        left -= len(line) + 1
+    return "\n".join([*kept, last])
 
 
 def _attempts(attempts: tuple[Attempt, ...]) -> list[str]:

@@ -9,7 +9,7 @@ import click
 from mcp_tierkit.cli.options import json_option, print_json
 from mcp_tierkit.edits import apply_reply
 from mcp_tierkit.errors import InvalidInput, NotFound
-from mcp_tierkit.workspace import Workspace
+from mcp_tierkit.workspace import MAX_WALK, Workspace
 
 
 @click.group()
@@ -63,7 +63,7 @@ def _text(reply_file: Path) -> str:
 def _files(workspace: Workspace) -> dict[str, str]:
     """Every readable text file; what is denied, binary or too large is as if it were not there."""
     found = {}
-    for path in workspace.expand(("**",)):
+    for path in workspace.expand(("**",), most=MAX_WALK):
         try:
             found[path] = workspace.text(path)
         except (InvalidInput, NotFound):

@@ -21,9 +21,6 @@ from mcp_tierkit.types import Draft
 PROMPT_TOKENS = 1200
 """Our own prompt text around a task, rounded up."""
 
-RECEIPT_TOKENS = 70
-"""What a receipt adds to the reply it is counted in."""
-
 PLAN_FIELDS = {
     "files", "context", "steps", "acceptance", "out_of_scope", "constraints", "checks", "assume",
 }  # fmt: skip
@@ -35,26 +32,36 @@ async def account(
 ) -> dict[str, Any]:  # fmt: skip
     """The receipt that goes into `shown`. The plan's own call counts, where this one builds on a plan."""
     config = kit.config
-    # In a thread: the first count loads a vocabulary, half a second of work.
-    caller = await anyio.to_thread.run_sync(_caller_side, planned, call, shown, schema_tokens)
     try:
         base = await anyio.to_thread.run_sync(_alone, kit, draft, planned) if draft else None
     except (TierkitError, OSError):
         base = None  # A file cannot be read any more: what was done with it must be told all the same.
     price = kit.prices.price(config.caller.model) if config.caller.model else None
     spend = await kit.ledger.spend(planned.task.task_id)
-    told = receipt(spend, caller, base, price, billing=config.caller.billing)
-    return told | await _first_time(kit, planned, spend.calls)
+    once = await _first_time(kit, planned, spend.calls)
+
+    def told(with_receipt: dict[str, Any]) -> dict[str, Any]:
+        caller = _caller_side(planned, call, with_receipt, schema_tokens)
+        return receipt(spend, caller, base, price, billing=config.caller.billing) | once
+
+    # Twice, since the receipt is part of the reply it counts. In a thread: the first count loads a vocabulary.
+    first = await anyio.to_thread.run_sync(told, shown)
+    return await anyio.to_thread.run_sync(told, shown | {"receipt": first})
 
 
 def _caller_side(planned: Planned, call: DraftCall | ReviewCall, shown: dict[str, Any], schemas: int) -> CallerSide:
     arguments = count(call.model_dump_json(exclude_defaults=True)).tokens
-    reply = count(json.dumps(shown, ensure_ascii=False)).tokens + RECEIPT_TOKENS
+    reply = _tokens_of(shown)
     if call.task_id is not None:
         asked = planned.task.model_dump_json(include={"goal", *PLAN_FIELDS}, exclude_defaults=True)
         arguments += count(asked).tokens
-        reply += count(json.dumps(plan_reply(planned.route, None, None))).tokens
+        reply += _tokens_of(plan_reply(planned.route, None, None))
     return CallerSide(arguments=arguments, reply=reply, schemas=schemas)
+
+
+def _tokens_of(reply: dict[str, Any]) -> int:
+    """A reply as clients show it: JSON without spaces."""
+    return count(json.dumps(reply, ensure_ascii=False, separators=(",", ":"))).tokens
 
 
 def _alone(kit: Kit, draft: Draft, planned: Planned) -> Baseline:
