@@ -70,6 +70,8 @@ async def call_model(
 
 
 async def _refuse_above_pin(kit: Kit, route: Route, tier: TierName, stage: Stage) -> None:
+    if route.decision == "review":
+        stage = "review"  # The rest of a review that was cut off is a part of it.
     pin = _pin(kit.config.stages, stage)
     if pin is None or NAMES.index(tier) <= NAMES.index(pin) or route.override is not None:
         return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from mcp_tierkit.answers import is_empty, room, split_scratchpad
 from mcp_tierkit.edits import join_reply
+from mcp_tierkit.errors import OverBudget
 from mcp_tierkit.kit import Kit
 from mcp_tierkit.metering import Metered, call_model
 from mcp_tierkit.prompts import load
@@ -31,7 +32,7 @@ async def whole_answer(
 ) -> tuple[str, Metered]:
     """An answer and the call that began it; one that is empty or cut off is asked for once more, with all the room.
 
-    Raises as `call_model` does.
+    Raises as `call_model` does. Where no budget is left for a second call, the first one's answer has to do.
     """
     limit = room(route.category, max_output_tokens=tier.max_output_tokens, thinking_tokens=tier.thinking_tokens)
     metered = await call_model(
@@ -42,7 +43,10 @@ async def whole_answer(
         return answer, metered
     prompt = load("continue", overrides=kit.config.prompt_dir)
     asked = (Message(role="user", content=NO_ANSWER),) if is_empty(answer) else prompt.render()
-    more = await call_model(
-        kit, route, tier, stage="continue", messages=(*messages, said(metered), *asked), prompt_id=prompt.id
-    )
+    try:
+        more = await call_model(
+            kit, route, tier, stage="continue", messages=(*messages, said(metered), *asked), prompt_id=prompt.id
+        )
+    except OverBudget:
+        return answer, metered  # The first call has been paid for: whatever it gave is weighed.
     return join_reply(answer, await answer_of(kit, tier, more)), metered

@@ -6,6 +6,7 @@ It counts rows of the ledger, so a restart forgets nothing.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from mcp_tierkit.errors import StopRule
 from mcp_tierkit.kit import Kit
@@ -24,7 +25,22 @@ async def next_draft(kit: Kit, planned: Planned, checks: Sequence[Check]) -> Pla
     A second draft mends what the last one or its review left: a broken test, a security hole, a requirement missed.
     Raises StopRule where there is no such reason, and after the second draft whatever the reason.
     """
-    task_id = planned.task.task_id
+    past = await drafted_before(kit, planned.task.task_id)
+    again = _mending(planned, past.findings) if past.begun else planned
+    has_stood = past.last is not None and past.last.status == "applied"
+    return await allow_draft(kit, _on_top(again, checks, has_stood=has_stood))
+
+
+class Past(NamedTuple):
+    """What came before a task's next draft."""
+
+    begun: int
+    last: Draft | None
+    findings: tuple[Finding, ...]
+
+
+async def drafted_before(kit: Kit, task_id: str) -> Past:
+    """The drafts of a task so far and what its review left. Raises StopRule where there may be no further draft."""
     # By calls: a draft that was cancelled or cut short by a crash has been paid for and left no record.
     begun = sum(row.stage == "draft" for row in await kit.ledger.calls(task_id))
     if begun >= MAX_CYCLES:
@@ -33,8 +49,7 @@ async def next_draft(kit: Kit, planned: Planned, checks: Sequence[Check]) -> Pla
     last, findings = drafts[-1] if drafts else None, weighty(reviews)
     if begun and last is not None and not _is_open(last) and not findings:
         raise stop(f"Task {task_id} has had its draft, and no broken test, security hole or requirement is left.")
-    again = _mending(planned, findings) if begun else planned
-    return await allow_draft(kit, _on_top(again, checks, has_stood=last is not None and last.status == "applied"))
+    return Past(begun, last, findings)
 
 
 def weighty(reviews: Sequence[Review]) -> tuple[Finding, ...]:
@@ -50,7 +65,8 @@ def stop(what: str) -> StopRule:
 def _is_open(draft: Draft) -> bool:
     """Whether a draft left a broken test, or came to no verdict at all."""
     red = any(result.after == "red" for result in (*draft.checks, *draft.guards))
-    return draft.status in WITHOUT_VERDICT or (draft.status == "needs_work" and (red or not draft.attempts))
+    is_unsaid = all(attempt.outcome == "failed" for attempt in draft.attempts)
+    return draft.status in WITHOUT_VERDICT or (draft.status == "needs_work" and (red or is_unsaid))
 
 
 def _mending(planned: Planned, findings: Sequence[Finding]) -> Planned:

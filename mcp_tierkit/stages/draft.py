@@ -11,7 +11,7 @@ import anyio
 from mcp_tierkit.answers import is_empty, is_overrun, room, visible_words
 from mcp_tierkit.cascade import Step, chain_of, next_step
 from mcp_tierkit.checks import baseline
-from mcp_tierkit.diffs import added_lines, patch, summarise
+from mcp_tierkit.diffs import patch, summarise
 from mcp_tierkit.edits import Reading, join_reply, read_reply
 from mcp_tierkit.errors import ModelFailed, OverBudget, PathRefused
 from mcp_tierkit.guards import guards_beside
@@ -24,14 +24,28 @@ from mcp_tierkit.redact import find_secrets, redact
 from mcp_tierkit.routing import is_about_tests
 from mcp_tierkit.scope import guarded, in_scope
 from mcp_tierkit.stages.answer import NO_ANSWER, answer_of, said
+from mcp_tierkit.stages.cycle import drafted_before
 from mcp_tierkit.stages.material import CONVENTIONS, Sketch, gather, pack_sketch
 from mcp_tierkit.stages.plan import Planned, allow_climb
 from mcp_tierkit.stages.proof import Ending, Trial, failing, prove
 from mcp_tierkit.tiers import Tier
-from mcp_tierkit.types import Attempt, AttemptOutcome, Check, Completion, Draft, DraftStatus, Handoff, Message, TierName
+from mcp_tierkit.types import (
+    Attempt,
+    AttemptOutcome,
+    Check,
+    Completion,
+    Draft,
+    DraftStatus,
+    Handoff,
+    Message,
+    Route,
+    TierName,
+)
 
 MOST_GUARDS = 5
 CUT_OFF = "Your reply was cut off."
+UNJUDGED: frozenset[AttemptOutcome] = frozenset({"unreadable", "out_of_scope", "cut_short", "empty"})
+"""Replies that no check could say anything of."""
 
 
 @dataclass
@@ -43,6 +57,13 @@ class Job:
     packed: Packed
     chain: tuple[TierName, ...]
     report: Report
+    ending: Ending
+    """What the replies so far have come to: a later one that nothing could judge takes no evidence away."""
+    judged: dict[str, str | None] = field(default_factory=dict)
+    """The edits that this ending is about."""
+    earlier: frozenset[str] = frozenset()
+    """Calls of the task's drafts before this one."""
+    routes: dict[TierName, Route] = field(default_factory=dict)
     attempts: list[Attempt] = field(default_factory=list)
     reverted: list[str] = field(default_factory=list)
     alerts: list[str] = field(default_factory=list)
@@ -69,8 +90,11 @@ class Job:
 async def draft_change(kit: Kit, planned: Planned, *, apply: bool, report: Report) -> Draft:
     """Draft, prove and (where `apply`) apply the task's change; the draft is on the ledger when this returns.
 
-    Raises what is refused before money is spent: PolicyRefused (secrets, guarded files), InvalidInput, NoModel.
+    Raises what is refused before money is spent: PolicyRefused (secrets, guarded files), InvalidInput, NoModel, and
+    StopRule where another draft has begun since this one was asked for.
     """
+    deadline = anyio.current_time() + kit.config.task_timeout_s
+    await drafted_before(kit, planned.task.task_id)
     sketch = await anyio.to_thread.run_sync(gather, kit, planned)
     chain = await _chain(kit, planned)
     for tier in chain:  # A faulty text of the user's own is told before money is spent.
@@ -80,8 +104,9 @@ async def draft_change(kit: Kit, planned: Planned, *, apply: bool, report: Repor
     before = await baseline(bench, planned.task.checks, planned.task.proof, kit.baselines)
     packed = await anyio.to_thread.run_sync(pack_sketch, kit, planned, sketch, before.results)
     trial = Trial(kit, planned, bench, before, await _guards(kit, planned), apply)
-    job = Job(trial, sketch, packed, chain, report)
-    ending = _stop_before_spending(job) or await _within_time(job)
+    earlier = frozenset(row.call_id for row in await kit.ledger.calls(planned.task.task_id))
+    job = Job(trial, sketch, packed, chain, report, Ending("needs_work", checks=before.results), earlier=earlier)
+    ending = _stop_before_spending(job) or await _within_time(job, deadline)
     draft = _record(job, ending)
     await kit.ledger.save(draft)
     await kit.ledger.save(_handed_on(planned.handoff, draft))
@@ -126,48 +151,61 @@ def _stop_before_spending(job: Job) -> Ending | None:
     return Ending(status, f"{before.reason} Nothing was spent.", before.results)
 
 
-async def _within_time(job: Job) -> Ending:
-    with anyio.move_on_after(job.kit.config.task_timeout_s):
-        return await _attempt_all(job)
-    return Ending("needs_work", "The time for this task ran out.", job.trial.before.results)
-
-
-async def _attempt_all(job: Job) -> Ending:
-    """Call after call as the stop rule says; then the caller decides, with the evidence of the last one."""
-    ending = Ending("needs_work")
-    while step := next_step(job.chain, job.attempts, single_pass=job.is_single_pass):
-        try:
-            ending = await _attempt(job, step)
-        except OverBudget as error:
-            return replace(ending, status="over_budget", note=error.what)
-        except ModelFailed as error:
-            await _note_failure(job, step, error)
-            return replace(ending, status="needs_work", note=f"{error.what} {error.next_step}")
-        if find_secrets(job.answer):
-            break  # A further request would carry the secret that the reply made up.
+async def _within_time(job: Job, deadline: float) -> Ending:
+    """What the draft has come to, at its end or when its time is up."""
+    with anyio.CancelScope(deadline=deadline) as scope:
+        ending = await _attempt_all(job)
+    if scope.cancelled_caught:
+        await _note_cut_short(job)
+        ending = replace(job.ending, status="needs_work", note="The time for this task ran out.")
+    job.sketch.after = job.judged
     return ending
 
 
-async def _attempt(job: Job, step: Step) -> Ending:
+async def _attempt_all(job: Job) -> Ending:
+    """Call after call as the stop rule says; then the caller decides, with the evidence of the last one judged."""
+    while step := next_step(job.chain, job.attempts, single_pass=job.is_single_pass):
+        try:
+            await _attempt(job, step)
+        except OverBudget as error:
+            return replace(job.ending, status="over_budget", note=error.what)
+        except ModelFailed as error:
+            await _note_failure(job, step, error)
+            return replace(job.ending, status="needs_work", note=f"{error.what} {error.next_step}")
+        if find_secrets(job.answer) or find_secrets(job.talk[-1].content):
+            break  # A further request would carry the secret that the reply made up.
+    return job.ending
+
+
+async def _attempt(job: Job, step: Step) -> None:
     """One call and what its reply comes to. Raises OverBudget and ModelFailed."""
     job.report(f"{step.stage}: waiting for the {step.tier} tier")
     tier = await job.kit.tier(step.tier)
     messages, prompt_id = _request(job, step, tier)
-    route = job.planned.route
-    if step.tier != route.tier:
-        route = await allow_climb(job.kit, job.planned, tier, messages)
     metered = await call_model(
-        job.kit, route, tier, stage=step.stage, messages=messages, prompt_id=prompt_id, packed=job.packed.files,
-        max_output_tokens=_room(job, step, tier),
+        job.kit, await _route(job, tier, messages), tier, stage=step.stage, messages=messages, prompt_id=prompt_id,
+        packed=job.packed.files, max_output_tokens=_room(job, step, tier),
     )  # fmt: skip
     answer = await answer_of(job.kit, tier, metered)
     job.talk = (*messages, said(metered))
     job.answer = join_reply(job.answer, answer) if step.stage == "continue" else answer
     job.alerts += [metered.call.alert] if metered.call.alert else []
+    if step.stage == "climb":
+        job.sketch.after.clear()  # Another model starts from the files as they are.
     ending = await _weigh(job, step, metered.completion)
     job.feedback = ending.feedback
     _note_attempt(job, step, tier, metered, ending.outcome)
-    return ending
+    if ending.outcome not in UNJUDGED or job.ending.outcome != "red":
+        job.ending, job.judged = ending, dict(job.sketch.after)
+
+
+async def _route(job: Job, tier: Tier, messages: Sequence[Message]) -> Route:
+    """What allows a call on this tier: the plan's own route, else that of a climb, written once for each tier."""
+    if tier.name == job.planned.route.tier:
+        return job.planned.route
+    if tier.name not in job.routes:
+        job.routes[tier.name] = await allow_climb(job.kit, job.planned, tier, messages)
+    return job.routes[tier.name]
 
 
 def _request(job: Job, step: Step, tier: Tier) -> tuple[tuple[Message, ...], str]:
@@ -179,7 +217,6 @@ def _request(job: Job, step: Step, tier: Tier) -> tuple[tuple[Message, ...], str
         return (*job.talk, *asked.render()), asked.id
     told = asked.render(feedback=job.feedback or "(nothing)")
     if step.stage == "climb":
-        job.sketch.after.clear()  # Another model starts from the files as they are.
         return (*_opening(job, tier)[0], *told), asked.id
     return (*job.talk, *told), asked.id
 
@@ -236,6 +273,7 @@ async def _weigh(job: Job, step: Step, completion: Completion) -> Ending:
         return Ending("rejected", "The reply was cut off.", job.trial.before.results, outcome="cut_short")
     reading = read_reply(job.answer, job.sketch.current(), partial=job.packed.partial)
     if reading.question:
+        job.sketch.after.clear()  # A plan that cannot work leaves no half of it behind.
         note = "The drafter says the plan cannot work."
         return Ending("question", note, question=reading.question, outcome="question")
     outside = _outside(job, reading)
@@ -316,11 +354,10 @@ def _new_secrets(job: Job) -> list[str]:
 
 
 def _note_attempt(job: Job, step: Step, tier: Tier, metered: Metered, outcome: AttemptOutcome) -> None:
-    words = visible_words(added_lines(patch(*_sides(job))))
     job.attempts.append(
         Attempt(
             call_id=metered.call_id, stage=step.stage, tier=step.tier, model=metered.call.served_model or tier.model,
-            outcome=outcome, overrun=is_overrun(job.planned.route.category, words),
+            outcome=outcome, overrun=is_overrun(job.planned.route.category, visible_words(job.answer)),
             cost_nanousd=metered.call.cost_nanousd,
         )
     )  # fmt: skip
@@ -337,6 +374,19 @@ async def _note_failure(job: Job, step: Step, error: ModelFailed) -> None:
             cost_nanousd=row.cost_nanousd if row else None,
         )
     )  # fmt: skip
+
+
+async def _note_cut_short(job: Job) -> None:
+    """The attempt that was under way when the time was up; its row says what is known of its cost."""
+    known = job.earlier | {attempt.call_id for attempt in job.attempts}
+    for row in await job.kit.ledger.calls(job.planned.task.task_id):
+        if row.call_id not in known:
+            outcome: AttemptOutcome = "unproven" if row.status == "settled" else "failed"
+            job.attempts.append(
+                Attempt.model_validate(
+                    row.model_dump(include={"call_id", "stage", "tier", "model", "cost_nanousd"}) | {"outcome": outcome}
+                )
+            )
 
 
 def _sides(job: Job) -> tuple[dict[str, str | None], dict[str, str | None]]:
