@@ -19,6 +19,7 @@ from mcp_tierkit.cli import run
 from mcp_tierkit.config import Config, load_config
 from mcp_tierkit.errors import ModelFailed, StopRule
 from mcp_tierkit.gateway import ScriptedGateway
+from mcp_tierkit.ledger.report import prompt_changes, reading
 from mcp_tierkit.stages.cycle import next_draft
 from mcp_tierkit.stages.draft import draft_change
 from mcp_tierkit.stages.plan import accept
@@ -237,6 +238,29 @@ async def test_only_the_files_of_the_task_go_out_no_text_of_them_comes_back_and_
     assert steps == dict.fromkeys(("draft", "repair", "climb"), (1, packed)) | {"review": (1, 0)}
     hits = {row["category"]: row for row in report["cache_hits"]}
     assert (hits["code"]["calls"], hits["code"]["cached_tokens"], hits["code"]["hit_rate"]) == (3, 600, 0.2)
+
+
+async def test_each_category_and_tier_has_a_prompt_of_its_own_and_only_a_changed_text_is_a_change(
+    config: Config, tmp_path: Path
+) -> None:
+    tests = {"task": "Add tests for count().", "files": ["tests/test_more.py"]}
+    gateway = ScriptedGateway([said("QUESTION: which?")] * 8)
+
+    async def ask_each() -> None:
+        for job in (UNCHECKED, tests, UNCHECKED | {"tier": "strong"}, tests):
+            plan = await told(config, gateway, "plan_task", job)
+            await told(config, gateway, "draft_with_cheap_model", {"task_id": plan["task_id"]})
+
+    await ask_each()
+    with reading(config.ledger_url) as conn:
+        assert prompt_changes(conn) == ()
+    (tmp_path / "home/prompts/categories").mkdir(parents=True)
+    (tmp_path / "home/prompts/categories/tests.v1.md").write_text("Write tests that can fail.\n")
+    await ask_each()
+    with reading(config.ledger_url) as conn:
+        [change] = prompt_changes(conn)
+    assert (change.prompt, change.before.split("@")[0]) == ("draft", "draft.v2/tests")
+    assert change.before != change.after
 
 
 # --- C5, D4: up on failed checks only, and never up and away with the evidence ------------------------

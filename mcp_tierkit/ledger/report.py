@@ -83,7 +83,7 @@ class LoggedCall(Record):
 
 
 class PromptChange(Record):
-    """A call whose prompt text differs from that of the call before it with the same prompt."""
+    """A call whose prompt text differs from that of the call before it with the same prompt, category and tier."""
 
     at: str
     task_id: str
@@ -222,10 +222,10 @@ def call_log(conn: sqlite3.Connection, task_id: str) -> tuple[LoggedCall, ...]:
 
 def prompt_changes(conn: sqlite3.Connection) -> tuple[PromptChange, ...]:
     """The calls that first used another text of a prompt, oldest first; a new version of a prompt counts as one."""
-    # A prompt id is name.vN@digest: calls are compared within a name.
+    # A prompt id is name.vN/category@digest, and a tier may add a scratchpad: each of these has a text of its own.
     query = """select * from (
             select at, task_id, call_id, prompt, prompt_id as after,
-                lag(prompt_id) over (partition by prompt order by at, number) as before
+                lag(prompt_id) over (partition by prompt, category, tier order by at, number) as before
             from (select *, rowid as number,
                 substr(prompt_id, 1, instr(replace(prompt_id, '@', '.v') || '.v', '.v') - 1) as prompt from calls)
             order by at, number
