@@ -14,7 +14,9 @@ import anyio
 import pytest
 from mcp.types import TextContent
 
+from mcp_tierkit import prompts
 from mcp_tierkit.calls import DraftCall
+from mcp_tierkit.checkup import examine
 from mcp_tierkit.cli import run
 from mcp_tierkit.config import Config, load_config
 from mcp_tierkit.errors import ModelFailed, StopRule
@@ -261,6 +263,29 @@ async def test_each_category_and_tier_has_a_prompt_of_its_own_and_only_a_changed
         [change] = prompt_changes(conn)
     assert (change.prompt, change.before.split("@")[0]) == ("draft", "draft.v2/tests")
     assert change.before != change.after
+
+
+async def test_doctor_names_a_prompt_text_that_nothing_reads_and_one_that_cannot_be_read(tmp_path: Path) -> None:
+    project, home = make_project(tmp_path / "app", git=False), tmp_path / "home"
+    env = make_env(home)
+    shipped = Path(prompts.__file__).parent
+    (home / "prompts/categories").mkdir(parents=True)
+    for name in ("draft.v1", "draft.v2", "categories/code.v1"):
+        (home / f"prompts/{name}.md").write_text((shipped / f"{name}.md").read_text("utf8"))
+
+    async def faults() -> list[tuple[str, str, str]]:
+        found = await examine(project=str(project), env=env, endpoints=())
+        return [(row.level, row.what, row.fix) for row in found if row.name.startswith("prompt_")]
+
+    [(level, what, fix)] = await faults()
+    assert (level, "draft.v1.md is no longer used: this version sends draft.v2." in what) == ("warning", True)
+    assert "draft.v2.md" in fix
+    (home / "prompts/draft.v1.md").rename(home / "prompts/drafts.md")
+    [(level, what, fix)] = await faults()
+    assert (level, "drafts.md is read by nothing" in what, "repair.v1.md" in fix) == ("warning", True, True)
+    (home / "prompts/drafts.md").rename(home / "prompts/climb.v1.md")
+    [(level, what, fix)] = await faults()
+    assert (level, "climb.v1.md" in what, "Mend that file" in fix) == ("problem", True, True)
 
 
 # --- C5, D4: up on failed checks only, and never up and away with the evidence ------------------------

@@ -1,4 +1,4 @@
-"""The user's own places: state folder, ledger, disk, and the clock that the ledger's rows were written by."""
+"""The user's own places: state folder, prompts, ledger, disk, and the clock that the ledger's rows were written by."""
 
 from __future__ import annotations
 
@@ -8,13 +8,16 @@ from collections.abc import Iterable, Iterator
 from contextlib import closing
 from datetime import date, datetime, timedelta
 from pathlib import Path
+from typing import get_args
 
 from mcp_tierkit.checkup.symptom import Symptom, fine, problem, warning
-from mcp_tierkit.errors import LedgerError
+from mcp_tierkit.errors import InvalidInput, LedgerError
 from mcp_tierkit.ledger import report
 from mcp_tierkit.ledger.opening import connect, explained, ledger_path
 from mcp_tierkit.places import make_private
 from mcp_tierkit.prices import PriceTable
+from mcp_tierkit.prompts import LATEST, load, texts
+from mcp_tierkit.types import Category
 
 CLOCK_SLACK = timedelta(minutes=5)
 
@@ -102,6 +105,35 @@ def _prices_read_on() -> date | None:
     table = PriceTable()
     prices = (table.packaged(model) for model in table.models())
     return max((price.as_of for price in prices if price and price.as_of), default=None)
+
+
+def look_at_prompts(folder: Path) -> Iterator[Symptom]:
+    """The user's own prompt texts: those that cannot be used, and those that nothing reads any more."""
+    try:
+        for name in LATEST:
+            load(name, overrides=folder)
+        for category in get_args(Category):
+            load("draft", category=category, scratchpad=True, overrides=folder)
+    except InvalidInput as refusal:
+        yield problem("prompt_refused", refusal.what.replace("Nothing was sent", "Nothing is sent"), refusal.next_step)
+    for file in sorted(folder.rglob("*.md")):
+        name = file.relative_to(folder).as_posix().removesuffix(".md")
+        if name not in texts():
+            yield warning("prompt_unread", *_unread(name, folder))
+
+
+def _unread(name: str, folder: Path) -> tuple[str, str]:
+    """What is to be said of a text that no call is made of."""
+    kind = name.partition(".v")[0]
+    now = next((text for text in sorted(texts()) if text.partition(".v")[0] == kind), None)
+    if now is None:
+        known = ", ".join(f"{text}.md" for text in sorted(texts()) if "/" not in text)
+        what = f"{folder / name}.md is read by nothing: no prompt has that name."
+        return what, f"Delete it, or give it one of these names: {known}."
+    return (
+        f"{folder / name}.md is no longer used: this version sends {now}.",
+        f"Take your changes over into {now}.md beside it, starting from the text that is shipped, and delete it.",
+    )
 
 
 def look_at_disk(folders: Iterable[Path], low_bytes: int) -> Iterator[Symptom]:

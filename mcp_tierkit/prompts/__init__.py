@@ -8,6 +8,7 @@ import string
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
+from typing import get_args
 
 from mcp_tierkit.answers import takes_scratchpad
 from mcp_tierkit.errors import InvalidInput
@@ -22,6 +23,7 @@ LATEST = {
 NOTHING = "(none)"
 """What stands in a field that the caller leaves out."""
 
+_CATEGORY, _SCRATCHPAD = "categories/{}.v1", "scratchpad.v1"
 _OPTIONAL = frozenset({"profile", "neighbours"})
 _HAS_FOLLOW_UPS = "draft."  # A review's task is sent once: to keep it would be a write at a premium that nothing reads.
 _FOLDER = Path(__file__).parent
@@ -87,10 +89,15 @@ def load(
         return prompt
     added, kind = [], version
     if category is not None:
-        added, kind = [f"categories/{category}.v1"], f"{kind}/{category}"
+        added, kind = [_CATEGORY.format(category)], f"{kind}/{category}"
     if scratchpad and (category is None or takes_scratchpad(category)):
-        added, kind = [*added, "scratchpad.v1"], f"{kind}+scratchpad"
+        added, kind = [*added, _SCRATCHPAD], f"{kind}+scratchpad"
     return _joined(kind, prompt, [_addition(text, overrides) for text in added]) if added else prompt
+
+
+def texts() -> frozenset[str]:
+    """Names of all texts that calls are made of; a file of the user's own under any other name does nothing."""
+    return frozenset({*LATEST.values(), *map(_CATEGORY.format, get_args(Category)), _SCRATCHPAD})
 
 
 class _Addition(Record):
