@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from mcp_tierkit.edits import apply_reply, read_reply
 from mcp_tierkit.edits.lazy import is_placeholder, lazy_line
-from mcp_tierkit.outline import definitions, mark, neighbours, outline
+from mcp_tierkit.outline import definitions, mark, neighbours, outline, shape
 
 SAMPLES = Path(__file__).parent / "fixtures" / "outlines.txt"
 MARK = re.compile(r"… omitted lines (\d+) to (\d+)")
@@ -82,6 +82,29 @@ def test_a_file_with_a_mistake_in_it_still_has_an_outline() -> None:
     assert "def two(a):" in (outline("a.py", text) or "")
 
 
+def test_a_comment_before_a_body_is_part_of_the_body() -> None:
+    assert (
+        outline("a.py", "def one():\n    # Why it is one.\n    a = 1\n    return a\n")
+        == "def one():\n… omitted lines 2 to 4\n"
+    )
+
+
+def test_a_header_within_a_guard_shows_what_it_declares() -> None:
+    text = "#ifndef A\n#define A\n" + "".join(f"int f{number}(int a);\n" for number in range(20)) + "#endif\n"
+    assert outline("a.h", text) == text
+
+
+def test_an_outline_leaves_out_lines_that_are_too_long_to_read() -> None:
+    assert outline("a.py", f"A = '{'x' * 500}'\nB = 1\n") == "… omitted lines 1 to 1\nB = 1\n"
+
+
+def test_a_parser_that_takes_too_long_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = "def one():\n    return 1\n" * 1000
+    assert outline("a.py", text) is not None
+    monkeypatch.setattr(shape, "MOST_SECONDS", -1)
+    assert outline("a.py", text) is None
+
+
 # --- the mark is no code
 
 
@@ -118,8 +141,11 @@ def test_a_mark_on_both_sides_of_an_edit_stands_for_what_it_leaves_out() -> None
         ("a.sh", "\0" * 500_000),
         ("a.rb", "%w(" * 50_000),
         ("a.py", "x = 1\n" * 800_000),
+        ("a.py", "x = " + "(" * 301 + ")" * 301 + "\n"),
+        ("a.cs", "class A { bool b = a" + " < a" * 350 + "; }\n"),
+        ("a.py", "x = = 1 ) ( :\n"),
     ],
-    ids=["text", "no-ending", "nul", "brackets", "generics", "nonsense", "one-line", "nuls", "words", "huge"],
+    ids="text no-ending nul brackets generics nonsense one-line nuls words huge deep smaller mistakes".split(),
 )
 def test_a_text_that_no_code_looks_like_has_no_outline(name: str, text: str) -> None:
     assert outline(name, text) is None

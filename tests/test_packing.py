@@ -13,6 +13,7 @@ from mcp_tierkit.packing import Packed, fence, pack
 from mcp_tierkit.tokens import count, estimate
 from mcp_tierkit.types import PackedFile
 
+NOTE = "a line such as “… omitted lines 7 to 9” stands for lines that are not shown:"
 MARK = re.compile(r"… omitted lines (\d+) to (\d+)")
 PIECE = re.compile(
     r"^(?:(?P<kind>Parts|Outline) of a file; [^\n]*\n)?(?P<path>[^\n]+)\n(?P<ticks>`{3,})\n(?P<text>.*?)^(?P=ticks)$",
@@ -67,12 +68,16 @@ def test_a_fence_is_longer_than_any_run_of_backticks_in_the_file() -> None:
     assert packed.editable.count("`````\n") == 2
 
 
-def test_small_files_are_whole_before_a_large_one_is() -> None:
-    large = module(400)
-    packed = pack({"large.py": large, "small.py": module(3)}, {}, budget=9000, count=estimate, focus=["handle_200"])
+@pytest.mark.parametrize("first", ["large.py", "small.py"])
+def test_small_files_are_whole_before_a_large_one_is(first: str) -> None:
+    texts = {"large.py": module(400), "small.py": module(200)}
+    files = dict(sorted(texts.items(), key=lambda item: item[0] != first))
+    budget = estimate(texts["large.py"]) + 1000
+    packed = pack(files, {}, budget=budget, count=estimate, focus=["handle_300 is wrong"])
     assert kinds(packed) == {"large.py": "parts", "small.py": "whole"}
     assert packed.partial == {"large.py"}
-    assert "# 200" in packed.editable
+    assert packed.editable.startswith(first) or packed.editable.startswith(f"Parts of a file; {NOTE}\n{first}\n")
+    assert "# 300" in packed.editable
 
 
 def test_a_file_shown_twice_over_is_shown_once() -> None:
@@ -118,8 +123,11 @@ def test_a_line_that_any_tool_points_at_is_shown(place: str) -> None:
 
 def test_a_place_in_another_file_shows_nothing_of_this_one() -> None:
     text = module(600)
-    packed = pack({"src/big.py": text}, {}, budget=9000, count=estimate, focus=["src/notbig.py:3000"])
-    assert "return value  # 370\n" not in packed.editable
+    at = text[: text.index("return value  # 432\n")].count("\n") + 1
+    focus = [f"notbig.py:{at}", f"big.py2:{at}"]
+    packed = pack({"big.py": text}, {}, budget=12_000, count=estimate, focus=focus)
+    assert "def handle_432(" in packed.editable
+    assert "return value  # 432\n" not in packed.editable
 
 
 def test_what_the_task_names_is_whole_and_the_rest_an_outline() -> None:
@@ -128,6 +136,27 @@ def test_what_the_task_names_is_whole_and_the_rest_an_outline() -> None:
     assert "return value  # 42\n" in packed.editable
     assert "def handle_41(value: int) -> int:\n… omitted lines" in packed.editable
     assert "return value  # 77\n" not in packed.editable
+
+
+def test_an_outline_takes_no_room_that_what_is_named_needs() -> None:
+    text = module(100, lines=30)
+    packed = pack({"big.py": text}, {}, budget=2300, count=estimate, focus=["Let `handle_42` refuse zero."])
+    assert "return value  # 42\n" in packed.editable
+
+
+def test_an_outline_takes_the_room_that_what_is_named_leaves() -> None:
+    text = module(100, lines=30)
+    packed = pack({"big.py": text}, {}, budget=3200, count=estimate, focus=["Let `handle_42` refuse zero."])
+    assert "def handle_41(value: int) -> int:\n… omitted lines" in packed.editable
+
+
+def test_what_is_pointed_at_comes_before_what_is_named() -> None:
+    text = module(600, lines=40)
+    at = text[: text.index("return value  # 432\n")].count("\n") + 1
+    focus = ["handle_1 handle_2 handle_3 handle_4 handle_5", f"big.py:{at}: ValueError"]
+    packed = pack({"big.py": text}, {}, budget=500, count=estimate, focus=focus)
+    assert text[text.index("def handle_432(") : text.index("\n\ndef handle_433(")] in packed.editable
+    assert "return value  # 5\n" not in packed.editable
 
 
 def test_what_a_named_function_uses_comes_with_it() -> None:
@@ -141,9 +170,11 @@ def test_a_method_comes_with_the_head_of_its_class() -> None:
         f"    def step_{number}(self):\n" + "        self.go()\n" * 8 + f"        return {number}\n\n"
         for number in range(400)
     )
-    text = f"class Till(Base):\n{methods}"
+    text = f"class Till(Base):\n{methods}{module(400)}"
     packed = pack({"till.py": text}, {}, budget=1000, count=estimate, focus=["`step_300` is wrong"])
-    assert shown(packed.editable)["till.py"].startswith("class Till(Base):\n… omitted lines 2 to ")
+    part = shown(packed.editable)["till.py"]
+    assert part.startswith("class Till(Base):\n… omitted lines 2 to ")
+    assert "def handle_" not in part
     assert "        return 300\n" in packed.editable
 
 
@@ -159,7 +190,7 @@ def test_an_edit_of_a_shown_part_applies_to_the_whole_file() -> None:
 
 def test_a_text_without_a_grammar_is_shown_around_the_lines_that_match() -> None:
     text = "".join(f"line {number}\n" for number in range(3000)) + "timeout_s = 3\n" + "more\n" * 3000
-    packed = pack({"settings.conf": text}, {}, budget=400, count=estimate, focus=["raise timeout_s to 5"])
+    packed = pack({"settings.conf": text}, {}, budget=400, count=estimate, focus=["raise timeout_s to 5 in its line"])
     assert kinds(packed) == {"settings.conf": "parts"}
     assert "line 2999\ntimeout_s = 3\nmore\n" in packed.editable
     assert "line 1500\n" not in packed.editable
@@ -183,6 +214,14 @@ def test_a_context_file_that_does_not_fit_gives_way_to_smaller_ones() -> None:
     large = module(2500)
     packed = pack({"a.py": "a = 1\n"}, {"large.py": large, "small.md": "small\n"}, budget=300, count=estimate)
     assert kinds(packed) == {"a.py": "whole", "large.py": "left_out", "small.md": "whole"}
+
+
+def test_an_outline_gives_way_to_a_small_file_that_can_be_whole() -> None:
+    large, small = module(60, lines=20), "small\n" * 20
+    alone = pack({}, {"large.py": large}, budget=1400, count=estimate, focus=["Be kind."])
+    assert kinds(alone) == {"large.py": "outline"}
+    packed = pack({}, {"large.py": large, "small.md": small}, budget=size(alone) + 10, count=estimate)
+    assert kinds(packed) == {"large.py": "left_out", "small.md": "whole"}
 
 
 def test_neighbours_are_outlines_of_a_fifth_of_the_budget_at_most() -> None:
@@ -225,10 +264,8 @@ def test_a_real_vocabulary_counts_as_well() -> None:
 # --- whatever the files
 
 LINES = st.sampled_from(
-    [
-        "def one(a):", "class Two:", "    def three(self):", "    a = 1", "        return a", "", "```", "x = {", "}", "\t\x0c", "é" * 300,
-    ]
-)  # fmt: skip
+    ["def one(a):", "class Two:", "    def three(self):", "    a = 1", "        return a", "", "```", "x = {", "\t\x0c"]
+) | st.just("é" * 300)
 FILES = st.dictionaries(
     st.sampled_from(["a.py", "b.js", "c.go", "d.md", "e/f.py", "g.rs"]),
     st.builds(lambda lines, end: "\n".join(lines) + end, st.lists(LINES, max_size=120), st.sampled_from(["\n", ""])),
