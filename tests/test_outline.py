@@ -145,8 +145,11 @@ def test_a_mark_on_both_sides_of_an_edit_stands_for_what_it_leaves_out() -> None
         ("a.cs", "class A { bool b = a" + " < a" * 350 + "; }\n"),
         ("a.py", "x = = 1 ) ( :\n"),
     ],
-    ids="text no-ending nul brackets generics nonsense one-line nuls words huge deep smaller mistakes".split(),
-)
+    ids=[
+        "text", "no-ending", "nul", "brackets", "generics", "nonsense", "one-line", "nuls", "words", "huge", "deep",
+        "smaller", "mistakes",
+    ],
+)  # fmt: skip
 def test_a_text_that_no_code_looks_like_has_no_outline(name: str, text: str) -> None:
     assert outline(name, text) is None
     assert definitions(name, text) == ()

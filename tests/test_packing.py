@@ -200,6 +200,7 @@ def test_a_file_of_which_the_task_says_nothing_is_filled_while_there_is_room() -
     text = module(100, lines=30)
     packed = pack({"big.py": text}, {}, budget=6000, count=estimate, focus=["Be kind."])
     assert "return value  # 0\n" in packed.editable
+    assert "def handle_99(value: int) -> int:\n" in packed.editable
     assert 5000 < size(packed) <= 6000
 
 

@@ -87,7 +87,7 @@ class Sheet:
     def within(self, room: int, is_filled: bool = False) -> Form:
         """The parts that matter and an outline of the rest; `is_filled`: where none is known to matter, what fits."""
         parts = self._parts or (self._all if is_filled else ())
-        level = self._level(room // 2 if parts else room)
+        level = self._level(room // 2 if self._parts else room)
         shown = self._added(level, parts, room)
         if not shown:
             level = shown = self._level(room)
