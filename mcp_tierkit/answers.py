@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 import re
-import tomllib
 from collections.abc import Iterator
 from functools import cache
-from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
 
+from mcp_tierkit.tables import packaged
 from mcp_tierkit.types import Category, Record
 
 
@@ -41,8 +40,7 @@ class _Table(Record):
 
 @cache
 def _table() -> _Table:
-    path = Path(__file__).parent / "data" / "categories.toml"
-    return _Table.model_validate(tomllib.loads(path.read_text("utf8")))
+    return _Table.model_validate(packaged("categories"))
 
 
 def kind_of(category: Category) -> Kind:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
-import tomllib
 from collections.abc import Mapping
-from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -31,6 +29,7 @@ from mcp_tierkit.settings import (
     unheeded,
     unknown_key,
 )
+from mcp_tierkit.tables import packaged
 from mcp_tierkit.types import Budgets, Record, TierName
 
 _MAX_BYTES = 64_000
@@ -111,7 +110,7 @@ def load_config(
         caller=settings.caller, tiers=tiers, dropped=settings.tiers.drop,
         stages=settings.stages, budgets=_budgets(settings.budget), budget_is_default=budget_is_default,
         on_exhausted=settings.budget.on_exhausted, checks=settings.checks, policy=settings.policy,
-        log_text=settings.log_text, **_defaults()["limits"], notes=tuple(notes),
+        log_text=settings.log_text, **packaged("defaults")["limits"], notes=tuple(notes),
     )  # fmt: skip
     config._keys.update(keys)
     return config
@@ -127,11 +126,6 @@ def _remark(project: Path, places: Places, env: Mapping[str, str], notes: list[s
         notes.append("TIERKIT_CONFIG names no file, so our defaults hold.")
     if places.state_dir.is_relative_to(project) or places.user_dir.is_relative_to(project):
         notes.append("Your own folders lie inside the project, where a draft could reach them; move them out of it.")
-
-
-@cache
-def _defaults() -> dict[str, Any]:
-    return tomllib.loads((Path(__file__).parent / "data" / "defaults.toml").read_text("utf8"))
 
 
 def _read_toml(path: Path, place: str, *, follow: bool) -> dict[str, Any]:
@@ -158,7 +152,7 @@ def _own_settings(
     ):
         check_settings(tables, place)
         given = _merged(given, tables)
-    defaults = {table: values for table, values in _defaults().items() if table != "limits"}
+    defaults = {table: values for table, values in packaged("defaults").items() if table != "limits"}
     budget_is_default = not any(f"{name}_usd" in given.get("budget", {}) for name in _AMOUNTS)
     if not budget_is_default:
         defaults["budget"] = {}

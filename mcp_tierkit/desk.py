@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import logging
-import tomllib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from functools import cache
-from pathlib import Path
-from typing import Any
 
 import anyio
 
@@ -29,6 +25,7 @@ from mcp_tierkit.stages.draft import draft_change
 from mcp_tierkit.stages.plan import Planned, accept, plan, refuse_unless_draftable
 from mcp_tierkit.stages.playbook import execute, list_reply, match_playbook, prepare
 from mcp_tierkit.stages.review import review_diff
+from mcp_tierkit.tables import packaged
 from mcp_tierkit.types import Outcome, Score, TaskState
 
 LEAVE_WITHIN_S = 1.8
@@ -37,15 +34,11 @@ UNDO_WAIT_S = 30.0
 SWEEP_AFTER_S = 1.0  # the ledger's library is heavy to load; a client's first tools/list goes before it
 
 
-@cache
-def _waits() -> dict[str, Any]:
-    return tomllib.loads((Path(__file__).parent / "data" / "waits.toml").read_text("utf8"))
-
-
 def default_wait_s(client: str | None) -> float:
     """How long a call may hold this client, in seconds: data/waits.toml, by the client's name."""
     name = (client or "").split("/")[0].lower()
-    return float(_waits()["clients"].get(name, {"wait_s": _waits()["default"]})["wait_s"])
+    waits = packaged("waits")
+    return float(waits["clients"].get(name, {"wait_s": waits["default"]})["wait_s"])
 
 
 class Desk:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mcp_tierkit.redact import redact
+from mcp_tierkit.tables import packaged
 
 DIGEST_LINES = 10
 LINE_CHARS = 160
@@ -47,10 +48,10 @@ class Failure:
 class Words:
     """A runner's patterns, read from its row and the common ones of data/runners.toml."""
 
-    def __init__(self, rows: Sequence[Mapping[str, Any]], common: Mapping[str, str]) -> None:
+    def __init__(self, rows: Sequence[Mapping[str, Any]]) -> None:
         found = {kind: _any_of(row.get(kind, "") for row in rows) for kind in _KINDS}
         self.patterns = {kind: pattern for kind, pattern in found.items() if pattern}
-        self.patterns |= {f"any {kind}": _pattern(text) for kind, text in common.items()}
+        self.patterns |= {f"any {kind}": _pattern(text) for kind, text in packaged("runners")["common"].items()}
         self.known: dict[str, frozenset[str]] = {}
 
     def kinds(self, line: str) -> frozenset[str]:
@@ -89,7 +90,7 @@ def _pattern(text: str) -> re.Pattern[str]:
     return re.compile(text)
 
 
-def digest(rows: Sequence[Mapping[str, Any]], common: Mapping[str, str], text: str) -> str:
+def digest(rows: Sequence[Mapping[str, Any]], text: str) -> str:
     """The lines that tell what failed, ten at most, in their order and without secrets.
 
     `rows` are those of the runner and of what it started. The first failure is told whole, of the others a line or two
@@ -97,7 +98,7 @@ def digest(rows: Sequence[Mapping[str, Any]], common: Mapping[str, str], text: s
     and at last the end of the output.
     """
     lines = [line.rstrip() for line in text.splitlines() if line.strip()]
-    words = Words(rows, common)
+    words = Words(rows)
     shapes = Counter(map(_shape, lines))
     often = {shape for shape, times in shapes.items() if times > OFTEN}
     failures = _failures(words, lines, often, is_strict=True) or _failures(words, lines, often, is_strict=False)

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import hmac
 import json
 import re
-import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from importlib.resources import files as packaged
 from typing import Any, Literal
 from xml.etree import ElementTree
 
@@ -17,6 +14,7 @@ from pydantic import Field
 
 from mcp_tierkit.digests import digest, form_of
 from mcp_tierkit.scope import command_words
+from mcp_tierkit.tables import packaged
 from mcp_tierkit.types import CheckRun, Record
 
 End = Literal["passed", "failed", "skipped"]
@@ -68,14 +66,8 @@ class Seen(Record):
     reason: str = ""
 
 
-@functools.cache
-def _file() -> dict[str, Any]:
-    text = (packaged("mcp_tierkit") / "data" / "runners.toml").read_text(encoding="utf-8")
-    return tomllib.loads(text)
-
-
 def _rows() -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = _file()["runner"]
+    rows: list[dict[str, Any]] = packaged("runners")["runner"]
     return rows
 
 
@@ -122,7 +114,7 @@ def read_run(
         tests=counts.get("tests"),
         passed=counts.get("passed"),
         failing=tuple(name.removeprefix(UNCOLLECTED) for name, end in ends.items() if end == "failed")[:50],
-        digest="" if seen.exit_code == 0 and not why else digest(_speakers(row, text), _file()["common"], text),
+        digest="" if seen.exit_code == 0 and not why else digest(_speakers(row, text), text),
         duration_ms=seen.duration_ms,
         runner=row["name"],
         ends=ends,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import tomllib
 from collections.abc import Mapping
 from datetime import date
 from decimal import Decimal
@@ -16,6 +15,7 @@ from pathlib import Path
 from pydantic import Field
 
 from mcp_tierkit.providers import is_local
+from mcp_tierkit.tables import packaged
 from mcp_tierkit.types import Record, Usage
 
 STALE_DAYS = 90
@@ -141,8 +141,7 @@ def names(model: str) -> tuple[str, ...]:
 
 @cache
 def _packaged() -> dict[str, Price]:
-    rows = tomllib.loads((_DATA / "prices.toml").read_text("utf8"))["model"]
-    return {name: Price.model_validate(row) for name, row in rows.items()}
+    return {name: Price.model_validate(row) for name, row in packaged("prices")["model"].items()}
 
 
 def _in_map(model: str) -> Price | None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import tomllib
 from datetime import date
 from fnmatch import fnmatchcase
 from functools import cache
-from pathlib import Path
 
 from pydantic import Field
 
+from mcp_tierkit.tables import packaged
 from mcp_tierkit.types import Record, TierName
 
 
@@ -54,8 +53,7 @@ class Known(Record):
 
 @cache
 def known() -> Known:
-    path = Path(__file__).parent / "data" / "providers.toml"
-    return Known.model_validate(tomllib.loads(path.read_text("utf8")))
+    return Known.model_validate(packaged("providers"))
 
 
 def provider_of(model: str) -> Provider | None:

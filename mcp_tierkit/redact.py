@@ -5,15 +5,14 @@ from __future__ import annotations
 import logging
 import posixpath
 import re
-import tomllib
 import traceback
 import unicodedata
 from bisect import bisect_right
 from collections.abc import Iterator
 from functools import cache, lru_cache
-from importlib import resources
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from mcp_tierkit.tables import packaged
 from mcp_tierkit.types import Record
 
 if TYPE_CHECKING:
@@ -79,7 +78,7 @@ def is_denied(path: str, extra: tuple[str, ...] = ()) -> bool:
 
 def deny_patterns() -> tuple[str, ...]:
     """The packaged deny list as gitignore lines; letter case is folded when they are applied."""
-    return tuple(_data()["deny"])
+    return tuple(packaged("secrets")["deny"])
 
 
 def _spans(text: str) -> Iterator[tuple[int, int, str]]:
@@ -93,16 +92,11 @@ def _spans(text: str) -> Iterator[tuple[int, int, str]]:
 
 
 @cache
-def _data() -> dict[str, Any]:
-    return tomllib.loads(resources.files("mcp_tierkit").joinpath("data/secrets.toml").read_text("utf-8"))
-
-
-@cache
 def _rules() -> tuple[tuple[str, tuple[str, ...], re.Pattern[str]], ...]:
-    start = _data()["start"]
+    start = packaged("secrets")["start"]
     return tuple(
         (rule["name"], tuple(rule["hints"]), re.compile(rule["pattern"].replace("<start>", start), re.VERBOSE))
-        for rule in _data()["rules"]
+        for rule in packaged("secrets")["rules"]
     )
 
 

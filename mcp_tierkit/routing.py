@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Sequence
 from functools import cache
-from pathlib import Path
 from typing import Any, Protocol, cast
 
 from pydantic import Field
 
+from mcp_tierkit.tables import packaged
 from mcp_tierkit.types import Category, Decision, Latency, Proof, Record, TierName
 
 
@@ -55,13 +54,8 @@ class Router(Protocol):
     def route(self, task: str, hints: Hints) -> Ruling: ...
 
 
-@cache
-def _rules() -> dict[str, Any]:
-    return tomllib.loads((Path(__file__).parent / "data" / "rules.toml").read_text("utf8"))
-
-
 def _table(section: tuple[str, ...]) -> Any:
-    table: Any = _rules()
+    table: Any = packaged("rules")
     for key in section:
         table = table[key]
     return table
@@ -113,7 +107,7 @@ def category_of(task: str, files: Sequence[str], *, proof: Proof = "turns_green"
 
 def _text_kind(task: str) -> Category | None:
     """The text kind whose word comes first in the task."""
-    found = {kind: _words("category", "text", kind).search(task) for kind in _rules()["category"]["text"]}
+    found = {kind: _words("category", "text", kind).search(task) for kind in packaged("rules")["category"]["text"]}
     starts = {kind: match.start() for kind, match in found.items() if match}
     return cast(Category, min(starts, key=starts.__getitem__)) if starts else None
 
@@ -126,7 +120,7 @@ def risks(task: str, files: tuple[str, ...]) -> tuple[str, ...]:
     """Names of the risk classes that the text or a path falls under."""
     return tuple(
         kind
-        for kind in _rules()["risk"]
+        for kind in packaged("rules")["risk"]
         if _words("risk", kind).search(task) or any(_paths("risk", kind).match(path) for path in files)
     )
 
@@ -136,7 +130,7 @@ def lint_plan(hints: Hints) -> tuple[str, ...]:
     if not hints.steps:
         return ()
     problems = [f"{name} is missing" for name in ("acceptance", "out_of_scope") if not getattr(hints, name)]
-    limit = _rules()["limits"]["plan_code_lines"]
+    limit = packaged("rules")["limits"]["plan_code_lines"]
     if any(_code_lines(step) > limit for step in hints.steps):
         problems.append(f"a step holds more than {limit} lines of code; say what, not how")
     if not hints.files:
@@ -214,7 +208,7 @@ def _linted(task: str, hints: Hints) -> Ruling | None:
 
 
 def _short(task: str, hints: Hints) -> Ruling | None:
-    limits = _rules()["limits"]
+    limits = packaged("rules")["limits"]
     if hints.input_tokens is None or hints.output_tokens is None:
         return None
     if hints.input_tokens >= limits["short_input_tokens"] or hints.output_tokens >= limits["short_output_tokens"]:

@@ -7,11 +7,10 @@ import posixpath
 import re
 import shlex
 import sys
-import tomllib
 from collections.abc import Iterable, Iterator, Sequence
-from importlib.resources import files as packaged
 from typing import TYPE_CHECKING, Any
 
+from mcp_tierkit.tables import packaged
 from mcp_tierkit.types import Check
 
 if TYPE_CHECKING:
@@ -68,7 +67,7 @@ def guarded(path: str, checks: Sequence[Check], allow_tests: bool, *, is_new: bo
     `allow_tests` lifts the rules for tests, runner configuration and the checks' own files, and no other.
     `is_new` is False where the file is in the project already; it then shadows nothing that was not shadowed.
     """
-    for rule in _rules()["rule"]:
+    for rule in packaged("guarded")["rule"]:
         always = rule.get("always", False)
         if (always or not allow_tests) and _matches(rule, path):
             return str(rule["reason"])
@@ -90,7 +89,7 @@ def _matches(rule: dict[str, Any], path: str) -> bool:
 def _shadows(path: str, checks: Sequence[Check], is_new: bool) -> str | None:
     if not path.endswith(".py"):
         return None
-    rules = _rules()
+    rules = packaged("guarded")
     for part in path.removesuffix(".py").split("/"):
         if part.casefold() in rules["runner_modules"]:
             return part
@@ -165,7 +164,7 @@ def _options(words: list[str]) -> list[str]:
 def _judges(check: Check) -> frozenset[str]:
     """Project files that the check's own words name, and so judge by."""
     words = command_words(check.argv)
-    if words and words[0] in _rules()["subject_runners"]:
+    if words and words[0] in packaged("guarded")["subject_runners"]:
         words = ()
     named: set[str] = set()
     for word in _words((*check.argv[:1], *words)):
@@ -194,11 +193,6 @@ def _as_files(word: str) -> Iterator[str]:
         for end in range(len(parts), 0, -1):
             stem = "/".join(parts[:end])
             yield from (f"{stem}.py", f"{stem}/__main__.py", f"src/{stem}.py", f"src/{stem}/__main__.py")
-
-
-@functools.cache
-def _rules() -> dict[str, Any]:
-    return tomllib.loads((packaged("mcp_tierkit") / "data" / "guarded.toml").read_text(encoding="utf-8"))
 
 
 @functools.lru_cache(maxsize=256)

@@ -28,16 +28,15 @@ from mcp_tierkit.checkup import IDLE  # noqa: E402
 from mcp_tierkit.cli import COMMANDS, main  # noqa: E402
 from mcp_tierkit.clients import Client, clients, entry_of, snippet  # noqa: E402
 from mcp_tierkit.clients.launch import Launch  # noqa: E402
-from mcp_tierkit.config import _OTHER_VARIABLES, _defaults, _settable, load_config  # noqa: E402
+from mcp_tierkit.config import _OTHER_VARIABLES, _settable, load_config  # noqa: E402
 from mcp_tierkit.demo import Scene, run_demo  # noqa: E402
 from mcp_tierkit.desk import open_desk  # noqa: E402
 from mcp_tierkit.kit import open_kit  # noqa: E402
 from mcp_tierkit.playbook.load import Contract  # noqa: E402
 from mcp_tierkit.providers import known  # noqa: E402
-from mcp_tierkit.redact import _data as secret_data  # noqa: E402
 from mcp_tierkit.redact import deny_patterns  # noqa: E402
-from mcp_tierkit.scope import _rules as guard_rules  # noqa: E402
 from mcp_tierkit.settings import Settings, TierConfig, TierPrice, check_settings  # noqa: E402
+from mcp_tierkit.tables import packaged  # noqa: E402
 from mcp_tierkit.types import Record  # noqa: E402
 from tests.test_layers import FLOORS, PACKAGE, files, room_of  # noqa: E402
 
@@ -137,9 +136,9 @@ def _values(annotation: Any) -> tuple[str, ...]:
 
 def _default(key: str, record: type[Record]) -> str:
     table_name, _, name = key.rpartition(".")
-    packaged = check_settings({k: v for k, v in _defaults().items() if k != "limits"}, "defaults")
+    defaults = check_settings({k: v for k, v in packaged("defaults").items() if k != "limits"}, "defaults")
     if table_name in Settings.model_fields:
-        value = getattr(getattr(packaged, table_name), name)
+        value = getattr(getattr(defaults, table_name), name)
     else:
         field = record.model_fields[name]
         value = "required" if field.is_required() else field.default
@@ -285,11 +284,11 @@ def deny() -> str:
 
 
 def secrets() -> str:
-    return ", ".join(f"`{rule['name']}`" for rule in secret_data()["rules"]) + "\n"
+    return ", ".join(f"`{rule['name']}`" for rule in packaged("secrets")["rules"]) + "\n"
 
 
 def guarded() -> str:
-    rules = guard_rules()["rule"]
+    rules = packaged("guarded")["rule"]
     rows = [(row["reason"], "always" if row.get("always") else "unless the task is to write tests") for row in rules]
     return table(("what a draft may not write", "when"), rows)
 

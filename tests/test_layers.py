@@ -18,7 +18,7 @@ FLOORS = {
     "ground": "__init__ types errors",
     "rules": (
         "config settings narrowing keys places prices price_map providers tokens prompts edits routing packing redact "
-        "tiers scope reply calls diffs usage failures receipts evidence cascade outline answers merge digests merge"
+        "tiers scope reply calls diffs usage failures receipts evidence cascade outline answers merge digests tables"
     ),
     "seams": (
         "gateway wire ledger workspace sandbox _launch checks guards _witness journal playbook clients engines git "
