@@ -101,7 +101,7 @@ def _within(digest: str, room: int) -> str:
         return digest
     *lines, last = digest.splitlines()
     last = _short(last, room // 2)
-    kept, left = [], room - len(last)
+    left, kept = room - len(last), list[str]()
     for line in lines:
         if len(line) + 1 > left:
             kept += [_short(line, left)] if not kept or left > 40 else []
