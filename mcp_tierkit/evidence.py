@@ -30,6 +30,7 @@ _MISSING = (
         r"^\s*(?:E\s+)?(?:Error \[ERR_MODULE_NOT_FOUND\]: |Error: )?Cannot find (?:module|package) '([^']+)'", re.M
     ),
 )
+_NO_ATTRIBUTE = re.compile(r"^AttributeError: (?:module|type object) '([\w.]+)' has no attribute '(\w+)'", re.M)
 _NOT_FOUND = re.compile(r"(?:^|: )(\S+): (?:command )?not found$", re.M)
 
 
@@ -85,9 +86,6 @@ def plain(output: bytes) -> str:
     """Text without escape sequences, control or direction-changing characters."""
     text = _ESCAPES.sub("", output.decode("utf-8", "replace").replace("\r\n", "\n"))
     return _UNSEEN.sub("", text.replace("\r", "\n"))
-
-
-_NO_ATTRIBUTE = re.compile(r"^AttributeError: (?:module|type object) '([\w.]+)' has no attribute '(\w+)'", re.M)
 
 
 def read_run(
@@ -317,6 +315,11 @@ def fault(before: Observed, after: Observed) -> str:
     if after.tests is not None and not after.passed:
         return "no test passed"
     return ""
+
+
+def said(found: Observed, why: str = "") -> str:
+    """What a person needs to read of a run; `why` is the fault of a green one."""
+    return f"Exit code 0, but {why}." if why else "\n".join(filter(None, (found.reason, found.digest)))
 
 
 def _any_in(module: str, passed: Sequence[str]) -> bool:

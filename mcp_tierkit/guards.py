@@ -6,7 +6,7 @@ from collections.abc import MutableMapping, Sequence
 from typing import Any
 
 from mcp_tierkit.checks import Bench, Memory, parse_check, recall, run_twice
-from mcp_tierkit.evidence import Observed, fault
+from mcp_tierkit.evidence import Observed, fault, said
 from mcp_tierkit.types import Changes, Check, CheckOutcome, CheckResult, Record
 
 
@@ -49,18 +49,6 @@ async def weigh_guards(
     return tuple(result for result in results if result.before != "unrunnable")
 
 
-async def run_guards(
-    bench: Bench,
-    guards: Sequence[Check],
-    changes: Changes,
-    *,
-    label: str,
-    seen: MutableMapping[str, Any] | None = None,
-) -> tuple[CheckResult, ...]:
-    """`try_guards` and `weigh_guards` in one, for a sandbox, where the tree itself has not changed."""
-    return await weigh_guards(bench, await try_guards(bench, guards, changes, label=label), label=label, seen=seen)
-
-
 def broken(results: Sequence[CheckResult]) -> tuple[CheckResult, ...]:
     """The guards that the change broke: green before it, and neither green nor flaky with it."""
     return tuple(result for result in results if result.before == "green" and result.after not in ("green", "flaky"))
@@ -76,9 +64,8 @@ async def _weigh(memory: Memory, tried: Tried, label: str) -> CheckResult:
     stood: CheckOutcome = "flaky" if was_flaky else before.outcome if before else "not_run"
     after: CheckOutcome = "flaky" if tried.flaky else "red" if why else tried.found.outcome
     result = CheckResult(name=tried.check.name, role="stays_green", before=stood, after=after, log=tried.found.log)
-    said = f"Exit code 0, but {why}." if why else "\n".join(filter(None, (tried.found.reason, tried.found.digest)))
     # What was red before is no work of the change, and nobody needs to read it.
-    return result.model_copy(update={"digest": said}) if broken((result,)) else result
+    return result.model_copy(update={"digest": said(tried.found, why)}) if broken((result,)) else result
 
 
 def _fault(before: Observed | None, after: Observed) -> str:

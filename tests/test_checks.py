@@ -14,10 +14,10 @@ import pytest
 
 from mcp_tierkit.checks import Baseline, Bench, baseline, is_allowed, judge, parse_check, run_checks
 from mcp_tierkit.errors import InvalidInput, PathRefused
-from mcp_tierkit.evidence import Seen, plain, read_report, read_run
+from mcp_tierkit.evidence import Observed, Seen, plain, read_report, read_run
 from mcp_tierkit.journal import trial
 from mcp_tierkit.sandbox import probe
-from mcp_tierkit.types import Changes, Check, CheckResult, CheckRun, Content, Isolation, Proof
+from mcp_tierkit.types import Changes, Check, CheckResult, Content, Isolation, Proof
 from mcp_tierkit.workspace import Workspace
 from tests.support import make_project
 
@@ -97,7 +97,7 @@ class Bed:
     async def before(self, *checks: str | Check, proof: Proof = "turns_green") -> Baseline:
         return await baseline(self.bench, [parse_check(check) for check in checks], proof)
 
-    async def after(self, changes: dict[str, str | None], *checks: str | Check) -> tuple[CheckRun, ...]:
+    async def after(self, changes: dict[str, str | None], *checks: str | Check) -> tuple[Observed, ...]:
         change: Changes = {
             path: None if text is None else Content(data=textwrap.dedent(text).encode())
             for path, text in changes.items()
@@ -512,7 +512,7 @@ async def test_caches_do_not_land_in_the_project(bed: Bed) -> None:
 # --- reading what runners write -----------------------------------------------------------------
 
 
-def read(command: str, text: str, code: int = 1) -> CheckRun:
+def read(command: str, text: str, code: int = 1) -> Observed:
     check = parse_check(command)
     return read_run(
         check.name, check.argv, Seen(ending="exited", exit_code=code, output=text.encode()), lambda _: False

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from mcp_tierkit.checks import Bench, baseline, parse_check
-from mcp_tierkit.guards import broken, guards_beside, run_guards, try_guards, weigh_guards
+from mcp_tierkit.guards import broken, guards_beside, try_guards, weigh_guards
 from mcp_tierkit.journal import trial
 from mcp_tierkit.sandbox import probe
 from mcp_tierkit.types import Changes, Check, CheckResult, Content
@@ -41,6 +41,13 @@ async def bench(tmp_path: Path) -> Bench:
         pytest.skip("no sandbox here")
     (tmp_path / "app.py").write_text("VALUE = 1\n")
     return Bench(root=tmp_path, isolation="sandbox", log_dir=".tierkit/t", files=("app.py",))
+
+
+async def run_guards(
+    bench: Bench, guards: list[Check], changes: Changes, *, label: str, seen: dict[str, Any] | None = None
+) -> tuple[CheckResult, ...]:
+    """Both halves, as a sandbox runs them: the tree itself has not changed."""
+    return await weigh_guards(bench, await try_guards(bench, guards, changes, label=label), label=label, seen=seen)
 
 
 def ends(results: tuple[CheckResult, ...]) -> list[tuple[str, str]]:

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from mcp_tierkit.calls import DraftCall
-from mcp_tierkit.checks import Bench, baseline, tree_state
+from mcp_tierkit.checks import Bench, baseline
+from mcp_tierkit.checks.stamps import tree_state
 from mcp_tierkit.errors import InvalidInput
 from mcp_tierkit.gateway import ScriptedGateway
 from mcp_tierkit.sandbox import probe
