@@ -123,6 +123,16 @@ async def test_an_interactive_task_is_one_call_even_where_that_gave_nothing(conf
     assert (ended["status"], len(gateway.requests)) == ("rejected", 1)
 
 
+async def test_what_an_interactive_reply_says_before_it_is_cut_off_is_judged_as_it_stands(
+    config: Config, project: Path
+) -> None:
+    plan = await told(config, ScriptedGateway(), "plan_task", JOB | {"latency": "interactive"})
+    gateway = ScriptedGateway([cut(f"{RIGHT}\nThis was")])
+    ended = await told(config, gateway, "draft_with_cheap_model", {"task_id": plan["task_id"]})
+    assert (ended["status"], len(gateway.requests)) == ("applied", 1)
+    assert (project / "shop/cart.py").read_text() == FIXED
+
+
 # --- B6: the plan is followed, or it is asked about ---------------------------------------------------
 
 
@@ -586,7 +596,20 @@ async def test_a_text_longer_than_its_kind_may_be_is_flagged(config: Config) -> 
     assert "in at most 8 words" in gateway.requests[0].messages[0].content
 
 
-@pytest.mark.parametrize("first", [NO_TEXT, cut("<think>Let me see.")], ids=["no text", "an open thought"])
+@pytest.mark.parametrize("reply", [NO_TEXT, cut(RIGHT[:60])], ids=["empty", "cut"])
+async def test_a_draft_that_ran_out_of_room_gets_all_there_is(project: Path, tmp_path: Path, reply: Completion) -> None:
+    toml = MID.replace("price", "max_output_tokens = 20000\nprice") + '[stages]\ndraft = "mid"\n'
+    config = make_config(project, tmp_path / "roomy", toml=toml)
+    gateway = ScriptedGateway([reply, said(RIGHT[60:])])
+    await told(config, gateway, "draft_with_cheap_model", UNCHECKED)
+    assert [request.max_output_tokens for request in gateway.requests] == [4000 + 4000, 20_000]
+
+
+@pytest.mark.parametrize(
+    "first",
+    [NO_TEXT, cut("<think>Let me see."), said("<think>It is fine.</think>\n")],
+    ids=["no text", "an open thought", "a thought alone"],
+)
 async def test_a_reviewer_that_only_thought_is_asked_once_more_on_its_own_tier(
     config: Config, first: Completion
 ) -> None:
