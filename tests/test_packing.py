@@ -72,7 +72,7 @@ def test_a_fence_is_longer_than_any_run_of_backticks_in_the_file() -> None:
 def test_small_files_are_whole_before_a_large_one_is(first: str) -> None:
     texts = {"large.py": module(400), "small.py": module(200)}
     files = dict(sorted(texts.items(), key=lambda item: item[0] != first))
-    budget = estimate(texts["large.py"]) + 1000
+    budget = estimate(texts["large.py"]) + 6000
     packed = pack(files, {}, budget=budget, count=estimate, focus=["handle_300 is wrong"])
     assert kinds(packed) == {"large.py": "parts", "small.py": "whole"}
     assert packed.partial == {"large.py"}
@@ -217,11 +217,11 @@ def test_a_context_file_that_does_not_fit_gives_way_to_smaller_ones() -> None:
     assert kinds(packed) == {"a.py": "whole", "large.py": "left_out", "small.md": "whole"}
 
 
-def test_an_outline_gives_way_to_a_small_file_that_can_be_whole() -> None:
-    large, small = module(60, lines=20), "small\n" * 20
+def test_an_outline_gives_way_to_a_smaller_file_that_has_none() -> None:
+    large, small = module(60, lines=20), "small " * 400
     alone = pack({}, {"large.py": large}, budget=1400, count=estimate, focus=["Be kind."])
     assert kinds(alone) == {"large.py": "outline"}
-    packed = pack({}, {"large.py": large, "small.md": small}, budget=size(alone) + 10, count=estimate)
+    packed = pack({}, {"large.py": large, "small.md": small}, budget=size(alone) + 300, count=estimate)
     assert kinds(packed) == {"large.py": "left_out", "small.md": "whole"}
 
 
