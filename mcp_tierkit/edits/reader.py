@@ -79,6 +79,7 @@ class _Desk:
         self.done: set[tuple[object, ...]] = set()
         self.refused: list[_Refused] = []
         self.kept: list[Kept] = []
+        self.moved: dict[str, str] = {}
 
     def read(self, pieces: list[Piece]) -> Reading:
         targets = [self._target(number, piece) for number, piece in enumerate(pieces, 1)]
@@ -96,7 +97,7 @@ class _Desk:
             self._refuse(1, None, "the reply holds no edit")
         changes = {path: None if doc is None else doc.text for path, doc in self.docs.items()}
         changes = {path: text for path, text in changes.items() if text != self.files.get(path)}
-        return Reading(changes=changes, kept=tuple(self.kept), refused=self._refusals())
+        return Reading(changes=changes, moved=self.moved, kept=tuple(self.kept), refused=self._refusals())
 
     def _target(self, number: int, piece: Piece) -> Target | None:
         """The file a piece is about; refuses the piece where that is unknown."""
@@ -140,6 +141,7 @@ class _Desk:
         self.docs[target.path] = None if is_gone else patched.doc
         if target.origin is not None:
             self.docs[target.origin] = None
+            self.moved[target.path] = target.origin
 
     def _refuse_unfit(self, piece: Piece, target: Target, doc: Document | None) -> None:
         """Raise NoPlace for what is refused whatever the file holds."""

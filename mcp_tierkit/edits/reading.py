@@ -33,6 +33,7 @@ class Reading(Record):
 
     changes: dict[str, str | None] = Field(default_factory=dict, description="Path to new text, None for deleted.")
     question: str | None = Field(default=None, description="What a reply that begins with `QUESTION:` asks.")
+    moved: dict[str, str] = Field(default_factory=dict, description="New path to old path of each file it renames.")
     kept: tuple[Kept, ...] = Field(default=(), description="The blocks that were applied or were there already.")
     refused: tuple[Refusal, ...] = ()
 

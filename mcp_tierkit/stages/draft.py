@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import anyio
@@ -306,7 +306,22 @@ def _outside(job: Job, reading: Reading) -> list[str]:
         )
 
     meant = dict.fromkeys([*reading.changes, *(block.path for block in reading.refused if block.path)])
-    return [path for path in meant if not is_allowed(path)]
+    outside = [path for path in meant if not is_allowed(path)]
+    return [*outside, *_halves(reading, outside, job.sketch.current())]
+
+
+def _halves(reading: Reading, outside: list[str], files: Mapping[str, str]) -> list[str]:
+    """What belongs to edits that are not kept: the rest of a rename, and what is deleted where a new file is not made.
+
+    To delete a file whose text was to stand elsewhere would lose it.
+    """
+    lost, moves = set(outside), [{*move} for move in reading.moved.items()]
+    for _ in moves:  # One may go on where another ends.
+        lost.update(*(move for move in moves if move & lost))
+    if any(reading.changes.get(path) is not None and path not in files for path in outside):
+        kept = set().union(*moves) - lost
+        lost.update(path for path, text in reading.changes.items() if text is None and path not in kept)
+    return [path for path in reading.changes if path in lost and path not in outside]
 
 
 def _shown(paths: list[str]) -> str:
@@ -325,7 +340,9 @@ def _is_linked(job: Job, path: str) -> bool:
 
 
 def _refusal(outside: list[str]) -> str:
-    return f"These files may not be edited, and their edits were not kept: {', '.join(outside)}." if outside else ""
+    if not outside:
+        return ""
+    return f"These edits were not kept, since not all of them are to files that may be edited: {', '.join(outside)}."
 
 
 def _joined(*parts: str) -> str:
