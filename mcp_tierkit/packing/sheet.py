@@ -81,7 +81,7 @@ class Sheet:
         first = self._parts[0] if self._parts else None
         sizes = [self._size({*option, *first.heads}) for option in first.options] if first else []
         fitting = [size for size in sizes if size <= room // 2] or [size for size in sizes if size <= room]
-        fitting = fitting or [size for level in self._levels if (size := self._size(level)) <= room]
+        fitting = fitting or [size for level in self._levels if level and (size := self._size(level)) <= room]
         return min([*fitting[:1], *([self.whole.tokens] if self.whole.tokens <= room else [])], default=None)
 
     def within(self, room: int, is_filled: bool = False) -> Form:
