@@ -22,7 +22,7 @@ from mcp_tierkit.types import Changes, Content
 from mcp_tierkit.workspace import Workspace
 
 Tree = dict[str, tuple[bytes, int, int] | None]
-TRACED = ("journal.py", "workspace.py", "shutil.py")
+TRACED = (*(f"journal/{name}.py" for name in ("__init__", "files", "record", "reverse")), "workspace.py", "shutil.py")
 OLD = 1_600_000_000_123_456_789
 
 
