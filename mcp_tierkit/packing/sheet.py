@@ -88,9 +88,7 @@ class Sheet:
         """The parts that matter and an outline of the rest; `is_filled`: where none is known to matter, what fits."""
         parts = self._parts or (self._all if is_filled else ())
         level = self._level(room // 2 if self._parts else room)
-        shown = self._added(level, parts, room)
-        if not shown:
-            level = shown = self._level(room)
+        shown = self._added(level, parts, room) or self._level(room)
         for fuller in self._levels:
             if self._size(shown | fuller) <= room:
                 shown = shown | fuller
