@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from mcp_tierkit.edits.blocks import is_applied
 from mcp_tierkit.edits.document import Document, common_ends
 from mcp_tierkit.edits.match import NoPlace, replaced
-from mcp_tierkit.edits.pieces import Hunk, Lines, Patch
+from mcp_tierkit.edits.pieces import Hunk, Lines, Patch, depth
 
 
 class HunkFailed(NoPlace):
@@ -88,13 +88,10 @@ def _patched(doc: Document, hunk: Hunk, line: int | None) -> Document:
     if hunk.start is None and _says_little(doc, hunk):
         raise NoPlace("the hunk shows too little of the file to say where its new lines belong")
     changed = _placed(doc, hunk, line)
-    if hunk.at_end and hunk.new and changed.lines[-len(hunk.new) :] != hunk.new:
-        raise NoPlace("the patch speaks of the end of the file, and its place is not there")
-    if hunk.old_is_open or hunk.new_is_open:
-        if hunk.new and changed.lines[-len(hunk.new) :] != hunk.new:
-            raise NoPlace("the diff speaks of the end of the file, and its place is not there")
-        return changed.closed(not hunk.new_is_open)
-    return changed
+    says_newline = hunk.old_is_open or hunk.new_is_open
+    if (hunk.at_end or says_newline) and hunk.new and changed.lines[-len(hunk.new) :] != hunk.new:
+        raise NoPlace("the diff speaks of the end of the file, and its place is not there")
+    return changed.closed(not hunk.new_is_open) if says_newline else changed
 
 
 def _says_little(doc: Document, hunk: Hunk) -> bool:
@@ -138,9 +135,5 @@ def _stretch(doc: Document, anchors: Lines) -> tuple[int, int] | None:
 
 
 def _block_end(lines: Lines, start: int, end: int) -> int:
-    depth = _depth(lines[start])
-    return next((at for at in range(start + 1, end) if lines[at].strip() and _depth(lines[at]) <= depth), end)
-
-
-def _depth(line: str) -> int:
-    return len(line) - len(line.lstrip())
+    own = depth(lines[start])
+    return next((at for at in range(start + 1, end) if lines[at].strip() and depth(lines[at]) <= own), end)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import PurePosixPath
 
-from mcp_tierkit.edits.pieces import Lines
+from mcp_tierkit.edits.names import MARKUP
+from mcp_tierkit.edits.pieces import Lines, depth
 
 _MARK = re.compile(
     r"^\s*(?:\{?/\*+|<!--|//+|#+|--|;+|%+|\*|\"\"\"|''')\s*(?P<text>.*?)\s*(?:\*/\}?|-->|\"\"\"|''')?\s*$"
@@ -46,7 +47,6 @@ _SPOKEN = re.compile(
 _BARE = ("...", "…")
 _PYTHON = (".py", ".pyi")
 _QUOTES = ('"', "'", 'r"', "r'")
-_MARKUP = (".md", ".markdown", ".mdx", ".rst", ".txt", ".adoc", "")
 
 
 def is_placeholder(line: str) -> bool:
@@ -82,8 +82,8 @@ def _bridges(new: Lines, at: int, old: Lines) -> bool:
 
 def _is_stub(new: Lines, at: int, there: set[str]) -> bool:
     """Whether the dots on line `at` are all that a new class or function holds, its docstring aside."""
-    depth = _depth(new[at])
-    head = next((up for up in range(at - 1, -1, -1) if new[up].strip() and _depth(new[up]) < depth), None)
+    own = depth(new[at])
+    head = next((up for up in range(at - 1, -1, -1) if new[up].strip() and depth(new[up]) < own), None)
     if head is None or not new[head].rstrip().endswith(":"):
         return False
     between = [line.strip() for line in new[head + 1 : at] if line.strip()]
@@ -91,12 +91,8 @@ def _is_stub(new: Lines, at: int, there: set[str]) -> bool:
     return is_docstring and new[head].strip() not in there
 
 
-def _depth(line: str) -> int:
-    return len(line) - len(line.lstrip())
-
-
 def _is_lazy(line: str, suffix: str, is_shorter: bool) -> bool:
-    if suffix in _MARKUP and not is_shorter:
+    if suffix in (*MARKUP, "") and not is_shorter:
         # A sample of code inside a text may leave code out, but no text gets shorter by it.
         return _is_certain(line) or (line.lstrip().startswith("<!--") and _is_dotted(line))
     return _is_certain(line) or _is_dotted(line) or _is_bare_dots(line, suffix)

@@ -21,6 +21,7 @@ LANGUAGES = _words(
 SHELLS = _words(
     "sh bash zsh fish ksh csh shell console terminal shell-session shellsession powershell ps1 pwsh cmd bat batch dos"
 )
+MARKUP = (".md", ".mdx", ".markdown", ".rst", ".txt", ".adoc")
 SHELL_FILES = (".sh", ".bash", ".zsh", ".fish", ".ksh", ".csh", ".ps1", ".cmd", ".bat")
 
 How = Literal["exact", "suffix", "base", "close", "new"]

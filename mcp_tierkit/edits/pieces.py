@@ -7,6 +7,11 @@ from dataclasses import dataclass
 Lines = tuple[str, ...]
 
 
+def depth(line: str) -> int:
+    """How far a line is indented, in characters."""
+    return len(line) - len(line.lstrip())
+
+
 @dataclass(frozen=True)
 class Piece:
     """One edit as written. `name` stands beside it; `mentions` are known files that the prose before it speaks of."""

@@ -46,7 +46,7 @@ def read(output: str, files: dict[str, str], partial: frozenset[str] = frozenset
             )
         )
     unread = [Piece(trouble="the continuation of a cut-off reply does not say how it goes on")] if seam else []
-    return _Desk(files, partial).read([*_meant(pieces), *unread])
+    return _Reader(files, partial).read([*_meant(pieces), *unread])
 
 
 def _unfit(output: str) -> str | None:
@@ -66,7 +66,7 @@ def _meant(pieces: list[Piece]) -> list[Piece]:
     return [piece for piece in edits if piece not in samples] if len(samples) < len(edits) else edits
 
 
-class _Desk:
+class _Reader:
     """The files while the pieces of one reply are laid on them, each on the result of those before."""
 
     def __init__(self, files: dict[str, str], partial: frozenset[str]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import PurePosixPath
 
 from mcp_tierkit.edits import blocks, envelope, udiff, whole
-from mcp_tierkit.edits.names import SHELL_FILES, SHELLS, Known, NameRefused, info_name, name_line
+from mcp_tierkit.edits.names import MARKUP, SHELL_FILES, SHELLS, Known, NameRefused, info_name, name_line
 from mcp_tierkit.edits.pieces import Block, Lines, Piece, Whole
 from mcp_tierkit.edits.whole import Fence
 
@@ -164,7 +164,7 @@ class _Scanner:
         if target not in self.fences:
             old = self.files.get(target, "").split("\n")
             self.fences[target] = [line.removesuffix("\r") for line in old if whole.open_fence(line.removesuffix("\r"))]
-        is_markup = PurePosixPath(target).suffix.lower() in whole.MARKUP
+        is_markup = PurePosixPath(target).suffix.lower() in MARKUP
         return is_markup or any(fence.meets(line) for line in self.fences[target])
 
     def _nearest(self) -> str:

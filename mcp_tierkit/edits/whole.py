@@ -26,7 +26,6 @@ _KIN = tuple(
     )
 )  # fmt: skip
 MARKUP_INFO = ("markdown", "md", "mdx", "")
-MARKUP = (".md", ".mdx", ".markdown", ".rst", ".txt", ".adoc")
 
 
 @dataclass(frozen=True)
