@@ -90,10 +90,6 @@ class Ledger(Protocol):
         """Kept texts of a task as call id, kind and text, in the order they were kept."""
         ...
 
-    async def note(self, task_id: str, kind: str, detail: str) -> None:
-        """Add a row to `decisions`: what was decided beside the route, such as an override of a pin."""
-        ...
-
     async def proven_checks(self, project: str, limit: int) -> tuple[Check, ...]:
         """Different checks that proved applied changes of a project, newest first."""
         ...

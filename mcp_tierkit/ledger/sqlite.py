@@ -201,13 +201,6 @@ class SqliteLedger:
 
         return await self._read(work)
 
-    async def note(self, task_id: str, kind: str, detail: str) -> None:
-        def work(conn: sqlite3.Connection) -> None:
-            require_task(conn, task_id)
-            decide(conn, task_id, self._now(), kind, detail)
-
-        await self._write(work)
-
     async def proven_checks(self, project: str, limit: int) -> tuple[Check, ...]:
         def work(conn: sqlite3.Connection) -> tuple[Check, ...]:
             found = conn.execute(PROVEN_CHECKS, (project, limit))
