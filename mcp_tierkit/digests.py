@@ -65,14 +65,16 @@ class Words:
             self.known[form] = self.known[line] = found
         return found
 
-    def has(self, kind: str, line: str) -> bool:
+    def says(self, kind: str, line: str) -> bool:
+        """Whether a line is of this kind in the runner's own words."""
         return kind in self.kinds(line)
 
-    def is_(self, kind: str, line: str) -> bool:
+    def is_any(self, kind: str, line: str) -> bool:
+        """Whether a line is of this kind whoever speaks."""
         return f"any {kind}" in self.kinds(line)
 
     def is_place(self, line: str) -> bool:
-        return self.is_("places", line) and not self.is_("foreign", line)
+        return self.is_any("places", line) and not self.is_any("foreign", line)
 
 
 def form_of(line: str) -> str:
@@ -122,7 +124,7 @@ class Reader:
 
     def read(self, at: int, line: str) -> None:
         here, words = self.found[-1], self.words
-        is_head, is_error = words.has("heads", line), self.is_error(line)
+        is_head, is_error = words.says("heads", line), self.is_error(line)
         is_near = at - here.last <= NEAR
         begins = is_head or (is_error and not here.heads and self.is_apart(line))
         if (begins and (here.errors or here.places)) or (here.errors and not is_near):
@@ -138,13 +140,13 @@ class Reader:
         else:
             at = here.last
         here.last = at
-        self.is_due = words.has("then", line)
+        self.is_due = words.says("then", line)
 
     def is_apart(self, line: str) -> bool:
         """Whether an error without a test's name above it is a failure of its own."""
         before = self.found[-1].errors[-1:]
         is_other = [self.is_often(self.lines[at]) for at in before] == [not self.is_often(line)]
-        return is_other or self.words.is_("places", line)
+        return is_other or self.words.is_any("places", line)
 
     def is_often(self, line: str) -> bool:
         return _shape(line) in self.often
@@ -152,13 +154,13 @@ class Reader:
     def is_error(self, line: str) -> bool:
         """Whether a line says what is wrong; in the runner's own words, where strict."""
         words = self.words
-        common = not self.is_strict and words.is_("errors", line) and not words.is_("noise", line)
-        return self.is_due or words.has("errors", line) or common
+        common = not self.is_strict and words.is_any("errors", line) and not words.is_any("noise", line)
+        return self.is_due or words.says("errors", line) or common
 
     def goes_on(self, at: int, line: str) -> bool:
         here = self.found[-1]
         is_near = bool(here.errors) and at - here.errors[-1] <= MORE
-        return is_near and (self.words.has("more", line) or self.words.is_("more", line))
+        return is_near and (self.words.says("more", line) or self.words.is_any("more", line))
 
 
 def _failures(words: Words, lines: Sequence[str], often: Set[str], *, is_strict: bool) -> list[Failure]:
@@ -173,7 +175,7 @@ def _told(words: Words, lines: Sequence[str], failures: Sequence[Failure]) -> se
     """The first failure whole, the others in brief, what sums up, and with the room that is left the rest."""
     first, *others = failures
     chosen = Chosen(lines, _last(words, lines))
-    recaps = [at for at, line in enumerate(lines) if words.has("recaps", line)]
+    recaps = [at for at, line in enumerate(lines) if words.says("recaps", line)]
     chosen.take(first.whole(), keep=DIGEST_LINES - FIRST - 1 if others or recaps else 0)
     chosen.take(recaps)
     for other in others if not recaps else ():
@@ -208,18 +210,18 @@ class Chosen:
 
 def _brief(words: Words, lines: Sequence[str], failure: Failure) -> list[int]:
     """What is wrong, below its name where the line does not say where it is."""
-    above = [] if words.is_("places", lines[failure.errors[0]]) else failure.heads[-1:] or failure.places[:1]
+    above = [] if words.is_any("places", lines[failure.errors[0]]) else failure.heads[-1:] or failure.places[:1]
     return [*above, failure.errors[0]]
 
 
 def _last(words: Words, lines: Sequence[str]) -> set[int]:
     """The runner's summary; the last one, since a program may print others."""
-    return set(next(([at] for at in range(len(lines) - 1, -1, -1) if words.has("sums", lines[at])), []))
+    return set(next(([at] for at in range(len(lines) - 1, -1, -1) if words.says("sums", lines[at])), []))
 
 
 def _guessed(words: Words, lines: Sequence[str], shapes: Counter[str]) -> set[int]:
     """Lines that speak of a failure, the rarest first, and the end; the end alone where none does."""
-    weak = [at for at, line in enumerate(lines) if words.is_("weak", line) and not words.is_("noise", line)]
+    weak = [at for at, line in enumerate(lines) if words.is_any("weak", line) and not words.is_any("noise", line)]
     weak.sort(key=lambda at: (shapes[_shape(lines[at])], at))
     chosen = Chosen(lines, set(range(max(0, len(lines) - (2 if weak else DIGEST_LINES)), len(lines))))
     chosen.take(weak)
