@@ -20,7 +20,7 @@ from statistics import median
 from typing import Any
 
 from benchmarks.delegation import CALLER, DRAFTER, FORMS, TEXT, TOOL, Ends, Exercise, Form, Run, pairs, play_all
-from benchmarks.polyglot import EXERCISES, MISSING, exercises, line
+from benchmarks.polyglot import chosen, line
 from mcp_tierkit.prices import Price, PriceTable
 from mcp_tierkit.server import CONTRACT, schema_tokens
 from mcp_tierkit.tokens import count
@@ -372,10 +372,7 @@ def main() -> int:
     reader.add_argument("--json", action="store_true", help="print figures and runs as JSON instead of tables")
     reader.add_argument("--only", metavar="ID", help="one exercise, beside the synthetic edits")
     asked = reader.parse_args()
-    found = {exercise.name: exercise for exercise in exercises() if asked.only in (None, exercise.name)}
-    if not found:
-        print(f"There is no exercise {asked.only}." if EXERCISES.is_file() else MISSING, file=sys.stderr)
-        return 2 if EXERCISES.is_file() else 0
+    found = {exercise.name: exercise for exercise in chosen(asked.only)}
     started = time.perf_counter()
 
     def told(done: int, of: int, run: Run) -> None:

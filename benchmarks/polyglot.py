@@ -39,6 +39,16 @@ def exercises() -> list[Exercise]:
     return found
 
 
+def chosen(only: str | None) -> list[Exercise]:
+    """All exercises, or the one of that name. Where there are none, says so and ends the program."""
+    found = [exercise for exercise in exercises() if only in (None, exercise.name)]
+    if not found:
+        is_there = EXERCISES.is_file()
+        print(f"There is no exercise {only}." if is_there else MISSING, file=sys.stderr)
+        sys.exit(2 if is_there else 0)
+    return found
+
+
 def line(run: Run) -> str:
     went = " > ".join((run.before, *run.attempts))
     fault = "" if run.is_as_scripted else f"   NOT AS SCRIPTED: {run.reply.get('summary')}"
@@ -69,17 +79,14 @@ def main() -> int:
     reader.add_argument("--json", action="store_true", help="print the runs as JSON instead of lines")
     reader.add_argument("--only", metavar="ID", help="one exercise")
     asked = reader.parse_args()
-    chosen = [exercise for exercise in exercises() if asked.only in (None, exercise.name)]
-    if not chosen:
-        print(f"There is no exercise {asked.only}." if EXERCISES.is_file() else MISSING, file=sys.stderr)
-        return 2 if EXERCISES.is_file() else 0
+    found = chosen(asked.only)
     started = time.perf_counter()
 
     def told(done: int, of: int, run: Run) -> None:
         print(f"[{done:2}/{of}] {line(run)}", file=sys.stderr if asked.json else sys.stdout, flush=True)
 
-    runs = play_all([(exercise, form, "repaired") for exercise in chosen for form in FORMS], told)
-    over_stdio = play(chosen[0], FORMS[0], "repaired", "stdio")
+    runs = play_all([(exercise, form, "repaired") for exercise in found for form in FORMS], told)
+    over_stdio = play(found[0], FORMS[0], "repaired", "stdio")
     agree = same(runs[0], over_stdio) and over_stdio.is_as_scripted
     seconds = time.perf_counter() - started
     if asked.json:
