@@ -8,7 +8,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import anyio.to_thread
+
 from mcp_tierkit.errors import StopRule
+from mcp_tierkit.journal import has_undo
 from mcp_tierkit.kit import Kit
 from mcp_tierkit.stages.plan import Planned, allow_draft
 from mcp_tierkit.types import Check, Draft, Finding, FindingClass, Review
@@ -27,8 +30,10 @@ async def next_draft(kit: Kit, planned: Planned, checks: Sequence[Check]) -> Pla
     """
     past = await drafted_before(kit, planned.task.task_id)
     again = _mending(planned, past.findings) if past.begun else planned
-    has_stood = past.last is not None and past.last.status == "applied"
-    return await allow_draft(kit, _on_top(again, checks, has_stood=has_stood))
+    state, workspace = kit.config.state_dir, kit.workspace
+    stands = past.last is not None and past.last.status == "applied"
+    stands = stands and await anyio.to_thread.run_sync(has_undo, state, workspace, planned.task.task_id)
+    return await allow_draft(kit, _on_top(again, checks, stands=stands))
 
 
 class Past(NamedTuple):
@@ -76,11 +81,11 @@ def _mending(planned: Planned, findings: Sequence[Finding]) -> Planned:
     return planned.model_copy(update={"handoff": handoff})
 
 
-def _on_top(planned: Planned, checks: Sequence[Check], *, has_stood: bool) -> Planned:
+def _on_top(planned: Planned, checks: Sequence[Check], *, stands: bool) -> Planned:
     """The task with further checks. Once its change stands, its own checks are green and can only stay so."""
     if not checks:
-        task = planned.task.model_copy(update={"proof": "stays_green"}) if has_stood else planned.task
-    elif has_stood:
+        task = planned.task.model_copy(update={"proof": "stays_green"}) if stands else planned.task
+    elif stands:
         task = planned.task.model_copy(update={"checks": tuple(checks)})
     else:
         task = planned.task.model_copy(update={"checks": (*planned.task.checks, *checks)})

@@ -126,9 +126,10 @@ async def _chain(kit: Kit, planned: Planned) -> tuple[TierName, ...]:
 
 
 async def _guards(kit: Kit, planned: Planned) -> tuple[Check, ...]:
-    """The project's known checks: those the user names, and those that proved earlier changes to it."""
+    """The known checks: those of this task's plan, those the user names, those that proved changes to the project."""
     proven = await kit.ledger.proven_checks(planned.task.project, MOST_GUARDS)
-    return guards_beside((*kit.config.checks.guards, *proven), planned.task.checks)
+    own = planned.handoff.checks  # A second draft may be asked for by other checks alone.
+    return guards_beside((*own, *kit.config.checks.guards, *proven), planned.task.checks)
 
 
 def _handed_on(handoff: Handoff, draft: Draft) -> Handoff:
