@@ -176,8 +176,9 @@ def _from_engine(name: TierName, engines: Sequence[Engine]) -> Tier | None:
     """The first engine that holds a model that can draft; all three tiers may share it."""
     for engine in engines:
         if model := next(filter(can_draft, engine.models), None):
-            settings = TierConfig(models=(model,), base_url=engine.base_url, served=(model,))
+            named = f"openai/{model}"
+            settings = TierConfig(models=(named,), base_url=engine.base_url, served=(model,))
             return _tier(
-                name, f"openai/{model}", settings, key=None, price=LOCAL_PRICE, source="engine", provider=engine.name
+                name, named, settings, key=None, price=LOCAL_PRICE, source="engine", provider=engine.name
             )
     return None

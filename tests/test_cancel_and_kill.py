@@ -58,7 +58,7 @@ def processes_in(folder: Path) -> list[int]:
     return found
 
 
-async def until_quiet(folder: Path, within_s: float = 3) -> list[int]:
+async def until_quiet(folder: Path, within_s: float = 10) -> list[int]:
     with anyio.move_on_after(within_s):
         while processes_in(folder):
             await anyio.sleep(0.02)

@@ -195,7 +195,9 @@ def test_every_module_of_the_wheel_loads_with_declared_packages_only(installed: 
 # --- make and CI
 
 
-@pytest.mark.parametrize("target", ["demo", "test", "lint", "conformance", "clients", "bench", "bench-drafts", "test-all"])
+@pytest.mark.parametrize(
+    "target", ["demo", "test", "lint", "conformance", "clients", "bench", "bench-drafts", "test-all"]
+)
 def test_each_target_can_be_made(target: str) -> None:
     assert subprocess.run(["make", "-n", target], capture_output=True, check=False, cwd=ROOT).returncode == 0
 

@@ -72,7 +72,7 @@ async def test_a_right_draft_is_applied_in_one_call(config: Config, project: Pat
 async def test_a_wrong_draft_is_repaired_and_both_calls_are_on_the_receipt(config: Config, project: Path) -> None:
     reply = await call(config, "draft_with_cheap_model", JOB, said(WRONG), said(REPAIR))
     assert reply["status"] == "applied", reply
-    assert [attempt.split(": ")[1].split()[0] for attempt in reply["attempts"]] == ["red", "green"]
+    assert reply["attempts"] == ["cheap tiny-cheap: red, green $0.0004"]
     assert reply["receipt"]["measured"]["usd"] == "0.0004"
     assert (project / "shop/cart.py").read_text() == FIXED
 

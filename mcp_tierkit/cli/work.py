@@ -112,6 +112,7 @@ async def _show_progress(step: int, message: str) -> None:
 @click.option("--constraint", "constraints", multiple=True, help="A limit to keep; repeatable.")
 @click.option("--assume", multiple=True, help="Answer to an open question; repeatable.")
 @click.option("--tier", type=click.Choice(["cheap", "mid", "strong"]), help="Pin the drafting tier.")
+@click.option("--latency", type=click.Choice(["interactive", "async"]), default="async", help="interactive: one call.")
 @project_option
 @json_option
 def plan(project: Path | None, as_json: bool, **asked: Any) -> int:
