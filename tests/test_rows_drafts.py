@@ -195,6 +195,7 @@ async def test_a_provider_that_fails_at_once_leaves_the_second_draft_open(
 ) -> None:
     found, _ = await drafted(config, ModelFailed("It is busy.", next_step="Wait.", kind=kind))
     assert (found["status"], "Call again later" in found["next"]) == ("needs_work", True)
+    assert found["summary"].startswith("It is busy.")
     again = ScriptedGateway([said(RIGHT)])
     ended = await told(config, again, "draft_with_cheap_model", {"task_id": found["task_id"]})
     assert (ended["status"], (project / "shop/cart.py").read_text()) == ("applied", FIXED)
@@ -345,6 +346,7 @@ async def test_a_dearer_tier_that_gives_nothing_leaves_the_evidence_of_the_cheap
     assert is_red(found, project), found
     assert found["attempts"][0].startswith("cheap tiny-cheap: red, red $0.0004")
     assert found["attempts"][1].startswith(attempt)
+    assert ("The provider is down." in found["summary"]) == (last is REFUSED)
 
 
 async def test_a_budget_that_does_not_admit_the_climb_leaves_the_evidence_and_its_patch(
