@@ -254,8 +254,12 @@ async def test_only_the_files_of_the_task_go_out_no_text_of_them_comes_back_and_
 
 
 async def test_each_category_and_tier_has_a_prompt_of_its_own_and_only_a_changed_text_is_a_change(
-    config: Config, tmp_path: Path
+    project: Path, tmp_path: Path
 ) -> None:
+    env = make_env(tmp_path / "home")
+    file = tmp_path / "home/tierkit.toml"
+    file.write_text(file.read_text().replace("[tiers.strong]", "[tiers.strong]\nscratchpad = true"))
+    config = load_config(project=str(project), env=env)
     tests = {"task": "Add tests for count().", "files": ["tests/test_more.py"]}
     gateway = ScriptedGateway([said("QUESTION: which?")] * 8)
 
