@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from mcp_tierkit.receipts import usd
+from mcp_tierkit.redact import redact
 from mcp_tierkit.routing import Ruling
 from mcp_tierkit.types import Attempt, CheckResult, Draft, FileChange, Finding, PlaybookRun, Review, Route, TaskState
 
@@ -52,7 +53,7 @@ def draft_reply(draft: Draft, receipt: dict[str, Any]) -> dict[str, Any]:
     }
     if draft.question:
         # The drafter's own words are data for the caller to judge, capped and in a field that says so.
-        reply["question_from_model"] = draft.question[:300]
+        reply["question_from_model"] = redact(draft.question)[:300]
     if draft.reverted:
         reply["reverted"] = [path for path in draft.reverted if _PLAIN_PATH.fullmatch(path)][:3] or "files of odd names"
     if draft.alerts:

@@ -76,7 +76,11 @@ def _is_open(draft: Draft) -> bool:
 
 def _mending(planned: Planned, findings: Sequence[Finding]) -> Planned:
     """The plan with what the review found; its first step is what is to be mended."""
-    told = tuple(f"Mend what a review found at {finding.file}:{finding.line}: {finding.claim}" for finding in findings)
+    # On one line each: steps instruct the drafter, and a claim is no place for sections of its own.
+    told = tuple(
+        f"Mend what a review found at {finding.file}:{finding.line}: {' '.join(finding.claim.split())}"
+        for finding in findings
+    )
     handoff = planned.handoff.model_copy(update={"steps": (*told, *planned.handoff.steps)})
     return planned.model_copy(update={"handoff": handoff})
 

@@ -44,6 +44,10 @@ from mcp_tierkit.types import (
 
 MOST_GUARDS = 5
 CUT_OFF = "Your reply was cut off."
+_NEW_NAME = re.compile(r"[\w./@+$()\[\]-]{1,160}")
+"""Names that a draft may give to files of its own: callers are shown them, so no sentence may be one."""
+_END_OF_REPORT = re.compile(r"^-+[ \t]*(?:end of )?report\b", re.IGNORECASE | re.MULTILINE)
+"""How a line begins that would end the report in which file text and command output are quoted."""
 UNJUDGED: frozenset[AttemptOutcome] = frozenset({"unreadable", "out_of_scope", "cut_short", "empty"})
 """Replies that no check could say anything of."""
 
@@ -216,7 +220,7 @@ def _request(job: Job, step: Step, tier: Tier) -> tuple[tuple[Message, ...], str
     asked = _prompts(job.kit, job.planned, tier)[step.stage]
     if step.stage == "continue":
         return (*job.talk, *asked.render()), asked.id
-    told = asked.render(feedback=job.feedback or "(nothing)")
+    told = asked.render(feedback=_END_OF_REPORT.sub(r"  \g<0>", job.feedback) or "(nothing)")
     if step.stage == "climb":
         return (*_opening(job, tier)[0], *told), asked.id
     return (*job.talk, *told), asked.id
@@ -301,6 +305,7 @@ def _outside(job: Job, reading: Reading) -> list[str]:
     def is_allowed(path: str) -> bool:
         return (
             in_scope(path, task.files)
+            and (path in job.sketch.before or path in task.files or _NEW_NAME.fullmatch(path) is not None)
             and not guarded(path, task.checks, allow_tests, is_new=path not in job.sketch.before)
             and not _is_linked(job, path)
             and not job.kit.workspace.denied(path)
@@ -355,7 +360,7 @@ def _unreadable(job: Job, reading: Reading, outside: list[str], completion: Comp
     cut = completion.finish == "length"
     outcome: AttemptOutcome = "cut_short" if cut else "unreadable"
     if reading.refused:
-        note = f"The reply could not be read as edits: {reading.refused[0].why}."
+        note = f"The reply could not be read as edits: {_unquoted(reading.refused[0].why)}."
     elif outside:
         note, outcome = f"The reply edits what it may not: {_shown(outside)}.", "out_of_scope"
     else:
@@ -365,6 +370,11 @@ def _unreadable(job: Job, reading: Reading, outside: list[str], completion: Comp
         "rejected", CUT_OFF.replace("Your", "The") if cut else note, job.trial.before.results, outcome=outcome,
         feedback=told or "Nothing in your reply changes a file.",
     )  # fmt: skip
+
+
+def _unquoted(why: str) -> str:
+    """A reason as the caller is told it: what it quotes of the reply is the model's own words."""
+    return re.sub(r"""(['"]).*\1""", "…", why, flags=re.DOTALL)
 
 
 def _new_secrets(job: Job) -> list[str]:

@@ -13,6 +13,7 @@ from mcp_tierkit.jobs import Report
 from mcp_tierkit.journal import apply as apply_changes
 from mcp_tierkit.journal import tree_lock, trial
 from mcp_tierkit.kit import Kit
+from mcp_tierkit.packing import fence
 from mcp_tierkit.stages.material import Sketch
 from mcp_tierkit.stages.plan import Planned
 from mcp_tierkit.types import AttemptOutcome, Changes, Check, CheckResult, DraftStatus
@@ -121,8 +122,8 @@ async def _guarded(trial_: Trial, ending: Ending, tried: tuple[Tried, ...], labe
 
 
 def failing(results: tuple[CheckResult, ...]) -> str:
-    """What the checks that are not green print, each under its command."""
-    return "\n\n".join(f"$ {result.name}\n{result.digest}" for result in results if result.digest)
+    """What the checks that are not green print, each fenced under its command."""
+    return "\n".join(fence(f"$ {result.name}", result.digest) for result in results if result.digest)
 
 
 def _red_note(results: tuple[CheckResult, ...]) -> str:
