@@ -21,7 +21,7 @@ FLOORS = {
         "tiers scope reply calls diffs usage failures receipts evidence cascade outline answers merge digests tables"
     ),
     "seams": (
-        "gateway wire ledger workspace sandbox _launch checks guards _witness journal playbook clients engines git "
+        "gateway wire ledger workspace sandbox shapes _launch checks guards _witness journal playbook clients engines git "
         "demo_upstream"
     ),
     "work": "kit metering stages jobs desk checkup",

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
+from mcp_tierkit.outline import read
 from mcp_tierkit.packing.focus import Focus
-from mcp_tierkit.packing.sheet import LEFT_OUT, Form, Sheet, fence
+from mcp_tierkit.packing.sheet import LEFT_OUT, Form, ShapeOf, Sheet, fence
 from mcp_tierkit.types import PackedFile, Record
 
 __all__ = ["Packed", "fence", "pack"]
@@ -45,22 +46,24 @@ def pack(
     budget: int,
     count: Callable[[str], int],
     focus: Sequence[str] = (),
+    shape_of: ShapeOf = read,
 ) -> Packed:
     """Files to edit first, then files to read, then outlines of neighbours, each in the order given.
 
     What does not fit whole is shown in exact lines: those that `focus` (the task, its steps, a failing check's output)
     names or points at, and an outline of the rest. Callers refuse a task whose editable file is left out, since a model
-    that has not seen a file cannot edit it. `count` measures tokens; no more than `budget` of them are used.
+    that has not seen a file cannot edit it. `count` measures tokens; no more than `budget` of them are used. `shape_of`
+    reads a file's shape; a caller that does not trust the texts has read them elsewhere.
     """
     aim = Focus.of(focus)
     near = {path: text for path, text in (neighbours or {}).items() if path not in editable and path not in context}
-    read = {path: text for path, text in context.items() if path not in editable}
+    seen = {path: text for path, text in context.items() if path not in editable}
     left, groups = MOST_OUTLINED, list[list[Sheet]]()
-    for group in (editable, read, near):
+    for group in (editable, seen, near):
         groups.append([])
         for path, text in group.items():
             left -= len(text)
-            groups[-1].append(Sheet(path, text, aim, count, has_outline=left >= 0))
+            groups[-1].append(Sheet(path, text, aim, count, shape_of if left >= 0 else _no_shape))
     room = budget
     while True:
         packed = _packed(groups, room, budget // NEIGHBOURS_SHARE)
@@ -68,6 +71,10 @@ def pack(
         if used <= budget or room <= 0:
             return packed
         room -= used - budget  # Joined pieces can have more tokens than the sum of theirs.
+
+
+def _no_shape(path: str, text: str) -> None:
+    return None
 
 
 def _packed(groups: Sequence[Sequence[Sheet]], room: int, share: int) -> Packed:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import cached_property
 from typing import Literal, NamedTuple
 
-from mcp_tierkit.outline import LONG_LINE, Definition, Shape, mark, read, show
+from mcp_tierkit.outline import LONG_LINE, Definition, Shape, mark, show
 from mcp_tierkit.packing.focus import Focus
 from mcp_tierkit.types import Shown
 
@@ -27,6 +27,9 @@ _NOTES = {
     "parts": "Parts of a file; a line such as “… omitted lines 7 to 9” stands for lines that are not shown:\n",
     "outline": "Outline of a file; a line such as “… omitted lines 7 to 9” stands for lines that are not shown:\n",
 }
+
+
+ShapeOf = Callable[[str, str], Shape | None]
 
 
 class Form(NamedTuple):
@@ -59,14 +62,12 @@ def fence(path: str, text: str) -> str:
 class Sheet:
     """A file, measured. Line numbers count from 1."""
 
-    def __init__(
-        self, path: str, text: str, focus: Focus, count: Callable[[str], int], *, has_outline: bool = True
-    ) -> None:
+    def __init__(self, path: str, text: str, focus: Focus, count: Callable[[str], int], shape_of: ShapeOf) -> None:
         self.path = path
         self.text = text
         self.focus = focus
         self.count = count
-        self.has_outline = has_outline
+        self.shape_of = shape_of
 
     @cached_property
     def whole(self) -> Form:
@@ -109,7 +110,7 @@ class Sheet:
 
     @cached_property
     def _shape(self) -> Shape | None:
-        return read(self.path, self.text) if self.has_outline else None
+        return self.shape_of(self.path, self.text)
 
     @cached_property
     def _levels(self) -> tuple[frozenset[int], ...]:

@@ -106,7 +106,7 @@ async def draft_change(kit: Kit, planned: Planned, *, apply: bool, report: Repor
     report("running the checks as they are")
     bench = await kit.bench(planned.task)
     before = await baseline(bench, planned.task.checks, planned.task.proof, kit.baselines)
-    packed = await anyio.to_thread.run_sync(pack_sketch, kit, planned, sketch, before.results)
+    packed = await pack_sketch(kit, planned, sketch, before.results)
     trial = Trial(kit, planned, bench, before, await _guards(kit, planned), apply)
     earlier = frozenset(row.call_id for row in await kit.ledger.calls(planned.task.task_id))
     job = Job(trial, sketch, packed, chain, report, Ending("needs_work", checks=before.results), earlier=earlier)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, field
 
+import anyio
+
 from mcp_tierkit.errors import InvalidInput, PathRefused, PolicyRefused
 from mcp_tierkit.kit import Kit
 from mcp_tierkit.outline import neighbours
@@ -12,6 +14,7 @@ from mcp_tierkit.packing import Packed, pack
 from mcp_tierkit.redact import find_secrets
 from mcp_tierkit.routing import is_about_tests
 from mcp_tierkit.scope import guarded
+from mcp_tierkit.shapes import read_shapes
 from mcp_tierkit.stages.plan import Planned
 from mcp_tierkit.tokens import estimate
 from mcp_tierkit.types import Changes, CheckResult, Content
@@ -21,6 +24,8 @@ CONVENTIONS = ".tierkit/conventions.md"
 
 MOST_CONVENTIONS = 2048
 MOST_NEIGHBOURS = 40
+ROOMY = 0.8
+"""Share of the budget that files may take before labels and fences could make them too much."""
 MOST_NEIGHBOUR_BYTES = 400_000
 
 
@@ -122,14 +127,30 @@ def _read(kit: Kit, path: str) -> str:
         return ""
 
 
-def pack_sketch(kit: Kit, planned: Planned, sketch: Sketch, results: tuple[CheckResult, ...]) -> Packed:
+async def pack_sketch(kit: Kit, planned: Planned, sketch: Sketch, results: tuple[CheckResult, ...]) -> Packed:
     """The sketch within the budget of one request. Raises InvalidInput where a file to edit does not fit at all."""
     handoff, budget = planned.handoff, kit.config.pack_tokens
     focus = (handoff.summary, *handoff.steps, *handoff.acceptance, *(result.digest for result in results))
-    packed = pack(sketch.before, sketch.context, sketch.neighbours, budget=budget, count=estimate, focus=focus)
+    shapes = await read_shapes(await anyio.to_thread.run_sync(_to_outline, sketch, budget))
+
+    def work() -> Packed:
+        return pack(
+            sketch.before, sketch.context, sketch.neighbours, budget=budget, count=estimate, focus=focus,
+            shape_of=lambda path, text: shapes.get(path),
+        )  # fmt: skip
+
+    packed = await anyio.to_thread.run_sync(work)
     if too_big := [file.path for file in packed.files if file.shown == "left_out" and file.path in sketch.before]:
         raise InvalidInput(
             f"{', '.join(too_big)} does not fit the {budget} tokens of a draft. Nothing was spent.",
             next_step="Name fewer or smaller files, or make this change yourself.",
         )
     return packed
+
+
+def _to_outline(sketch: Sketch, budget: int) -> dict[str, str]:
+    """The files of which an outline may be shown: neighbours always, the others where they hardly fit whole."""
+    named = {**sketch.before, **sketch.context}
+    is_tight = sum(map(estimate, named.values())) > budget * ROOMY
+    # Those to edit come first: what a file that cannot be read takes down is what comes after it.
+    return {**(named if is_tight else {}), **sketch.neighbours}
