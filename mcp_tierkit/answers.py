@@ -73,6 +73,7 @@ _MOST_BLOCKS = 8  # A reply of nothing but blocks would cost time that grows wit
 _BEGINS = re.compile(rf"\s*<({_NAMES})>", re.IGNORECASE)
 _OPENS = re.compile(rf"<(?:{_NAMES})>", re.IGNORECASE)
 _CLOSES_ALONE = re.compile(rf"[ \t]*</(?:{_NAMES})>[ \t]*$", re.IGNORECASE)
+_EDIT = re.compile(r"(<{5,} |={5,}$|>{5,} |--- |\+\+\+ |@@ |diff --git |\*\*\* )")
 _FENCE = re.compile(r"[ \t]*(`{3,}|~{3,})(.*)")
 
 
@@ -114,9 +115,9 @@ def _closing(name: str, text: str) -> tuple[int, int]:
 
 
 def _closing_alone(text: str) -> tuple[int, int] | None:
-    """A closing tag on a line of its own, before any opening one."""
+    """A closing tag on a line of its own, before any opening one and before any edit: that may be what it edits."""
     for at, line in _unfenced(text, 0):
-        if _OPENS.search(line):
+        if _OPENS.search(line) or _EDIT.match(line):
             return None
         if _CLOSES_ALONE.match(line):
             return at, at + len(line)

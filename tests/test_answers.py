@@ -209,3 +209,15 @@ def _request(base_url: str, limit: int) -> Request:
         api_key_env="DEMO_KEY", max_output_tokens=limit, timeout_s=20, prompt_id="draft.v2@0", category="classify",
         messages=(Message(role="user", content=json.dumps({"which": "bug or wish"})),),
     )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        "a.html\n<<<<<<< SEARCH\n<p>\n</think>\n=======\n<p>\n>>>>>>> REPLACE\n",
+        "--- a/a.html\n+++ b/a.html\n@@ -1,2 +1,1 @@\n <p>\n</think>\n",
+        "*** Begin Patch\n*** Update File: a.html\n@@\n <p>\n</think>\n*** End Patch\n",
+    ],
+)
+def test_a_tag_that_an_edit_without_a_fence_is_about_ends_no_reasoning(edit: str) -> None:
+    assert split_scratchpad(edit) == ("", edit)
