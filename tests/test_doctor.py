@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import socket
 import sqlite3
@@ -20,11 +21,14 @@ import pytest
 from mcp_tierkit.checkup import Symptom, examine
 from mcp_tierkit.cli import run
 from mcp_tierkit.demo_upstream import Reply, Upstream
+from mcp_tierkit.journal import trial
 from mcp_tierkit.ledger.report import call_log, newest_row, reading, recent_tasks
 from mcp_tierkit.ledger.sqlite import open_ledger
+from mcp_tierkit.places import find_places
 from mcp_tierkit.providers import Endpoint
 from mcp_tierkit.server import schema_tokens
-from mcp_tierkit.types import Budgets, Request, Route, Task
+from mcp_tierkit.types import Budgets, Content, Request, Route, Task
+from mcp_tierkit.workspace import Workspace
 
 pytestmark = pytest.mark.anyio
 
@@ -94,6 +98,19 @@ def closed_port() -> int:
 
 def set_up(home: Home, url: str) -> None:
     home.settings(CALLER + TWO_TIERS.format(url=url))
+
+
+async def test_a_file_that_taking_a_draft_back_passed_over_is_named_with_what_it_held(home: Home) -> None:
+    workspace, state = Workspace(home.project), find_places(home.env).state_dir
+    (home.project / "a.py").write_text("a = 1\n")
+    drafted = {"a.py": Content(data=b"a = 2\n")}
+    with trial(workspace, state, "t1", drafted, {"a.py": workspace.digest("a.py")}):
+        (home.project / "a.py").write_text("a = 'mine'\n")
+    told = (await home.faults())["left_alone"]
+    assert told.what.startswith("a.py was saved by somebody")
+    kept = re.search(r"in (\S+): compare", told.fix)
+    assert kept is not None
+    assert Path(kept[1]).read_text() == "a = 1\n"
 
 
 # --- nothing wrong

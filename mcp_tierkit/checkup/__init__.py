@@ -10,7 +10,7 @@ from pathlib import Path
 import anyio.to_thread
 
 from mcp_tierkit.checkup.client import look_at_clients
-from mcp_tierkit.checkup.home import look_at_disk, look_at_ledger, look_at_prompts, look_at_state
+from mcp_tierkit.checkup.home import look_at_disk, look_at_ledger, look_at_left, look_at_prompts, look_at_state
 from mcp_tierkit.checkup.machine import look_at_packages, look_at_sandbox, look_at_schemas
 from mcp_tierkit.checkup.model import Standing, ask_each, look_at_keys, look_at_routing, look_at_tiers
 from mcp_tierkit.checkup.symptom import Level, Symptom, fine, problem, warning
@@ -56,6 +56,7 @@ async def examine(
     places = find_places(env)
     found += [*look_at_state(places.state_dir), *look_at_prompts(places.user_dir / "prompts")]
     found += await anyio.to_thread.run_sync(look_at_ledger, places.ledger_url, now)
+    found += look_at_left(folder, places.state_dir) if folder else []
     found += look_at_disk([places.state_dir, *([folder] if folder else [])], low_disk_bytes)
     if config is not None:
         engines = await find_engines(endpoints)

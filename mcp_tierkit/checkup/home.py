@@ -12,12 +12,14 @@ from typing import get_args
 
 from mcp_tierkit.checkup.symptom import Symptom, fine, problem, warning
 from mcp_tierkit.errors import InvalidInput, LedgerError
+from mcp_tierkit.journal import left_alone
 from mcp_tierkit.ledger import report
 from mcp_tierkit.ledger.opening import connect, explained, ledger_path
 from mcp_tierkit.places import make_private
 from mcp_tierkit.prices import PriceTable
 from mcp_tierkit.prompts import LATEST, load, texts
 from mcp_tierkit.types import Category
+from mcp_tierkit.workspace import Workspace
 
 CLOCK_SLACK = timedelta(minutes=5)
 
@@ -26,6 +28,13 @@ def look_at_state(folder: Path) -> Iterator[Symptom]:
     fix = "Free that path or give yourself rights to it, or set TIERKIT_STATE_DIR to a folder that you can write."
     if why := make_private(folder) or _unwritable(folder):
         yield problem("state_unusable", f"{folder}: {why.split(';')[0].rstrip('.')}.", fix)
+
+
+def look_at_left(project: Path, state: Path) -> Iterator[Symptom]:
+    """Files that somebody saved while a change stood on trial, so that taking it back passed them over."""
+    for path, kept in left_alone(Workspace(project), state).items():
+        what = f"{path} was saved by somebody while a draft of it stood in the tree on trial, and was not put back."
+        yield warning("left_alone", what, f"What it held before is in {kept}: compare the two.")
 
 
 def _unwritable(folder: Path) -> str | None:
