@@ -32,7 +32,11 @@ def look_at_state(folder: Path) -> Iterator[Symptom]:
 
 def look_at_left(project: Path, state: Path) -> Iterator[Symptom]:
     """Files that somebody saved while a change stood on trial, so that taking it back passed them over."""
-    for path, kept in left_alone(Workspace(project), state).items():
+    try:
+        left = left_alone(Workspace(project), state)
+    except OSError:
+        return  # `look_at_state` says why.
+    for path, kept in left.items():
         what = f"{path} was saved by somebody while a draft of it stood in the tree on trial, and was not put back."
         yield warning("left_alone", what, f"What it held before is in {kept}: compare the two.")
 
