@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import difflib
+from collections import Counter
 from collections.abc import Iterator, Mapping
 
 from mcp_tierkit.types import FileChange
 
 MAX_RANGES = 3
-MOST_PAIRS = 10_000_000
-"""Lines before times lines after, beyond which lines that occur often are no help in matching."""
+MOST_PAIRS = 50_000
+"""Pairs of equal lines, beyond which lines that occur often are no help in matching: a thousand lines took minutes."""
 
 
 def patch(before: Mapping[str, str | None], after: Mapping[str, str | None]) -> str:
@@ -61,7 +62,8 @@ def _changed(old: list[str], new: list[str]) -> Iterator[tuple[int, int, int, in
     head = next((at for at in range(least) if old[at] != new[at]), least)
     tail = next((at for at in range(least - head) if old[-1 - at] != new[-1 - at]), least - head)
     a, b = old[head : len(old) - tail], new[head : len(new) - tail]
-    matcher = difflib.SequenceMatcher(None, a, b, autojunk=len(a) * len(b) > MOST_PAIRS)
+    times = Counter(b)
+    matcher = difflib.SequenceMatcher(None, a, b, autojunk=sum(times[line] for line in a) > MOST_PAIRS)
     for tag, i1, i2, j1, j2 in matcher.get_opcodes():
         if tag != "equal":
             yield head + i1, head + i2, head + j1, head + j2

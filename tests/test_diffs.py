@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import subprocess
+import time
 from pathlib import Path
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -35,6 +37,14 @@ def test_a_summary_counts_lines_and_names_three_ranges() -> None:
     new = "".join(f"{'x' if n % 10 == 0 else n}\n" for n in range(100))
     change = summarise("a.txt", old, new)
     assert (change.added, change.removed, change.ranges) == (10, 10, "1,11,21,+7")
+
+
+@pytest.mark.parametrize("count", [600, 3000])
+def test_a_file_of_like_lines_is_summed_up_in_time(count: int) -> None:
+    started = time.process_time()
+    change = summarise("a.txt", "x\n" * count, "x\ny\n" * (count // 2))
+    assert (change.added - change.removed, change.ranges[:1]) == (0, "2")
+    assert time.process_time() - started < 3
 
 
 def test_only_added_lines_count_as_typed() -> None:
