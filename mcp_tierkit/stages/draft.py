@@ -27,7 +27,7 @@ from mcp_tierkit.stages.answer import NO_ANSWER, answer_of, said
 from mcp_tierkit.stages.cycle import drafted_before
 from mcp_tierkit.stages.material import CONVENTIONS, Sketch, gather, pack_sketch
 from mcp_tierkit.stages.plan import Planned, allow_climb
-from mcp_tierkit.stages.proof import Ending, Trial, failing, prove
+from mcp_tierkit.stages.proof import Ending, Setting, failing, prove
 from mcp_tierkit.tiers import Tier
 from mcp_tierkit.types import (
     Attempt,
@@ -56,7 +56,7 @@ UNJUDGED: frozenset[AttemptOutcome] = frozenset({"unreadable", "out_of_scope", "
 class Job:
     """One drafting task under way: what it works with, and what its calls have come to so far."""
 
-    trial: Trial
+    setting: Setting
     sketch: Sketch
     packed: Packed
     chain: tuple[TierName, ...]
@@ -79,11 +79,11 @@ class Job:
 
     @property
     def kit(self) -> Kit:
-        return self.trial.kit
+        return self.setting.kit
 
     @property
     def planned(self) -> Planned:
-        return self.trial.planned
+        return self.setting.planned
 
     @property
     def is_single_pass(self) -> bool:
@@ -107,9 +107,9 @@ async def draft_change(kit: Kit, planned: Planned, *, apply: bool, report: Repor
     bench = await kit.bench(planned.task)
     before = await baseline(bench, planned.task.checks, planned.task.proof, kit.baselines)
     packed = await pack_sketch(kit, planned, sketch, before.results)
-    trial = Trial(kit, planned, bench, before, await _guards(kit, planned), apply)
+    setting = Setting(kit, planned, bench, before, await _guards(kit, planned), apply)
     earlier = frozenset(row.call_id for row in await kit.ledger.calls(planned.task.task_id))
-    job = Job(trial, sketch, packed, chain, report, Ending("needs_work", checks=before.results), earlier=earlier)
+    job = Job(setting, sketch, packed, chain, report, Ending("needs_work", checks=before.results), earlier=earlier)
     ending = _stop_before_spending(job) or await _within_time(job, deadline)
     draft = _record(job, ending)
     await kit.ledger.save(draft)
@@ -148,7 +148,7 @@ def _handed_on(handoff: Handoff, draft: Draft) -> Handoff:
 
 
 def _stop_before_spending(job: Job) -> Ending | None:
-    before = job.trial.before
+    before = job.setting.before
     if before.may_start or not job.planned.task.checks:
         return None
     unrunnable = any(result.before == "unrunnable" for result in before.results)
@@ -250,7 +250,7 @@ def _opening(job: Job, tier: Tier) -> tuple[tuple[Message, ...], str]:
         files=packed.editable or "(none yet: every editable file is new)",
         context=packed.context or "(none)",
         neighbours=packed.neighbours or "(none)",
-        checks=failing(job.trial.before.results) or "(none)",
+        checks=failing(job.setting.before.results) or "(none)",
     )
     return messages, prompt.id
 
@@ -273,9 +273,9 @@ async def _weigh(job: Job, step: Step, completion: Completion) -> Ending:
     """What a reply is worth: read, kept in scope, then proven."""
     if is_empty(job.answer):
         note = "The reply held no answer."
-        return Ending("rejected", note, job.trial.before.results, outcome="empty", feedback=NO_ANSWER)
+        return Ending("rejected", note, job.setting.before.results, outcome="empty", feedback=NO_ANSWER)
     if completion.finish == "length" and step.stage != "continue" and not job.is_single_pass:
-        return Ending("rejected", "The reply was cut off.", job.trial.before.results, outcome="cut_short")
+        return Ending("rejected", "The reply was cut off.", job.setting.before.results, outcome="cut_short")
     reading = read_reply(job.answer, job.sketch.current(), partial=job.packed.partial)
     if reading.question:
         job.sketch.after.clear()  # A plan that cannot work leaves no half of it behind.
@@ -290,10 +290,10 @@ async def _weigh(job: Job, step: Step, completion: Completion) -> Ending:
         return _unreadable(job, reading, outside, completion)
     if secrets := _new_secrets(job):
         note = f"The draft writes a secret into {_shown(secrets)}."
-        return Ending("rejected", note, job.trial.before.results, outcome="out_of_scope")
+        return Ending("rejected", note, job.setting.before.results, outcome="out_of_scope")
     if not job.planned.task.checks:
         return Ending("unproven", "No check was named, so nothing was applied.", outcome="unproven")
-    ending = await prove(job.trial, job.sketch, label=f"after{len(job.attempts) + 1}", report=job.report)
+    ending = await prove(job.setting, job.sketch, label=f"after{len(job.attempts) + 1}", report=job.report)
     return replace(ending, feedback=_joined(ending.feedback, _refusal(outside))) if ending.feedback else ending
 
 
@@ -367,7 +367,7 @@ def _unreadable(job: Job, reading: Reading, outside: list[str], completion: Comp
         note = "The reply could not be read as edits: nothing in it changes a file."
     told = _joined(CUT_OFF if cut else "", reading.report, _refusal(outside))
     return Ending(
-        "rejected", CUT_OFF.replace("Your", "The") if cut else note, job.trial.before.results, outcome=outcome,
+        "rejected", CUT_OFF.replace("Your", "The") if cut else note, job.setting.before.results, outcome=outcome,
         feedback=told or "Nothing in your reply changes a file.",
     )  # fmt: skip
 
@@ -438,7 +438,7 @@ def _record(job: Job, ending: Ending) -> Draft:
         reverted=tuple(job.reverted),
         alerts=tuple(dict.fromkeys(job.alerts)),
         patch=_keep_patch(job, patch(before, after)) if after else None,
-        isolation=job.trial.bench.isolation,
+        isolation=job.setting.bench.isolation,
         question=ending.question,
     )
 

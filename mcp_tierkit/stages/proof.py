@@ -33,7 +33,7 @@ class Ending:
 
 
 @dataclass(frozen=True)
-class Trial:
+class Setting:
     """Where one task's drafts are tried: its bench, its checks as they stood before, and whether green is applied."""
 
     kit: Kit
@@ -44,30 +44,30 @@ class Trial:
     apply: bool
 
 
-async def prove(trial_: Trial, sketch: Sketch, *, label: str, report: Report) -> Ending:
+async def prove(setting: Setting, sketch: Sketch, *, label: str, report: Report) -> Ending:
     """The verdict on the sketch's changes. With `applied` they are in the tree, and can be undone."""
     report("running the checks on the draft")
     try:
-        if trial_.bench.isolation == "sandbox":
-            return await _apart(trial_, sketch, label, report)
-        return await _in_place(trial_, sketch, label, report)
+        if setting.bench.isolation == "sandbox":
+            return await _apart(setting, sketch, label, report)
+        return await _in_place(setting, sketch, label, report)
     except (Conflict, PathRefused) as error:
-        return Ending("conflict", error.what, trial_.before.results, outcome="green")
+        return Ending("conflict", error.what, setting.before.results, outcome="green")
 
 
-async def _apart(trial_: Trial, sketch: Sketch, label: str, report: Report) -> Ending:
+async def _apart(setting: Setting, sketch: Sketch, label: str, report: Report) -> Ending:
     """Checks see the changed files at the project's own path; the tree itself changes only when green."""
     changes = sketch.changes()
-    ending, tried = await _checked(trial_, changes, label, report)
-    ending = await _guarded(trial_, ending, tried, label)
+    ending, tried = await _checked(setting, changes, label, report)
+    ending = await _guarded(setting, ending, tried, label)
     if ending.status == "applied":
-        async with tree_lock(trial_.kit.config.state_dir, trial_.kit.workspace.root):
-            await _apply(trial_, sketch, changes)
+        async with tree_lock(setting.kit.config.state_dir, setting.kit.workspace.root):
+            await _apply(setting, sketch, changes)
     return ending
 
 
-async def _apply(trial_: Trial, sketch: Sketch, changes: Changes) -> None:
-    kit, task_id, expected = trial_.kit, trial_.planned.task.task_id, _expected(sketch, changes)
+async def _apply(setting: Setting, sketch: Sketch, changes: Changes) -> None:
+    kit, task_id, expected = setting.kit, setting.planned.task.task_id, _expected(sketch, changes)
 
     def work() -> None:
         apply_changes(kit.workspace, kit.config.state_dir, task_id, changes, expected)
@@ -77,21 +77,21 @@ async def _apply(trial_: Trial, sketch: Sketch, changes: Changes) -> None:
         await anyio.to_thread.run_sync(work)
 
 
-async def _in_place(trial_: Trial, sketch: Sketch, label: str, report: Report) -> Ending:
+async def _in_place(setting: Setting, sketch: Sketch, label: str, report: Report) -> Ending:
     """The change stands in the tree while checks run, under a lock and a journal, and stays only when green.
 
     Where there are guards it is taken back first: one that is red with the change is run without it.
     """
-    changes, state, workspace = sketch.changes(), trial_.kit.config.state_dir, trial_.kit.workspace
+    changes, state, workspace = sketch.changes(), setting.kit.config.state_dir, setting.kit.workspace
     async with tree_lock(state, workspace.root):
-        with trial(workspace, state, trial_.planned.task.task_id, changes, _expected(sketch, changes)) as held:
-            ending, tried = await _checked(trial_, {}, label, report)
+        with trial(workspace, state, setting.planned.task.task_id, changes, _expected(sketch, changes)) as held:
+            ending, tried = await _checked(setting, {}, label, report)
             if ending.status == "applied" and not tried:
                 held.keep()
         if tried:
-            ending = await _guarded(trial_, ending, tried, label)
+            ending = await _guarded(setting, ending, tried, label)
             if ending.status == "applied":
-                await _apply(trial_, sketch, changes)
+                await _apply(setting, sketch, changes)
     return ending
 
 
@@ -99,22 +99,22 @@ def _expected(sketch: Sketch, changes: Changes) -> dict[str, str | None]:
     return {path: sketch.expected.get(path) for path in changes}
 
 
-async def _checked(trial_: Trial, changes: Changes, label: str, report: Report) -> tuple[Ending, tuple[Tried, ...]]:
+async def _checked(setting: Setting, changes: Changes, label: str, report: Report) -> tuple[Ending, tuple[Tried, ...]]:
     """The verdict of the task's checks, and where they are green, how the guards ran on the change."""
-    task = trial_.planned.task
-    runs = await run_checks(trial_.bench, task.checks, changes, label=label)
-    results, green = judge(task.checks, task.proof, trial_.before, runs)
+    task = setting.planned.task
+    runs = await run_checks(setting.bench, task.checks, changes, label=label)
+    results, green = judge(task.checks, task.proof, setting.before, runs)
     if not green:
         return Ending("needs_work", _red_note(results), results, outcome="red", feedback=failing(results)), ()
-    if trial_.guards:
+    if setting.guards:
         report("running the project's other checks")
-    tried = await try_guards(trial_.bench, trial_.guards, changes, label=f"{label}-guard")
-    return Ending("applied" if trial_.apply else "ready", checks=results, outcome="green"), tried
+    tried = await try_guards(setting.bench, setting.guards, changes, label=f"{label}-guard")
+    return Ending("applied" if setting.apply else "ready", checks=results, outcome="green"), tried
 
 
-async def _guarded(trial_: Trial, ending: Ending, tried: tuple[Tried, ...], label: str) -> Ending:
+async def _guarded(setting: Setting, ending: Ending, tried: tuple[Tried, ...], label: str) -> Ending:
     """The same verdict, unless the change broke a check that was green without it."""
-    guards = await weigh_guards(trial_.bench, tried, label=f"{label}-guard", seen=trial_.kit.baselines)
+    guards = await weigh_guards(setting.bench, tried, label=f"{label}-guard", seen=setting.kit.baselines)
     if not (faults := broken(guards)):
         return replace(ending, guards=guards)
     note = "Not applied: it breaks a check of the project that was green."
