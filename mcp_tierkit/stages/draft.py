@@ -2,52 +2,46 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import anyio
 
-from mcp_tierkit.answers import is_empty, is_overrun, room, visible_words
+from mcp_tierkit.answers import is_overrun, room, visible_words
 from mcp_tierkit.cascade import Step, chain_of, next_step
 from mcp_tierkit.checks import baseline
 from mcp_tierkit.diffs import patch, summarise
-from mcp_tierkit.edits import Reading, join_reply, read_reply
+from mcp_tierkit.edits import join_reply
 from mcp_tierkit.errors import ModelFailed, OverBudget, PathRefused
 from mcp_tierkit.guards import guards_beside
 from mcp_tierkit.jobs import Report
 from mcp_tierkit.kit import Kit
 from mcp_tierkit.metering import Metered, call_model
-from mcp_tierkit.packing import Packed, fence
-from mcp_tierkit.prompts import Prompt, build, load
+from mcp_tierkit.packing import Packed
+from mcp_tierkit.prompts import Prompt
 from mcp_tierkit.redact import find_secrets, redact
-from mcp_tierkit.routing import is_about_tests
-from mcp_tierkit.scope import guarded, in_scope
-from mcp_tierkit.stages.answer import NO_ANSWER, answer_of, said
+from mcp_tierkit.stages.answer import answer_of, said
 from mcp_tierkit.stages.cycle import drafted_before
-from mcp_tierkit.stages.material import CONVENTIONS, Sketch, gather, pack_sketch
+from mcp_tierkit.stages.material import Sketch, gather, pack_sketch
 from mcp_tierkit.stages.plan import Planned, allow_climb
-from mcp_tierkit.stages.proof import Ending, Setting, failing, prove
+from mcp_tierkit.stages.proof import Ending, Setting, prove
+from mcp_tierkit.stages.talk import opening, request, texts_for
+from mcp_tierkit.stages.weigh import weigh
 from mcp_tierkit.tiers import Tier
 from mcp_tierkit.types import (
     Attempt,
     AttemptOutcome,
     Check,
-    Completion,
     Draft,
     DraftStatus,
     Handoff,
     Message,
     Route,
+    Stage,
     TierName,
 )
 
 MOST_GUARDS = 5
-CUT_OFF = "Your reply was cut off."
-_NEW_NAME = re.compile(r"[\w./@+$()\[\]-]{1,160}")
-"""Names that a draft may give to files of its own: callers are shown them, so no sentence may be one."""
-_END_OF_REPORT = re.compile(r"^-+[ \t]*(?:end of )?report\b", re.IGNORECASE | re.MULTILINE)
-"""How a line begins that would end the report in which file text and command output are quoted."""
 UNJUDGED: frozenset[AttemptOutcome] = frozenset({"unreadable", "out_of_scope", "cut_short", "empty"})
 """Replies that no check could say anything of."""
 
@@ -58,13 +52,12 @@ class Job:
 
     setting: Setting
     sketch: Sketch
+    """With the edits so far: a further reply goes on from there."""
     packed: Packed
     chain: tuple[TierName, ...]
     report: Report
     ending: Ending
     """What the replies so far have come to: a later one that nothing could judge takes no evidence away."""
-    judged: dict[str, str | None] = field(default_factory=dict)
-    """The edits that this ending is about."""
     earlier: frozenset[str] = frozenset()
     """Calls of the task's drafts before this one."""
     routes: dict[TierName, Route] = field(default_factory=dict)
@@ -102,7 +95,7 @@ async def draft_change(kit: Kit, planned: Planned, *, apply: bool, report: Repor
     sketch = await anyio.to_thread.run_sync(gather, kit, planned)
     chain = await _chain(kit, planned)
     for tier in chain:  # A faulty text of the user's own is told before money is spent.
-        _prompts(kit, planned, await kit.tier(tier))
+        texts_for(kit, planned, await kit.tier(tier))
     report("running the checks as they are")
     bench = await kit.bench(planned.task)
     before = await baseline(bench, planned.task.checks, planned.task.proof, kit.baselines)
@@ -162,8 +155,7 @@ async def _within_time(job: Job, deadline: float) -> Ending:
         ending = await _attempt_all(job)
     if scope.cancelled_caught:
         await _note_cut_short(job)
-        ending = replace(job.ending, status="needs_work", note="The time for this task ran out.")
-    job.sketch.after = job.judged
+        return replace(job.ending, status="needs_work", note="The time for this task ran out.")
     return ending
 
 
@@ -186,22 +178,21 @@ async def _attempt(job: Job, step: Step) -> None:
     """One call and what its reply comes to. Raises OverBudget and ModelFailed."""
     job.report(f"{step.stage}: waiting for the {step.tier} tier")
     tier = await job.kit.tier(step.tier)
-    messages, prompt_id = _request(job, step, tier)
+    texts = texts_for(job.kit, job.planned, tier)
+    messages = _messages(job, step, texts)
     metered = await call_model(
-        job.kit, await _route(job, tier, messages), tier, stage=step.stage, messages=messages, prompt_id=prompt_id,
-        packed=job.packed.files, max_output_tokens=_room(job, step, tier),
+        job.kit, await _route(job, tier, messages), tier, stage=step.stage, messages=messages,
+        prompt_id=texts[step.stage].id, packed=job.packed.files, max_output_tokens=_room(job, tier),
     )  # fmt: skip
     answer = await answer_of(job.kit, tier, metered)
     job.talk = (*messages, said(metered))
     job.answer = join_reply(job.answer, answer) if step.stage == "continue" else answer
     job.alerts += [metered.call.alert] if metered.call.alert else []
-    if step.stage == "climb":
-        job.sketch.after.clear()  # Another model starts from the files as they are.
-    ending = await _weigh(job, step, metered.completion)
+    ending = await _worth(job, step, is_cut=metered.completion.finish == "length")
     job.feedback = ending.feedback
     _note_attempt(job, step, tier, metered, ending.outcome)
     if ending.outcome not in UNJUDGED or job.ending.outcome != "red":
-        job.ending, job.judged = ending, dict(job.sketch.after)
+        job.ending = ending
 
 
 async def _route(job: Job, tier: Tier, messages: Sequence[Message]) -> Route:
@@ -213,53 +204,15 @@ async def _route(job: Job, tier: Tier, messages: Sequence[Message]) -> Route:
     return job.routes[tier.name]
 
 
-def _request(job: Job, step: Step, tier: Tier) -> tuple[tuple[Message, ...], str]:
-    """The messages of a call: the opening, and after it what earlier calls have come to."""
-    if step.stage == "draft":
-        return _opening(job, tier)
-    asked = _prompts(job.kit, job.planned, tier)[step.stage]
-    if step.stage == "continue":
-        return (*job.talk, *asked.render()), asked.id
-    told = asked.render(feedback=_END_OF_REPORT.sub(r"  \g<0>", job.feedback) or "(nothing)")
-    if step.stage == "climb":
-        return (*_opening(job, tier)[0], *told), asked.id
-    return (*job.talk, *told), asked.id
+def _messages(job: Job, step: Step, texts: dict[Stage, Prompt]) -> tuple[Message, ...]:
+    first = opening(
+        texts["draft"], job.planned.handoff, job.packed,
+        conventions=job.sketch.conventions, checks=job.setting.before.results,
+    )  # fmt: skip
+    return request(step.stage, texts, first, job.talk, job.feedback)
 
 
-def _prompts(kit: Kit, planned: Planned, tier: Tier) -> dict[str, Prompt]:
-    """Every text that a call on this tier can need."""
-    own, category = kit.config.prompt_dir, planned.route.category
-    follow_ups = {name: load(name, overrides=own) for name in ("repair", "climb", "continue")}
-    return follow_ups | {"draft": load("draft", category=category, scratchpad=tier.scratchpad, overrides=own)}
-
-
-def _opening(job: Job, tier: Tier) -> tuple[tuple[Message, ...], str]:
-    """The first request: system text that never varies, the project's notes, then the task, the plan and the files."""
-    handoff, packed = job.planned.handoff, job.packed
-    prompt = _prompts(job.kit, job.planned, tier)["draft"]
-    messages = build(
-        prompt,
-        profile=fence(CONVENTIONS, job.sketch.conventions) if job.sketch.conventions else "",
-        summary=handoff.summary,
-        steps=_listed(handoff.steps),
-        constraints=_listed(handoff.constraints),
-        acceptance=_listed(handoff.acceptance),
-        out_of_scope=_listed(handoff.out_of_scope),
-        assumptions=_listed(handoff.assumptions),
-        editable="\n".join(handoff.files),
-        files=packed.editable or "(none yet: every editable file is new)",
-        context=packed.context or "(none)",
-        neighbours=packed.neighbours or "(none)",
-        checks=failing(job.setting.before.results) or "(none)",
-    )
-    return messages, prompt.id
-
-
-def _listed(items: Sequence[str]) -> str:
-    return "\n".join(f"- {item}" for item in items) or "(none)"
-
-
-def _room(job: Job, step: Step, tier: Tier) -> int:
+def _room(job: Job, tier: Tier) -> int:
     """Tokens for the answer and the thinking before it; all there are once a reply has run out of them."""
     if job.attempts and job.attempts[-1].outcome in ("empty", "cut_short"):
         return tier.max_output_tokens
@@ -269,116 +222,22 @@ def _room(job: Job, step: Step, tier: Tier) -> int:
     ).max_output_tokens  # fmt: skip
 
 
-async def _weigh(job: Job, step: Step, completion: Completion) -> Ending:
-    """What a reply is worth: read, kept in scope, then proven."""
-    if is_empty(job.answer):
-        note = "The reply held no answer."
-        return Ending("rejected", note, job.setting.before.results, outcome="empty", feedback=NO_ANSWER)
-    if completion.finish == "length" and step.stage != "continue" and not job.is_single_pass:
-        return Ending("rejected", "The reply was cut off.", job.setting.before.results, outcome="cut_short")
-    reading = read_reply(job.answer, job.sketch.current(), partial=job.packed.partial)
-    if reading.question:
-        job.sketch.after.clear()  # A plan that cannot work leaves no half of it behind.
-        note = "The drafter says the plan cannot work."
-        return Ending("question", note, question=reading.question, outcome="question")
-    outside = _outside(job, reading)
-    job.reverted += [path for path in outside if path not in job.reverted]
-    job.sketch.after.update({path: text for path, text in reading.changes.items() if path not in outside})
-    refused = tuple(block for block in reading.refused if block.path not in outside)
-    reading = reading.model_copy(update={"refused": refused})
-    if reading.refused or not job.sketch.changes():
-        return _unreadable(job, reading, outside, completion)
-    if secrets := _new_secrets(job):
-        note = f"The draft writes a secret into {_shown(secrets)}."
-        return Ending("rejected", note, job.setting.before.results, outcome="out_of_scope")
-    if not job.planned.task.checks:
-        return Ending("unproven", "No check was named, so nothing was applied.", outcome="unproven")
-    ending = await prove(job.setting, job.sketch, label=f"after{len(job.attempts) + 1}", report=job.report)
-    return replace(ending, feedback=_joined(ending.feedback, _refusal(outside))) if ending.feedback else ending
-
-
-def _outside(job: Job, reading: Reading) -> list[str]:
-    """Paths of a reply that the draft may not touch."""
-    task = job.planned.task
-    allow_tests = is_about_tests(task.goal)
-
-    def is_allowed(path: str) -> bool:
-        return (
-            in_scope(path, task.files)
-            and (path in job.sketch.before or path in task.files or _NEW_NAME.fullmatch(path) is not None)
-            and not guarded(path, task.checks, allow_tests, is_new=path not in job.sketch.before)
-            and not _is_linked(job, path)
-            and not job.kit.workspace.denied(path)
-        )
-
-    meant = dict.fromkeys([*reading.changes, *(block.path for block in reading.refused if block.path)])
-    outside = [path for path in meant if not is_allowed(path)]
-    return [*outside, *_halves(reading, outside, job.sketch.current())]
-
-
-def _halves(reading: Reading, outside: list[str], files: Mapping[str, str]) -> list[str]:
-    """What belongs to edits that are not kept: the rest of a rename, and what is deleted where a new file is not made.
-
-    To delete a file whose text was to stand elsewhere would lose it.
-    """
-    lost, moves = set(outside), [{*move} for move in reading.moved.items()]
-    for _ in moves:  # One may go on where another ends.
-        lost.update(*(move for move in moves if move & lost))
-    if any(reading.changes.get(path) is not None and path not in files for path in outside):
-        kept = set().union(*moves) - lost
-        lost.update(path for path, text in reading.changes.items() if text is None and path not in kept)
-    return [path for path in reading.changes if path in lost and path not in outside]
-
-
-def _shown(paths: list[str]) -> str:
-    """The first of the paths that a reply names. Such a name is the model's own words, so only plain ones are told."""
-    plain = [path for path in paths if re.fullmatch(r"[\w./@+-]{1,80}", path, re.ASCII)]
-    return ", ".join(plain[:3]) or "a file of an odd name"
-
-
-def _is_linked(job: Job, path: str) -> bool:
-    """Whether a link, or something that is no file, stands at the path or on the way to it, or it is no path."""
-    try:
-        job.kit.workspace.exists(path)
-    except PathRefused:
-        return True
-    return False
-
-
-def _refusal(outside: list[str]) -> str:
-    if not outside:
-        return ""
-    return f"These edits were not kept, since not all of them are to files that may be edited: {', '.join(outside)}."
-
-
-def _joined(*parts: str) -> str:
-    return "\n\n".join(filter(None, parts))
-
-
-def _unreadable(job: Job, reading: Reading, outside: list[str], completion: Completion) -> Ending:
-    """A reply that is not, or not wholly, an edit that may be made."""
-    cut = completion.finish == "length"
-    outcome: AttemptOutcome = "cut_short" if cut else "unreadable"
-    if reading.refused:
-        note = f"The reply could not be read as edits: {_unquoted(reading.refused[0].why)}."
-    elif outside:
-        note, outcome = f"The reply edits what it may not: {_shown(outside)}.", "out_of_scope"
-    else:
-        note = "The reply could not be read as edits: nothing in it changes a file."
-    told = _joined(CUT_OFF if cut else "", reading.report, _refusal(outside))
-    return Ending(
-        "rejected", CUT_OFF.replace("Your", "The") if cut else note, job.setting.before.results, outcome=outcome,
-        feedback=told or "Nothing in your reply changes a file.",
+async def _worth(job: Job, step: Step, *, is_cut: bool) -> Ending:
+    """What the last reply is worth: read, kept in scope, then proven where it can be."""
+    if step.stage == "climb":
+        job.sketch = replace(job.sketch, after={})  # Another model starts from the files as they are.
+    weighed = weigh(
+        job.setting, job.sketch, job.answer, partial=job.packed.partial, is_cut=is_cut,
+        may_go_on=step.stage != "continue" and not job.is_single_pass,
     )  # fmt: skip
-
-
-def _unquoted(why: str) -> str:
-    """A reason as the caller is told it: what it quotes of the reply is the model's own words."""
-    return re.sub(r"""(['"]).*\1""", "…", why, flags=re.DOTALL)
-
-
-def _new_secrets(job: Job) -> list[str]:
-    return [path for path, text in job.sketch.after.items() if find_secrets(path) or (text and find_secrets(text))]
+    job.sketch = weighed.sketch
+    job.reverted += [path for path in weighed.outside if path not in job.reverted]
+    ending = weighed.ending
+    if ending is None:
+        label = f"after{len(job.attempts) + 1}"
+        ending = await prove(job.setting, job.sketch, label=label, report=job.report)
+        ending = replace(ending, feedback=weighed.told(ending.feedback)) if ending.feedback else ending
+    return replace(ending, edits=job.sketch.after)
 
 
 def _note_attempt(job: Job, step: Step, tier: Tier, metered: Metered, outcome: AttemptOutcome) -> None:
@@ -417,15 +276,10 @@ async def _note_cut_short(job: Job) -> None:
             )
 
 
-def _sides(job: Job) -> tuple[dict[str, str | None], dict[str, str | None]]:
-    """The changed files before and after."""
-    sketch = job.sketch
-    after = {path: text for path, text in sketch.after.items() if text != sketch.before.get(path)}
-    return {path: sketch.before.get(path) for path in after}, after
-
-
 def _record(job: Job, ending: Ending) -> Draft:
-    before, after = _sides(job)
+    sketch = job.sketch
+    after = {path: text for path, text in ending.edits.items() if text != sketch.before.get(path)}
+    before = {path: sketch.before.get(path) for path in after}
     return Draft(
         task_id=job.planned.task.task_id,
         status=ending.status,

@@ -29,7 +29,7 @@ ROOMY = 0.8
 MOST_NEIGHBOUR_BYTES = 400_000
 
 
-@dataclass
+@dataclass(frozen=True)
 class Sketch:
     """The files of one draft: as they were read, and as the edits so far have made them."""
 

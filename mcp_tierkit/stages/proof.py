@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import anyio
 
@@ -30,6 +30,8 @@ class Ending:
     question: str | None = None
     outcome: AttemptOutcome = "failed"
     feedback: str = ""
+    edits: dict[str, str | None] = field(default_factory=dict)
+    """The files that it is about, as they are to be; None for one deleted."""
 
 
 @dataclass(frozen=True)
