@@ -33,7 +33,7 @@ class Tier(Record):
 
     name: TierName
     model: str = Field(description="litellm's name.")
-    requested_model: str | None = Field(default=None, description="What the tier names first; None: `model` itself.")
+    requested_model: str = Field(description="What the tier names first: `model` itself where that can be used.")
     base_url: str | None = None
     api_key_env: str | None = Field(default=None, description="The variable whose key is spent; None where none is.")
     price: Price | None = Field(description="None only where the user allows models without a price.")
