@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import re
 import time
 from dataclasses import dataclass
-from decimal import Decimal
 
 import anyio
 
@@ -14,13 +12,11 @@ from mcp_tierkit.kit import Kit
 from mcp_tierkit.ledger import TextKind
 from mcp_tierkit.prices import Price, cost, worst_cost
 from mcp_tierkit.redact import find_secrets
-from mcp_tierkit.settings import FILE, Stages
+from mcp_tierkit.served import alert, is_same_model, pinned_price, rate, served_price
+from mcp_tierkit.settings import Stages
 from mcp_tierkit.tiers import NAMES, Tier
 from mcp_tierkit.tokens import at_most
 from mcp_tierkit.types import Call, Completion, Message, PackedFile, Request, Route, Stage, TierName
-
-DEARER = Decimal("1.5")
-"""How many times the price of the model named first a call may cost before the user is told."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +57,7 @@ async def call_model(
     except BaseException as error:
         await _settle(kit, call_id, Call(status="failed", error=type(error).__name__, duration_ms=_ms_since(started)))
         raise
-    call = _settled(kit, request, tier, completion, _ms_since(started))
+    call = _settled(kit, tier, completion, _ms_since(started))
     await _settle(kit, call_id, call)
     await _keep(kit, call_id, "reply", completion.text)
     if call.model_mismatch:
@@ -140,7 +136,7 @@ def _refuse_secrets(request: Request) -> None:
 
 def _priced(kit: Kit, request: Request, tier: Tier) -> tuple[Request, int | None]:
     """The request with its prices written on it, and the most it can cost."""
-    prices = {"requested_price": rate(_pinned_price(kit, request, tier)), "routed_price": rate(tier.price)}
+    prices = {"requested_price": rate(pinned_price(kit.prices, tier)), "routed_price": rate(tier.price)}
     return request.model_copy(update=prices), _worst(request, tier.price)
 
 
@@ -160,86 +156,21 @@ def _failed(error: ModelFailed, duration_ms: int) -> Call:
     return Call(status="failed", cost_nanousd=0 if refused else None, error=label, duration_ms=duration_ms)
 
 
-def _settled(kit: Kit, request: Request, tier: Tier, completion: Completion, duration_ms: int) -> Call:
+def _settled(kit: Kit, tier: Tier, completion: Completion, duration_ms: int) -> Call:
     # A stated zero is what a provider says that does not know, or a gift that the table would know of.
     paid = completion.reported_cost_nanousd or None
     if paid is None and tier.price is not None:
         paid = cost(tier.price, completion.usage)
     served = completion.served_model
-    price = _served_price(kit, request, tier, served)
     return Call(
         status="settled",
         served_model=served,
-        served_price=rate(price),
+        served_price=rate(served_price(kit.prices, tier, served)),
         usage=completion.usage,
         cost_nanousd=paid,
         price_digest=kit.prices.digest,
         finish=completion.finish,
         duration_ms=duration_ms,
-        model_mismatch=request.base_url is None and not is_same_model(request, served),
-        alert=_alert(request, served, _pinned_price(kit, request, tier), price or tier.price),
+        model_mismatch=tier.base_url is None and not is_same_model(tier, served),
+        alert=alert(kit.prices, tier, served),
     )
-
-
-def _pinned_price(kit: Kit, request: Request, tier: Tier) -> Price | None:
-    """The price of what the tier names first."""
-    first = request.requested_model
-    return tier.price if first in (None, request.model) else kit.prices.price(first or "")
-
-
-def _served_price(kit: Kit, request: Request, tier: Tier, served: str | None) -> Price | None:
-    """The price of the model that answered, by its own name where that is listed; None where nobody knows."""
-    if served is None:
-        return None
-    is_form = _is_form(request.model, served)
-    is_free = tier.base_url is not None and tier.price is not None and tier.price.input == tier.price.output == 0
-    own = tier.price if is_form or is_free or served in request.served else None
-    # A server of the user's own may call its model anything, and a price of the user's own holds for every date.
-    if is_free or _bare(request.model) == _bare(served) or (is_form and own is not None and own.source == FILE):
-        return own
-    provider, vendor = request.model.partition("/")[0], request.model.rpartition("/")[0]
-    names = (f"{provider}/{served}", f"{vendor}/{_bare(served)}", served)
-    return next((price for name in names if (price := kit.prices.price(name))), own)
-
-
-def _alert(request: Request, served: str | None, pinned: Price | None, paid: Price | None) -> str | None:
-    """What the user should know where another price is paid than the one of the model named first."""
-    if pinned is None or paid is None:
-        return None
-    if paid.input <= DEARER * pinned.input and paid.output <= DEARER * pinned.output:
-        return None
-    return (
-        f"{served or request.model} answered at ${rate(paid)} a million tokens in and out; "
-        f"{request.requested_model or request.model}, which the {request.tier} tier names, costs ${rate(pinned)}."
-    )
-
-
-def rate(price: Price | None) -> str | None:
-    """Dollars per million tokens, in and out, as the ledger writes them: `0.1/0.5`."""
-    return f"{_plain(price.input)}/{_plain(price.output)}" if price else None
-
-
-def _plain(amount: Decimal) -> str:
-    return format(amount.normalize(), "f")
-
-
-def is_same_model(request: Request, served: str | None) -> bool:
-    """True where the served name is the requested one, a dated form of it, or listed under `served`.
-
-    A provider that reports no name proves nothing either way, so None is accepted.
-    """
-    return served is None or served in request.served or _is_form(request.model, served)
-
-
-def _is_form(model: str, served: str) -> bool:
-    """Whether a name is the model's own, or that with a date."""
-    asked, got = _bare(model), _bare(served)
-    return (
-        asked == got
-        or re.fullmatch(re.escape(asked) + r"[-@:]?(?:\d{4}-?\d{2}-?\d{2}|\d{4}|latest|\d{3})", got) is not None
-    )
-
-
-def _bare(model: str) -> str:
-    """A model's own name without the route in front; `latest` stands for any date."""
-    return model.rsplit("/", 1)[-1].lower().removesuffix("-latest")

@@ -18,11 +18,12 @@ FLOORS = {
     "ground": "__init__ types errors",
     "rules": (
         "config settings narrowing keys places prices price_map providers tokens prompts edits routing packing redact "
-        "tiers scope reply calls diffs usage failures receipts evidence cascade outline answers merge digests tables"
+        "tiers served scope reply calls diffs usage failures receipts evidence cascade outline answers merge digests "
+        "tables"
     ),
     "seams": (
-        "gateway wire ledger workspace sandbox shapes _launch checks guards _witness journal playbook clients engines git "
-        "demo_upstream"
+        "gateway wire ledger workspace sandbox shapes _launch checks guards _witness journal playbook clients engines "
+        "git demo_upstream"
     ),
     "work": "kit metering stages jobs desk checkup",
     "doors": "server web cli demo entry __main__",

@@ -11,8 +11,8 @@ from mcp_tierkit.calls import DraftCall
 from mcp_tierkit.errors import InvalidInput
 from mcp_tierkit.gateway import ScriptedGateway
 from mcp_tierkit.ledger import Row
-from mcp_tierkit.metering import is_same_model
-from mcp_tierkit.types import Message, Request
+from mcp_tierkit.served import is_same_model
+from mcp_tierkit.tiers import Tier
 from tests.support import RIGHT, desk_at, make_config, make_project, said
 
 pytestmark = pytest.mark.anyio
@@ -55,11 +55,11 @@ async def drafted(tmp_path: Path, reported: int | None) -> Row:
 def test_a_served_name_is_the_asked_one_a_dated_form_of_it_or_listed(
     asked: str, served: str | None, same: bool
 ) -> None:
-    request = Request(
-        task_id="t", route_id="r", stage="draft", tier="cheap", model=asked, served=("an-alias",),
-        messages=(Message(role="user", content=""),), max_output_tokens=1, timeout_s=1, prompt_id="p",
+    tier = Tier(
+        name="cheap", model=asked, requested_model=asked, price=None, served=("an-alias",), max_output_tokens=1,
+        timeout_s=1, scratchpad=False, source="config",
     )  # fmt: skip
-    assert is_same_model(request, served) is same
+    assert is_same_model(tier, served) is same
 
 
 @pytest.mark.parametrize("check", [{"argv": "pytest", "sk-live-key": 1}, {"argv": 5}, {"cwd": "x"}])

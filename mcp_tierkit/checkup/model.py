@@ -20,11 +20,12 @@ from mcp_tierkit.config import Config
 from mcp_tierkit.engines import is_listening
 from mcp_tierkit.errors import ModelFailed, TierkitError
 from mcp_tierkit.kit import Kit, open_kit
-from mcp_tierkit.metering import call_model, rate
+from mcp_tierkit.metering import call_model
 from mcp_tierkit.prices import STALE_DAYS
 from mcp_tierkit.providers import is_local, known
 from mcp_tierkit.receipts import usd
 from mcp_tierkit.redact import find_secrets
+from mcp_tierkit.served import rate
 from mcp_tierkit.stages.plan import new_id
 from mcp_tierkit.tiers import NAMES, Engine, Survey, Tier, no_model
 from mcp_tierkit.types import Message, Route, Task, TierName

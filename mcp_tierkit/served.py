@@ -1,0 +1,77 @@
+"""Which model answered for a tier, at what price, and what the user is told where that is not as named."""
+
+from __future__ import annotations
+
+import re
+from decimal import Decimal
+
+from mcp_tierkit.prices import Price, PriceTable
+from mcp_tierkit.settings import FILE
+from mcp_tierkit.tiers import Tier
+
+DEARER = Decimal("1.5")
+"""How many times the price of the model named first a call may cost before the user is told."""
+
+
+def is_same_model(tier: Tier, served: str | None) -> bool:
+    """True where the served name is the tier's model, a dated form of it, or listed under `served`.
+
+    A provider that reports no name proves nothing either way, so None is accepted.
+    """
+    return served is None or served in tier.served or _is_form(tier.model, served)
+
+
+def pinned_price(prices: PriceTable, tier: Tier) -> Price | None:
+    """The price of what the tier names first."""
+    return tier.price if tier.requested_model == tier.model else prices.price(tier.requested_model)
+
+
+def served_price(prices: PriceTable, tier: Tier, served: str | None) -> Price | None:
+    """The price of the model that answered, by its own name where that is listed; None where nobody knows."""
+    if served is None:
+        return None
+    is_form = _is_form(tier.model, served)
+    is_free = tier.base_url is not None and tier.price is not None and tier.price.input == tier.price.output == 0
+    own = tier.price if is_form or is_free or served in tier.served else None
+    # A server of the user's own may call its model anything, and a price of the user's own holds for every date.
+    if is_free or _bare(tier.model) == _bare(served) or (is_form and own is not None and own.source == FILE):
+        return own
+    provider, vendor = tier.model.partition("/")[0], tier.model.rpartition("/")[0]
+    names = (f"{provider}/{served}", f"{vendor}/{_bare(served)}", served)
+    return next((price for name in names if (price := prices.price(name))), own)
+
+
+def alert(prices: PriceTable, tier: Tier, served: str | None) -> str | None:
+    """What the user should know where another price is paid than the one of the model named first."""
+    pinned, paid = pinned_price(prices, tier), served_price(prices, tier, served) or tier.price
+    if pinned is None or paid is None:
+        return None
+    if paid.input <= DEARER * pinned.input and paid.output <= DEARER * pinned.output:
+        return None
+    return (
+        f"{served or tier.model} answered at ${rate(paid)} a million tokens in and out; "
+        f"{tier.requested_model}, which the {tier.name} tier names, costs ${rate(pinned)}."
+    )
+
+
+def rate(price: Price | None) -> str | None:
+    """Dollars per million tokens, in and out, as the ledger writes them: `0.1/0.5`."""
+    return f"{_plain(price.input)}/{_plain(price.output)}" if price else None
+
+
+def _plain(amount: Decimal) -> str:
+    return format(amount.normalize(), "f")
+
+
+def _is_form(model: str, served: str) -> bool:
+    """Whether a name is the model's own, or that with a date."""
+    asked, got = _bare(model), _bare(served)
+    return (
+        asked == got
+        or re.fullmatch(re.escape(asked) + r"[-@:]?(?:\d{4}-?\d{2}-?\d{2}|\d{4}|latest|\d{3})", got) is not None
+    )
+
+
+def _bare(model: str) -> str:
+    """A model's own name without the route in front; `latest` stands for any date."""
+    return model.rsplit("/", 1)[-1].lower().removesuffix("-latest")
