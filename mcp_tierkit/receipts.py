@@ -19,7 +19,7 @@ class CallerSide(Record):
     schemas: int
 
 
-class Baseline(Record):
+class Alone(Record):
     """Tokens the caller would have spent doing the work itself: estimated, low and high."""
 
     input_low: int
@@ -28,18 +28,18 @@ class Baseline(Record):
     output_high: int
 
 
-NOTHING_SAVED = Baseline(input_low=0, input_high=0, output_low=0, output_high=0)
-"""The baseline of a task that ended without a proven change: the caller still has all of the work to do."""
+NOTHING_SAVED = Alone(input_low=0, input_high=0, output_low=0, output_high=0)
+"""The figures of a task that ended without a proven change: the caller still has all of the work to do."""
 
 
-def baseline(*, file_tokens: int, context_tokens: int, changed_tokens: int, check_tokens: int) -> Baseline:
+def alone(*, file_tokens: int, context_tokens: int, changed_tokens: int, check_tokens: int) -> Alone:
     """The caller's own tokens for the same change, without us.
 
     Low: it reads the files it edits once and types only the new lines. High: it reads the context too, runs the
     checks before and after and reads their output, and types old and new text, as its edit tools ask. Neither
     counts thinking, nor the re-reading of the conversation in each further round, so both are lower bounds.
     """
-    return Baseline(
+    return Alone(
         input_low=file_tokens,
         input_high=file_tokens + context_tokens + 2 * check_tokens + changed_tokens,
         output_low=changed_tokens,
@@ -71,11 +71,11 @@ def _side(price: Price, tokens_in: int, tokens_out: int) -> int:
 
 
 def receipt(
-    spend: Spend, caller: CallerSide, base: Baseline | None, price: Price | None, *, billing: str
+    spend: Spend, caller: CallerSide, own: Alone | None, price: Price | None, *, billing: str
 ) -> dict[str, Any]:
     """The receipt of a reply: `measured`, `estimated` and the `net` range in dollars, or tokens for a subscription.
 
-    `net` is null where the caller's model, a call's cost or the baseline is unknown; negative where we cost more.
+    `net` is null where the caller's model, a call's cost or its own tokens are unknown; negative where we cost more.
     """
     measured: dict[str, Any] = {
         "usd": spent_usd(spend),
@@ -84,23 +84,23 @@ def receipt(
     }
     if spend.unpriced_calls:
         measured["unpriced_calls"] = spend.unpriced_calls
-    estimated = _estimate(caller, base, price, billing)
-    return {"measured": measured, "estimated": estimated, "net": _net(spend, caller, base, price, billing)}
+    estimated = _estimate(caller, own, price, billing)
+    return {"measured": measured, "estimated": estimated, "net": _net(spend, caller, own, price, billing)}
 
 
-def _estimate(caller: CallerSide, base: Baseline | None, price: Price | None, billing: str) -> dict[str, Any] | None:
-    if base is None:
+def _estimate(caller: CallerSide, own: Alone | None, price: Price | None, billing: str) -> dict[str, Any] | None:
+    if own is None:
         return None
-    if base == NOTHING_SAVED:
+    if own == NOTHING_SAVED:
         return {"schema_usd": usd_short(_schemas(caller, price))} if price and billing == "api" else None
     if price is None or billing == "subscription":
-        return {"alone_tokens": [base.input_low + base.output_low, base.input_high + base.output_high]}
-    low, high = _alone(base, price)
+        return {"alone_tokens": [own.input_low + own.output_low, own.input_high + own.output_high]}
+    low, high = _alone_usd(own, price)
     return {"alone_usd": [usd_short(low), usd_short(high)], "schema_usd": usd_short(_schemas(caller, price))}
 
 
-def _alone(base: Baseline, price: Price) -> tuple[int, int]:
-    return _side(price, base.input_low, base.output_low), _side(price, base.input_high, base.output_high)
+def _alone_usd(own: Alone, price: Price) -> tuple[int, int]:
+    return _side(price, own.input_low, own.output_low), _side(price, own.input_high, own.output_high)
 
 
 def _schemas(caller: CallerSide, price: Price) -> int:
@@ -110,15 +110,15 @@ def _schemas(caller: CallerSide, price: Price) -> int:
 
 
 def _net(
-    spend: Spend, caller: CallerSide, base: Baseline | None, price: Price | None, billing: str
+    spend: Spend, caller: CallerSide, own: Alone | None, price: Price | None, billing: str
 ) -> list[str | None] | list[int] | None:
-    if base is None:
+    if own is None:
         return None
     if billing == "subscription":
         passed = caller.arguments + caller.reply + caller.schemas
-        return [base.input_low + base.output_low - passed, base.input_high + base.output_high - passed]
+        return [own.input_low + own.output_low - passed, own.input_high + own.output_high - passed]
     if price is None or spend.unpriced_calls:
         return None
     ours = spend.cost_nanousd + _side(price, caller.reply, caller.arguments) + _schemas(caller, price)
-    low, high = _alone(base, price)
+    low, high = _alone_usd(own, price)
     return [usd_short(low - ours), usd_short(high - ours)]

@@ -20,7 +20,7 @@ from mcp_tierkit.calls import OutcomeCall
 from mcp_tierkit.checkup import IDLE
 from mcp_tierkit.cli import COMMANDS, main
 from mcp_tierkit.prices import Price
-from mcp_tierkit.receipts import CallerSide, baseline, receipt
+from mcp_tierkit.receipts import CallerSide, alone, receipt
 from mcp_tierkit.reply import plan_reply, playbook_reply, review_reply
 from mcp_tierkit.routing import Ruling
 
@@ -201,7 +201,7 @@ def test_the_examples_have_the_fields_of_a_reply_of_today() -> None:
     paid = receipt(
         types.Spend(),
         side,
-        baseline(file_tokens=1, context_tokens=1, changed_tokens=1, check_tokens=1),
+        alone(file_tokens=1, context_tokens=1, changed_tokens=1, check_tokens=1),
         price,
         billing="api",
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 
 from mcp_tierkit.prices import Price
-from mcp_tierkit.receipts import NOTHING_SAVED, CallerSide, baseline, receipt, usd
+from mcp_tierkit.receipts import NOTHING_SAVED, CallerSide, alone, receipt, usd
 from mcp_tierkit.types import Spend
 
 OPUS = Price(input=Decimal(4), output=Decimal(20), cache_read=Decimal("0.20"), source="test")
@@ -13,11 +13,11 @@ CALLER = CallerSide(arguments=60, reply=190, schemas=1000)
 SPENT = Spend(calls=1, cost_nanousd=400_000, input_tokens=3000, output_tokens=200)
 
 
-def test_the_net_is_the_baseline_less_everything_we_cost() -> None:
-    base = baseline(file_tokens=1000, context_tokens=500, changed_tokens=100, check_tokens=200)
+def test_the_net_is_what_the_caller_would_spend_alone_less_everything_we_cost() -> None:
+    own = alone(file_tokens=1000, context_tokens=500, changed_tokens=100, check_tokens=200)
     # Alone: low 1000*4 + 100*20 = 6000; high 2000*4 + 260*20 = 13200 millionths of a dollar.
     # Ours: 400 spent + 190*4 + 60*20 = 1960 passed through the caller + 1000*0.2 of schemas = 2560.
-    told = receipt(SPENT, CALLER, base, OPUS, billing="api")
+    told = receipt(SPENT, CALLER, own, OPUS, billing="api")
     assert told["estimated"] == {"alone_usd": ["0.0060", "0.0132"], "schema_usd": "0.0002"}
     assert told["net"] == ["0.0034", "0.0106"]
 
@@ -36,8 +36,8 @@ def test_an_unknown_caller_gives_no_net() -> None:
 
 
 def test_a_subscription_shows_tokens_and_no_dollars_of_the_caller() -> None:
-    base = baseline(file_tokens=1000, context_tokens=500, changed_tokens=100, check_tokens=200)
-    told = receipt(SPENT, CALLER, base, OPUS, billing="subscription")
+    own = alone(file_tokens=1000, context_tokens=500, changed_tokens=100, check_tokens=200)
+    told = receipt(SPENT, CALLER, own, OPUS, billing="subscription")
     assert told["estimated"] == {"alone_tokens": [1100, 2260]}
     assert told["net"] == [-150, 1010]
 

@@ -12,7 +12,7 @@ from mcp_tierkit.diffs import added_lines
 from mcp_tierkit.errors import TierkitError
 from mcp_tierkit.kit import Kit
 from mcp_tierkit.prices import worst_cost
-from mcp_tierkit.receipts import NOTHING_SAVED, Baseline, CallerSide, baseline, receipt, usd
+from mcp_tierkit.receipts import NOTHING_SAVED, Alone, CallerSide, alone, receipt, usd
 from mcp_tierkit.reply import plan_reply
 from mcp_tierkit.stages.plan import Planned, tokens_in
 from mcp_tierkit.tokens import count, estimate
@@ -33,16 +33,16 @@ async def account(
     """The receipt that goes into `shown`. The plan's own call counts, where this one builds on a plan."""
     config = kit.config
     try:
-        base = await anyio.to_thread.run_sync(_alone, kit, draft, planned) if draft else None
+        own = await anyio.to_thread.run_sync(_alone, kit, draft, planned) if draft else None
     except (TierkitError, OSError):
-        base = None  # A file cannot be read any more: what was done with it must be told all the same.
+        own = None  # A file cannot be read any more: what was done with it must be told all the same.
     price = kit.prices.price(config.caller.model) if config.caller.model else None
     spend = await kit.ledger.spend(planned.task.task_id)
     once = await _first_time(kit, planned, spend.calls)
 
     def told(with_receipt: dict[str, Any]) -> dict[str, Any]:
         caller = _caller_side(planned, call, with_receipt, schema_tokens)
-        return receipt(spend, caller, base, price, billing=config.caller.billing) | once
+        return receipt(spend, caller, own, price, billing=config.caller.billing) | once
 
     # Twice, since the receipt is part of the reply it counts. In a thread: the first count loads a vocabulary.
     first = await anyio.to_thread.run_sync(told, shown)
@@ -64,11 +64,11 @@ def _tokens_of(reply: dict[str, Any]) -> int:
     return count(json.dumps(reply, ensure_ascii=False, separators=(",", ":"))).tokens
 
 
-def _alone(kit: Kit, draft: Draft, planned: Planned) -> Baseline:
+def _alone(kit: Kit, draft: Draft, planned: Planned) -> Alone:
     """The caller's own work for this change; nothing where nothing was proven, since nothing was saved."""
     if draft.status not in ("applied", "ready") or draft.patch is None:
         return NOTHING_SAVED
-    return baseline(
+    return alone(
         file_tokens=tokens_in(kit, planned.task.files) or 0,
         context_tokens=tokens_in(kit, planned.task.context) or 0,
         changed_tokens=count(added_lines(kit.workspace.text(draft.patch))).tokens,
