@@ -50,22 +50,34 @@ async def weigh_guards(
 
 
 def broken(results: Sequence[CheckResult]) -> tuple[CheckResult, ...]:
-    """The guards that the change broke: green before it, and neither green nor flaky with it."""
-    return tuple(result for result in results if result.before == "green" and result.after not in ("green", "flaky"))
+    """The guards that the change broke: green before it, and not green with it."""
+    return tuple(result for result in results if result.before == "green" != result.after)
 
 
 async def _weigh(memory: Memory, tried: Tried, label: str) -> CheckResult:
+    if tried.flaky:
+        return await _weigh_flaky(memory, tried, label)
     before, was_flaky = memory.known(tried.check), False
     why = _fault(before, tried.found)
-    is_sound = tried.flaky or (tried.found.outcome == "green" and not why)
-    if before is None and not is_sound:
+    if before is None and (tried.found.outcome != "green" or why):
         before, was_flaky = await memory.stand(tried.check, label)
         why = _fault(before, tried.found)
     stood: CheckOutcome = "flaky" if was_flaky else before.outcome if before else "not_run"
-    after: CheckOutcome = "flaky" if tried.flaky else "red" if why else tried.found.outcome
+    after: CheckOutcome = "red" if why else tried.found.outcome
     result = CheckResult(name=tried.check.name, role="stays_green", before=stood, after=after, log=tried.found.log)
     # What was red before is no work of the change, and nobody needs to read it.
     return result.model_copy(update={"digest": said(tried.found, why)}) if broken((result,)) else result
+
+
+async def _weigh_flaky(memory: Memory, tried: Tried, label: str) -> CheckResult:
+    """A guard that was red once with the change and green once: where two runs without it are green, that is its doing."""
+    shown = CheckResult(name=tried.check.name, role="stays_green", before="flaky", after="flaky", log=tried.found.log)
+    for at in (1, 2):
+        found, flaky = await run_twice(memory.bench, tried.check, {}, f"{label}-{at}")
+        if flaky or found.outcome != "green":
+            return shown if flaky else shown.model_copy(update={"before": found.outcome})
+    digest = f"Red once and green once with the change, green twice without it.\n{said(tried.found)}"
+    return shown.model_copy(update={"before": "green", "after": "red", "digest": digest})
 
 
 def _fault(before: Observed | None, after: Observed) -> str:

@@ -32,7 +32,8 @@ MENDED = guard("sys.exit('1' in text)")
 ABSENT = Check(argv=("no-such-command-anywhere",))
 HANGS = Check(argv=(sys.executable, "-c", "import time; time.sleep(60)"), timeout_s=0.3)
 HANGS_WITH_IT = guard("import time; time.sleep(60 if '2' in text else 0)").model_copy(update={"timeout_s": 2})
-FLAKY = guard("p = pathlib.Path('.tierkit/t/x-1.log'); sys.exit('2' in text and not p.exists())")
+FLAKY = guard("logs = list(pathlib.Path('.tierkit/t').glob('*.log')); sys.exit(len(logs) % 2 == 0)")
+MADE_FLAKY = guard("p = pathlib.Path('.tierkit/t/x-1.log'); sys.exit('2' in text and not p.exists())")
 
 
 @pytest.fixture
@@ -74,9 +75,15 @@ async def test_what_cannot_run_is_no_guard_of_this_project(bench: Bench) -> None
     assert await run_guards(bench, [ABSENT, HANGS], CHANGE, label="x") == ()
 
 
-async def test_a_guard_that_turns_green_by_itself_blocks_nothing(bench: Bench) -> None:
+async def test_a_guard_that_is_flaky_without_the_change_too_blocks_nothing(bench: Bench) -> None:
     results = await run_guards(bench, [FLAKY], CHANGE, label="x")
-    assert (ends(results), broken(results)) == ([("not_run", "flaky")], ())
+    assert (ends(results), broken(results)) == ([("flaky", "flaky")], ())
+
+
+async def test_a_guard_that_the_change_makes_flaky_is_broken(bench: Bench) -> None:
+    results = await run_guards(bench, [MADE_FLAKY], CHANGE, label="x")
+    assert (ends(results), broken(results)) == ([("green", "red")], results)
+    assert results[0].digest.startswith("Red once and green once with the change, green twice without it.")
 
 
 async def test_a_test_that_vanishes_from_a_green_guard_is_broken(bench: Bench) -> None:
