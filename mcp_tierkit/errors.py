@@ -67,7 +67,7 @@ class OverBudget(TierkitError):
     def __init__(self, budget: str, spent_usd: str, limit_usd: str, worst_usd: str, *, next_step: str) -> None:
         super().__init__(
             f"The {budget} budget of ${limit_usd} does not admit this call: ${spent_usd} is spent or reserved "
-            f"and it could cost ${worst_usd} (retryable=false). No model was called.",
+            f"and it could cost ${worst_usd} (retryable=false). This call was not made.",
             next_step=next_step,
         )
         self.budget = budget
