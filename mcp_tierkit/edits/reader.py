@@ -18,7 +18,7 @@ from mcp_tierkit.edits.scan import scan
 from mcp_tierkit.edits.targets import Target, creates, find_target
 from mcp_tierkit.edits.whole import apply_whole
 
-MOST_CHARS = 4_000_000
+MOST_CHARS = 1_000_000
 MOST_PIECES = 500
 _MOST_HINTS = 8
 _QUESTION = re.compile(r"[\s*_#>]{0,20}QUESTION[*_]{0,3}[ \t]?:[*_]{0,3}[ \t]*(\S.{0,4000})", re.S)
