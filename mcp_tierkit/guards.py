@@ -70,7 +70,7 @@ async def _weigh(memory: Memory, tried: Tried, label: str) -> CheckResult:
 
 
 async def _weigh_flaky(memory: Memory, tried: Tried, label: str) -> CheckResult:
-    """A guard that was red once with the change and green once: where two runs without it are green, that is its doing."""
+    """A guard that was red and then green with the change: two green runs without it say whose doing that is."""
     shown = CheckResult(name=tried.check.name, role="stays_green", before="flaky", after="flaky", log=tried.found.log)
     for at in (1, 2):
         found, flaky = await run_twice(memory.bench, tried.check, {}, f"{label}-{at}")
