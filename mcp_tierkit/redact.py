@@ -8,7 +8,7 @@ import re
 import traceback
 import unicodedata
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cache, lru_cache
 from typing import TYPE_CHECKING
 
@@ -17,6 +17,8 @@ from mcp_tierkit.types import Record
 
 if TYPE_CHECKING:
     from pathspec import GitIgnoreSpec
+
+_PLAIN_PATH = re.compile(r"[\w./@+-]{1,80}", re.ASCII)
 
 
 class Secret(Record):
@@ -74,6 +76,11 @@ def is_denied(path: str, extra: tuple[str, ...] = ()) -> bool:
     """
     folded = _fold(path)
     return _spec(()).match_file(folded) or (bool(extra) and _spec(extra).match_file(folded))
+
+
+def plain_paths(paths: Iterable[str]) -> list[str]:
+    """Up to three of the paths that a model named. One it made up is the model's words, so only plain ones are told."""
+    return [path for path in paths if _PLAIN_PATH.fullmatch(path)][:3]
 
 
 def deny_patterns() -> tuple[str, ...]:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import Any
 
 from mcp_tierkit.receipts import usd
-from mcp_tierkit.redact import redact
+from mcp_tierkit.redact import plain_paths, redact
 from mcp_tierkit.routing import Ruling
 from mcp_tierkit.types import Attempt, CheckResult, Draft, FileChange, Finding, PlaybookRun, Review, Route, TaskState
 
@@ -16,9 +15,6 @@ MAX_CHECKS = 3
 MAX_FINDINGS = 8
 DIGEST_CHARS = 240
 """Of what red checks print, all of them together. Ten lines are on the ledger, the whole output lies in the log."""
-
-_PLAIN_PATH = re.compile(r"[\w./@+-]{1,80}", re.ASCII)
-"""A path that a reply made up is the model's own words: only a plain one is told."""
 
 NEXT = {
     "applied": "Do not retype it.",
@@ -55,7 +51,7 @@ def draft_reply(draft: Draft, receipt: dict[str, Any]) -> dict[str, Any]:
         # The drafter's own words are data for the caller to judge, capped and in a field that says so.
         reply["question_from_model"] = redact(draft.question)[:300]
     if draft.reverted:
-        reply["reverted"] = [path for path in draft.reverted if _PLAIN_PATH.fullmatch(path)][:3] or "files of odd names"
+        reply["reverted"] = plain_paths(draft.reverted) or "files of odd names"
     if draft.alerts:
         reply["alert"] = draft.alerts[0]
     for name, shown, rows in (("files", MAX_FILES, draft.files), ("checks", MAX_CHECKS, checks)):

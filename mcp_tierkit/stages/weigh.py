@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from mcp_tierkit.answers import is_empty
 from mcp_tierkit.edits import Reading, read_reply
 from mcp_tierkit.errors import PathRefused
-from mcp_tierkit.redact import find_secrets
+from mcp_tierkit.redact import find_secrets, plain_paths
 from mcp_tierkit.routing import is_about_tests
 from mcp_tierkit.scope import guarded, in_scope
 from mcp_tierkit.stages.answer import NO_ANSWER
@@ -134,9 +134,7 @@ def _is_linked(workspace: Workspace, path: str) -> bool:
 
 
 def _shown(paths: tuple[str, ...]) -> str:
-    """The first of the paths that a reply names. Such a name is the model's own words, so only plain ones are told."""
-    plain = [path for path in paths if re.fullmatch(r"[\w./@+-]{1,80}", path, re.ASCII)]
-    return ", ".join(plain[:3]) or "a file of an odd name"
+    return ", ".join(plain_paths(paths)) or "a file of an odd name"
 
 
 def _unquoted(why: str) -> str:
