@@ -7,11 +7,9 @@ import hashlib
 import json
 import re
 import stat
-import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
-from functools import cache
 from pathlib import Path
 
 from mcp_tierkit.cascade import chain_of
@@ -27,6 +25,7 @@ from mcp_tierkit.receipts import usd
 from mcp_tierkit.redact import find_secrets
 from mcp_tierkit.served import rate
 from mcp_tierkit.stages.plan import new_id
+from mcp_tierkit.tables import packaged
 from mcp_tierkit.tiers import NAMES, Engine, Survey, Tier, no_model
 from mcp_tierkit.types import Message, Route, Task, TierName
 
@@ -168,16 +167,10 @@ def _unusable(standing: Standing) -> Iterator[Symptom]:
 
 def _no_climb(name: TierName, reason: str, config: Config) -> Symptom:
     """A tier to climb to that has no model is passed over: worth a word only where the user named it."""
-    if config.stages.climb == _default_climb():
+    if config.stages.climb == tuple(packaged("defaults")["stages"]["climb"]):
         return fine("tier", f"{name}: none, so no draft climbs to it")
     what = f"stages.climb names {name}, and no draft climbs to it. {reason}"
     return warning("climb_missing", what, f"Name a model under [tiers.{name}], or take {name} out of climb.")
-
-
-@cache
-def _default_climb() -> tuple[str, ...]:
-    defaults = tomllib.loads((Path(__file__).parent.parent / "data" / "defaults.toml").read_text("utf8"))
-    return tuple(defaults["stages"].get("climb", ()))
 
 
 def _fix_for(name: TierName, standing: Standing) -> str:

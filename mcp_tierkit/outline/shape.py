@@ -5,13 +5,13 @@ from __future__ import annotations
 import functools
 import re
 import time
-import tomllib
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from importlib import import_module
-from importlib.resources import files as packaged
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+from mcp_tierkit.tables import packaged
 
 if TYPE_CHECKING:
     from tree_sitter import Language, Node
@@ -81,10 +81,11 @@ class _Grammar(NamedTuple):
 
 @functools.cache
 def _grammars() -> Mapping[str, _Grammar]:
-    rows: list[dict[str, Any]] = tomllib.loads(
-        (packaged("mcp_tierkit") / "data" / "outlines.toml").read_text(encoding="utf8")
-    )["language"]
-    return {ending: _Grammar(**row) for row in rows for ending in row.pop("extensions")}
+    grammars: dict[str, _Grammar] = {}
+    for row in packaged("outlines")["language"]:
+        grammar = _Grammar(**{key: value for key, value in row.items() if key != "extensions"})
+        grammars |= dict.fromkeys(row["extensions"], grammar)
+    return grammars
 
 
 @functools.cache
