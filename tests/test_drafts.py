@@ -106,6 +106,15 @@ async def test_a_climb_has_a_route_of_its_own_that_names_its_reason_and_the_cold
     assert "$0." in found[-1][2]
 
 
+async def test_a_draft_after_one_that_climbed_is_told_to_begin_on_the_drafting_tier(config: Config) -> None:
+    red, _ = await drafted(config, reply(WRONG), reply(OTHER_WRONG), reply(WRONG, served="tiny-mid"))
+    _, done = await called(config, "draft_with_cheap_model", {"task_id": red["task_id"]}, reply(RIGHT))
+    assert (red["status"], done["status"]) == ("needs_work", "applied")
+    found = rows(config, "select tier, rule, json_extract(record, '$.reason') from routes order by rowid")
+    assert [row[:2] for row in found[1:]] == [("mid", "climb"), ("cheap", "caller_asked")]
+    assert found[-1][2] == "The caller asked for a draft, and drafts begin on cheap."
+
+
 async def test_the_tier_that_is_climbed_to_starts_from_the_files_as_they_were_and_sees_what_failed(
     config: Config,
 ) -> None:

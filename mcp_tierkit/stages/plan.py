@@ -18,13 +18,14 @@ from mcp_tierkit.redact import find_secrets
 from mcp_tierkit.routing import Hints, Match, RuleRouter, Ruling
 from mcp_tierkit.tiers import NAMES, Tier
 from mcp_tierkit.tokens import estimate
-from mcp_tierkit.types import Check, Handoff, Message, Record, Route, Task, TierName
+from mcp_tierkit.types import Handoff, Message, Record, Route, Task, TierName
 from mcp_tierkit.workspace import cleaned_pattern
 
 NEW_FILE_TOKENS = 600
 """What a file that does not exist yet is taken to hold: the median solution of the exercises measured is half of it."""
 
 HEADLINE_CHARS = 300
+ASKED = "The caller asked outright."
 
 
 class Planned(Record):
@@ -61,9 +62,7 @@ async def accept(kit: Kit, call: DraftCall, *, client: str | None = None) -> Pla
     ruling = RuleRouter().route(task.goal, hints)
     if ruling.rule in ("short_task", "no_check"):
         tier = kit.config.draft_tier
-        ruling = ruling.model_copy(
-            update={"decision": "draft", "tier": tier, "rule": "caller_asked", "reason": "The caller asked outright."}
-        )
+        ruling = ruling.model_copy(update={"decision": "draft", "tier": tier, "rule": "caller_asked", "reason": ASKED})
     refuse_unless_draftable(ruling, ruling.open_questions)
     return await _write(kit, task, ruling, None)
 
@@ -73,10 +72,12 @@ async def allow_draft(kit: Kit, planned: Planned) -> Planned:
     tier = planned.task.tier or kit.config.draft_tier
     if planned.route.tier == tier:
         return planned
+    elsewhere = planned.route.tier is not None  # A draft before has climbed, or the stage map was changed.
     route = planned.route.model_copy(
         update={
             "route_id": new_id("r"), "decision": "draft", "rule": "caller_asked", "tier": tier,
-            "reason": "The caller asked outright.", "override": _override(kit, planned.task),
+            "reason": f"The caller asked for a draft, and drafts begin on {tier}." if elsewhere else ASKED,
+            "override": _override(kit, planned.task),
         }
     )  # fmt: skip
     await kit.ledger.route(route)
@@ -148,7 +149,7 @@ def make_task(kit: Kit, call: PlanCall, client: str | None) -> Task:
         project=str(kit.workspace.root),
         repository=str(kit.config.repository),
         goal=goal,
-        checks=tuple(_parsed(check) for check in call.checks),
+        checks=tuple(map(parse_check, call.checks)),
         client=client,
         created_at=datetime.now(UTC),
         files=tuple(map(cleaned_pattern, call.files)),
@@ -169,10 +170,6 @@ def _refuse_secrets(task: Task) -> None:
                 f"The task holds a secret ({secret.rule}, line {secret.line}). Nothing was written or sent.",
                 next_step="Take it out and call again.",
             )
-
-
-def _parsed(check: str | dict[str, object]) -> Check:
-    return parse_check(check)
 
 
 def _text_of(kit: Kit, task: str) -> str:
