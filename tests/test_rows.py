@@ -560,7 +560,8 @@ async def test_a_known_client_is_kept_waiting_and_an_unknown_one_is_not(
     config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:  # G8
     assert [default_wait_s(name) for name in ("claude-code/2.1", "Gemini-CLI/1", "who/1", None)] == [600, 540, 40, 40]
-    monkeypatch.setattr(desk_module, "_waits", lambda: {"default": 0.05, "clients": {"claude-code": {"wait_s": 600}}})
+    waits = {"default": 0.05, "clients": {"claude-code": {"wait_s": 600}}}
+    monkeypatch.setattr(desk_module, "packaged", lambda _: waits)
     for name, status in (("some-client", "running"), ("claude-code", "unproven")):
         gate = anyio.Event()
         gateway = ScriptedGateway([said(RIGHT)], gate=gate.wait)
