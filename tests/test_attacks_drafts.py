@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 
+import anyio
+import anyio.lowlevel
 import pytest
 
 from mcp_tierkit.config import Config
 from mcp_tierkit.gateway import ScriptedGateway
-from tests.support import BUGGY, CHECK, CHECK_NAME, FIXED, RIGHT, client_at, make_config, make_project
+from tests.support import BUGGY, CHECK, CHECK_NAME, FIXED, JOB, RIGHT, client_at, make_config, make_project
 from tests.test_drafts import MID, called, drafted, reply, review_of
 
 pytestmark = pytest.mark.anyio
@@ -227,3 +230,27 @@ async def test_a_secret_in_a_question_is_not_told_in_part(config: Config) -> Non
     found, _ = await drafted(config, reply(f"QUESTION: {'x ' * 140}{secret}"))
     assert found["status"] == "question"
     assert "sk-ant" not in json.dumps(found)
+
+
+# --- replies that take long to read
+
+
+async def test_a_server_answers_while_it_reads_a_reply_of_a_megabyte(config: Config) -> None:
+    gateway = ScriptedGateway([reply("\n" * 700_000 + RIGHT, finish="length"), reply("\n" * 300_000 + "x")] * 2)
+    longest = 0.0
+
+    async def tick() -> None:
+        nonlocal longest
+        while True:
+            asked = time.monotonic()
+            await anyio.sleep(0.02)
+            longest = max(longest, time.monotonic() - asked)
+
+    async with client_at(config, gateway) as client, anyio.create_task_group() as group:
+        await client.call_tool("plan_task", JOB)
+        group.start_soon(tick)
+        started = time.monotonic()
+        await client.call_tool("draft_with_cheap_model", {**JOB, "wait_s": 120})
+        took = time.monotonic() - started
+        group.cancel_scope.cancel()
+    assert longest < took / 4, (longest, took)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from anyio import to_thread
+
 from mcp_tierkit.answers import is_empty, room, split_scratchpad
 from mcp_tierkit.edits import join_reply
 from mcp_tierkit.errors import OverBudget
@@ -16,7 +18,8 @@ NO_ANSWER = "Your reply held no answer: all of its room went into thinking. Do n
 
 async def answer_of(kit: Kit, tier: Tier, metered: Metered) -> str:
     """The answer in a reply. What a scratchpad holds before it goes to the ledger and no further."""
-    reasoning, answer = split_scratchpad(metered.completion.text)
+    # In a thread, as the join below: a reply of a megabyte takes a while.
+    reasoning, answer = await to_thread.run_sync(split_scratchpad, metered.completion.text)
     if reasoning and tier.scratchpad:
         await kit.ledger.keep_text(metered.call_id, "reasoning", reasoning)
     return answer
@@ -49,4 +52,5 @@ async def whole_answer(
         )
     except OverBudget:
         return answer, metered  # The first call has been paid for: whatever it gave is weighed.
-    return join_reply(answer, await answer_of(kit, tier, more)), metered
+    rest = await answer_of(kit, tier, more)
+    return await to_thread.run_sync(join_reply, answer, rest), metered

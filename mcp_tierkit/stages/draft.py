@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import anyio
+from anyio import to_thread
 
 from mcp_tierkit.answers import is_overrun, room, visible_words
 from mcp_tierkit.cascade import Step, chain_of, next_step
@@ -42,6 +44,8 @@ from mcp_tierkit.types import (
 )
 
 MOST_GUARDS = 5
+MOST_GUARD_S = 60.0
+"""What proved an earlier change may be a whole suite: one that takes longer is no guard, unless the user names it."""
 UNJUDGED: frozenset[AttemptOutcome] = frozenset({"unreadable", "out_of_scope", "cut_short", "empty"})
 """Replies that no check could say anything of."""
 
@@ -92,7 +96,7 @@ async def draft_change(kit: Kit, planned: Planned, *, apply: bool, report: Repor
     """
     deadline = anyio.current_time() + kit.config.task_timeout_s
     await drafted_before(kit, planned.task.task_id)
-    sketch = await anyio.to_thread.run_sync(gather, kit, planned)
+    sketch = await to_thread.run_sync(gather, kit, planned)
     chain = await _chain(kit, planned)
     for tier in chain:  # A faulty text of the user's own is told before money is spent.
         texts_for(kit, planned, await kit.tier(tier))
@@ -104,7 +108,8 @@ async def draft_change(kit: Kit, planned: Planned, *, apply: bool, report: Repor
     earlier = frozenset(row.call_id for row in await kit.ledger.calls(planned.task.task_id))
     job = Job(setting, sketch, packed, chain, report, Ending("needs_work", checks=before.results), earlier=earlier)
     ending = _stop_before_spending(job) or await _within_time(job, deadline)
-    draft = _record(job, ending)
+    with anyio.CancelScope(shield=True):  # What was applied is told, whoever stopped waiting.
+        draft = await to_thread.run_sync(_record, job, ending)
     await kit.ledger.save(draft)
     await kit.ledger.save(_handed_on(planned.handoff, draft))
     return draft
@@ -126,7 +131,8 @@ async def _guards(kit: Kit, planned: Planned) -> tuple[Check, ...]:
     """The known checks: those of this task's plan, those the user names, those that proved changes to the project."""
     proven = await kit.ledger.proven_checks(planned.task.project, MOST_GUARDS)
     own = planned.handoff.checks  # A second draft may be asked for by other checks alone.
-    return guards_beside((*own, *kit.config.checks.guards, *proven), planned.task.checks)
+    quick = [check.model_copy(update={"timeout_s": min(check.timeout_s, MOST_GUARD_S)}) for check in proven]
+    return guards_beside((*own, *kit.config.checks.guards, *quick), planned.task.checks)
 
 
 def _handed_on(handoff: Handoff, draft: Draft) -> Handoff:
@@ -169,7 +175,7 @@ async def _attempt_all(job: Job) -> Ending:
         except ModelFailed as error:
             await _note_failure(job, step, error)
             return replace(job.ending, status="needs_work", note=f"{error.what} {error.next_step}")
-        if find_secrets(job.answer) or find_secrets(job.talk[-1].content):
+        if await to_thread.run_sync(find_secrets, f"{job.answer}\n\n{job.talk[-1].content}"):
             break  # A further request would carry the secret that the reply made up.
     return job.ending
 
@@ -186,11 +192,13 @@ async def _attempt(job: Job, step: Step) -> None:
     )  # fmt: skip
     answer = await answer_of(job.kit, tier, metered)
     job.talk = (*messages, said(metered))
-    job.answer = join_reply(job.answer, answer) if step.stage == "continue" else answer
+    # In threads, here and below: a reply of a megabyte takes seconds to read, and other calls want an answer.
+    job.answer = await to_thread.run_sync(join_reply, job.answer, answer) if step.stage == "continue" else answer
+    words = await to_thread.run_sync(visible_words, job.answer)
     job.alerts += [metered.call.alert] if metered.call.alert else []
     ending = await _worth(job, step, is_cut=metered.completion.finish == "length")
     job.feedback = ending.feedback
-    _note_attempt(job, step, tier, metered, ending.outcome)
+    _note_attempt(job, step, tier, metered, ending.outcome, words)
     if ending.outcome not in UNJUDGED or job.ending.outcome != "red":
         job.ending = ending
 
@@ -209,7 +217,10 @@ def _messages(job: Job, step: Step, texts: dict[Stage, Prompt]) -> tuple[Message
         texts["draft"], job.planned.handoff, job.packed,
         conventions=job.sketch.conventions, checks=job.setting.before.results,
     )  # fmt: skip
-    return request(step.stage, texts, first, job.talk, job.feedback)
+    evidence = job.feedback
+    if step.stage == "climb" and job.ending.outcome == "red" and job.ending.feedback != evidence:
+        evidence = f"{job.ending.feedback}\n\nA later reply came to nothing. {evidence}"
+    return request(step.stage, texts, first, job.talk, evidence)
 
 
 def _room(job: Job, tier: Tier) -> int:
@@ -226,10 +237,11 @@ async def _worth(job: Job, step: Step, *, is_cut: bool) -> Ending:
     """What the last reply is worth: read, kept in scope, then proven where it can be."""
     if step.stage == "climb":
         job.sketch = replace(job.sketch, after={})  # Another model starts from the files as they are.
-    weighed = weigh(
-        job.setting, job.sketch, job.answer, partial=job.packed.partial, is_cut=is_cut,
+    work = partial(
+        weigh, job.setting, job.sketch, job.answer, partial=job.packed.partial, is_cut=is_cut,
         may_go_on=step.stage != "continue" and not job.is_single_pass,
     )  # fmt: skip
+    weighed = await to_thread.run_sync(work)
     job.sketch = weighed.sketch
     job.reverted += [path for path in weighed.outside if path not in job.reverted]
     ending = weighed.ending
@@ -240,11 +252,11 @@ async def _worth(job: Job, step: Step, *, is_cut: bool) -> Ending:
     return replace(ending, edits=job.sketch.after)
 
 
-def _note_attempt(job: Job, step: Step, tier: Tier, metered: Metered, outcome: AttemptOutcome) -> None:
+def _note_attempt(job: Job, step: Step, tier: Tier, metered: Metered, outcome: AttemptOutcome, words: int) -> None:
     job.attempts.append(
         Attempt(
             call_id=metered.call_id, stage=step.stage, tier=step.tier, model=metered.call.served_model or tier.model,
-            outcome=outcome, overrun=is_overrun(job.planned.route.category, visible_words(job.answer)),
+            outcome=outcome, overrun=is_overrun(job.planned.route.category, words),
             cost_nanousd=metered.call.cost_nanousd,
         )
     )  # fmt: skip
