@@ -39,8 +39,8 @@ async def call_model(
     """
     await _refuse_above_pin(kit, route, tier.name, stage)
     request = _request(route, tier, stage, messages, prompt_id, max_output_tokens, packed)
-    _refuse_secrets(request)
-    # In a thread: the first count loads a vocabulary, and a rare model's price a map of three megabytes.
+    # In threads: a request may be megabytes, the first count loads a vocabulary, and a rare model's price a large map.
+    await anyio.to_thread.run_sync(_refuse_secrets, request)
     request, worst = await anyio.to_thread.run_sync(_priced, kit, request, tier)
     call_id = await kit.ledger.reserve(request, worst, kit.config.budgets)
     started = time.monotonic()
@@ -159,9 +159,10 @@ def _failed(error: ModelFailed, duration_ms: int) -> Call:
 def _settled(kit: Kit, tier: Tier, completion: Completion, duration_ms: int) -> Call:
     # A stated zero is what a provider says that does not know, or a gift that the table would know of.
     paid = completion.reported_cost_nanousd or None
-    if paid is None and tier.price is not None:
-        paid = cost(tier.price, completion.usage)
     served = completion.served_model
+    price = served_price(kit.prices, tier, served) or tier.price  # Who answered is who charges.
+    if paid is None and price is not None:
+        paid = cost(price, completion.usage)
     return Call(
         status="settled",
         served_model=served,

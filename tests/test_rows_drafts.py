@@ -414,7 +414,7 @@ async def test_time_that_runs_out_in_a_climb_leaves_the_evidence_of_the_tier_bel
     found = await told(hurried, gateway, "draft_with_cheap_model", JOB | {"wait_s": 3600})
     assert (found["status"], found["summary"]) == ("needs_work", "The time for this task ran out.")
     assert is_red(found, project), found
-    last = {"asking": "mid openai/tiny-mid: failed unpriced", "checking": "mid tiny-cheap: unproven $0.002"}[when]
+    last = {"asking": "mid openai/tiny-mid: failed unpriced", "checking": "mid tiny-cheap: unproven $0.0002"}[when]
     assert found["attempts"] == ["cheap tiny-cheap: red, red $0.0004", last]
     status = {"asking": "cancelled", "checking": "settled"}[when]
     assert rows(config, "select tier, status from calls order by rowid") == [
@@ -649,7 +649,7 @@ async def test_a_review_with_no_budget_for_its_rest_tells_what_there_is(project:
     config = make_config(project, tmp_path / "poor", toml='[budget]\ntask_usd = "0.15"\n')
     found, requests = await reviewed(config, cut(CLEAN[:40]))
     assert (found["verdict"], len(requests)) == ("uninformative", 1)
-    assert found["receipt"]["measured"]["usd"] == "0.008"
+    assert found["receipt"]["measured"]["usd"] == "0.0002"
 
 
 # --- F1: cheap code only behind a plan that says enough and a check -----------------------------------
