@@ -32,16 +32,21 @@ NOTHING_SAVED = Alone(input_low=0, input_high=0, output_low=0, output_high=0)
 """The figures of a task that ended without a proven change: the caller still has all of the work to do."""
 
 
-def alone(*, file_tokens: int, context_tokens: int, changed_tokens: int, check_tokens: int) -> Alone:
-    """The caller's own tokens for the same change, without us.
+PART_TOKENS, WHOLE_TOKENS = 2_000, 25_000
+"""What an agent reads of a file: around the place of a change, some 200 lines; at most, a read of Claude Code's."""
 
-    Low: it reads the files it edits once and types only the new lines. High: it reads the context too, runs the
-    checks before and after and reads their output, and types old and new text, as its edit tools ask. Neither
-    counts thinking, nor the re-reading of the conversation in each further round, so both are lower bounds.
+
+def alone(*, file_tokens: int, context_tokens: int, changed_tokens: int, check_tokens: int, files: int = 1) -> Alone:
+    """The caller's own tokens for the same change, without us. `files` is how many were changed.
+
+    Low: it reads the place of the change in each file and types only the new lines. High: it reads the files, as far
+    as one read goes, and the context too, runs the checks before and after and reads their output, and types old and
+    new text, as its edit tools ask. Neither counts thinking, nor the re-reading of the conversation in each further
+    round, so both are lower bounds.
     """
     return Alone(
-        input_low=file_tokens,
-        input_high=file_tokens + context_tokens + 2 * check_tokens + changed_tokens,
+        input_low=min(file_tokens, files * PART_TOKENS + changed_tokens),
+        input_high=min(file_tokens, files * WHOLE_TOKENS) + context_tokens + 2 * check_tokens + changed_tokens,
         output_low=changed_tokens,
         output_high=2 * changed_tokens + 60,
     )

@@ -73,6 +73,7 @@ def _alone(kit: Kit, draft: Draft, planned: Planned) -> Alone:
         context_tokens=tokens_in(kit, planned.task.context) or 0,
         changed_tokens=count(added_lines(kit.workspace.text(draft.patch))).tokens,
         check_tokens=sum(estimate(result.digest) for result in draft.checks),
+        files=len(draft.files),
     )
 
 
@@ -92,9 +93,10 @@ async def plan_estimate(kit: Kit, planned: Planned) -> dict[str, Any] | None:
     tier = (await kit.tiers()).get(planned.route.tier)
     if tier is None or tier.price is None:
         return None
-    sent = PROMPT_TOKENS
+    named = 0
     for part in (planned.task.files, planned.task.context):
         found = await anyio.to_thread.run_sync(tokens_in, kit, part)
-        sent += found or 0
+        named += found or 0
+    sent = PROMPT_TOKENS + min(named, kit.config.pack_tokens)
     worst = worst_cost(tier.price, sent, tier.max_output_tokens)
     return {"model": tier.model, "input_tokens": sent, "draft_usd_at_most": usd(worst)}
