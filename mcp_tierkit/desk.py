@@ -139,6 +139,10 @@ class Desk:
         state = (await self.kit.ledger.standing(call.task_id)).state
         if reply is None:
             reply = self._unfinished(call.task_id, state)
+        if reply.get("status") == "applied" and not has_undo(
+            self.kit.config.state_dir, self.kit.workspace, call.task_id
+        ):
+            reply = reply | say.UNDONE
         after = reply.pop("next")
         return {**reply, "state": state, "next": after}
 

@@ -21,9 +21,9 @@ NEXT = {
     "ready": "Green, not applied: apply the patch with git apply.",
     "unproven": "Nothing was applied. Read the patch, or name a check that is red now.",
     "needs_work": "Nothing was applied. Read the digest, then fix the patch yourself or draft once more.",
-    "question": "Answer it with plan_task and assume, or do it yourself.",
-    "conflict": "Files moved meanwhile; nothing was applied. Draft again.",
-    "rejected": "Nothing was applied. Do it yourself, or plan it anew with more context.",
+    "question": "Answer it: plan_task with assume, then draft by its task_id. Or do it yourself.",
+    "conflict": "Files moved meanwhile; nothing was applied. Try git apply on the patch, or draft again.",
+    "rejected": "Nothing was applied. Do it yourself, or draft once more.",
     "unrunnable": "Nothing was spent. Mend the check's command or environment, then call again.",
     "over_budget": "Nothing was applied. Do it yourself, or ask the user to raise the budget.",
     "stop_rule": "Do it yourself; this task has had its drafts.",
@@ -176,6 +176,8 @@ def running_reply(task_id: str) -> dict[str, Any]:
         "next": "Call get_task with this task_id and wait_s.",
     }
 
+
+UNDONE = {"summary": "Applied, and taken back since.", "next": "Its change is no longer in the tree."}
 
 UNFINISHED = {
     "open": "Planned; nothing has been drafted yet.",

@@ -27,7 +27,7 @@ from mcp_tierkit.ledger.sqlite import open_ledger
 from mcp_tierkit.places import find_places
 from mcp_tierkit.providers import Endpoint
 from mcp_tierkit.server import schema_tokens
-from mcp_tierkit.types import Budgets, Content, Request, Route, Task
+from mcp_tierkit.types import Budgets, Changes, Content, Request, Route, Task
 from mcp_tierkit.workspace import Workspace
 
 pytestmark = pytest.mark.anyio
@@ -103,7 +103,7 @@ def set_up(home: Home, url: str) -> None:
 async def test_a_file_that_taking_a_draft_back_passed_over_is_named_with_what_it_held(home: Home) -> None:
     workspace, state = Workspace(home.project), find_places(home.env).state_dir
     (home.project / "a.py").write_text("a = 1\n")
-    drafted = {"a.py": Content(data=b"a = 2\n")}
+    drafted: Changes = {"a.py": Content(data=b"a = 2\n")}
     with trial(workspace, state, "t1", drafted, {"a.py": workspace.digest("a.py")}):
         (home.project / "a.py").write_text("a = 'mine'\n")
     told = (await home.faults())["left_alone"]

@@ -11,6 +11,7 @@ import pytest
 from mcp.types import TextContent
 
 from mcp_tierkit.config import Config
+from mcp_tierkit.errors import ModelFailed
 from mcp_tierkit.gateway import ScriptedGateway
 from mcp_tierkit.ledger.opening import ledger_path
 from mcp_tierkit.types import Completion, Request, Usage
@@ -475,3 +476,64 @@ async def test_the_signatures_of_imported_files_are_sent_and_their_bodies_are_no
     sent = "".join(message.content for message in request.messages)
     assert "def percent(value: int, rate: int) -> int:" in sent
     assert "quagga" not in sent
+
+
+# --- after the fact
+
+
+async def test_a_model_that_answers_for_another_is_paid_at_its_own_price(project: Path, tmp_path: Path) -> None:
+    served = MID.replace("[tiers.mid]", "[tiers.mid]\nserved = []")
+    config = make_config(project, tmp_path / "dear", toml=served)
+    found, _ = await drafted(config, reply(RIGHT, served="tiny-mid"))
+    assert "tiny-mid answered at $1/5" in found["alert"]
+    assert rows(config, "select cost_nanousd from calls") == [(1000 * 1000 + 200 * 5000,)]
+
+
+async def test_a_task_that_was_taken_back_says_so_to_whoever_asks_later(config: Config) -> None:
+    first, _ = await drafted(config, reply(RIGHT))
+    task = {"task_id": first["task_id"]}
+    await called(config, "record_outcome", {**task, "outcome": "reverted", "undo": True})
+    _, later = await called(config, "get_task", task)
+    assert (later["summary"], later["next"]) == (
+        "Applied, and taken back since.",
+        "Its change is no longer in the tree.",
+    )
+
+
+async def test_a_reply_that_could_not_be_read_and_a_provider_that_failed_leave_a_draft_to_have(config: Config) -> None:
+    down = ModelFailed("The provider failed.", next_step="Call again later.", kind="server")
+    first, _ = await drafted(config, down)
+    task = {"task_id": first["task_id"]}
+    for _ in range(2):
+        _, again = await called(config, "draft_with_cheap_model", task, down)
+        assert again["status"] == "needs_work"
+    _, unread = await called(config, "draft_with_cheap_model", task, *[reply("prose")] * 3)
+    assert unread["status"] == "rejected"
+    _, last = await called(config, "draft_with_cheap_model", task, reply(RIGHT))
+    assert last["status"] == "applied"
+
+
+async def test_a_climb_after_a_reply_that_came_to_nothing_is_told_of_the_red_check_too(config: Config) -> None:
+    _, requests = await drafted(config, reply(WRONG), reply("prose"), reply(RIGHT, served="tiny-mid"))
+    assert "test_total_takes_a_percentage_off" in requests[-1].messages[-1].content
+    assert "came to nothing" in requests[-1].messages[-1].content
+
+
+async def test_a_conflict_keeps_the_proof_and_the_patch(config: Config, project: Path) -> None:
+    def meddle(request: Request) -> Completion:
+        path = project / "shop/cart.py"
+        path.write_text(path.read_text() + "\n# mine\n")
+        return reply(RIGHT)
+
+    found, _ = await drafted(config, meddle)
+    assert (found["status"], found["checks"][0]["after"]) == ("conflict", "green")
+    run_git(project, "apply", "--check", found["patch"])
+
+
+async def test_a_receipt_claims_no_reading_of_a_large_file_to_change_a_line(config: Config, project: Path) -> None:
+    filler = "".join(f"\n\ndef helper_{n}(value: int) -> int:\n    return value + {n}\n" for n in range(6000))
+    (project / "shop/cart.py").write_text((project / "shop/cart.py").read_text() + filler)
+    found, _ = await drafted(config, reply(RIGHT))
+    low, high = (float(usd) for usd in found["receipt"]["estimated"]["alone_usd"])
+    assert low < 0.01
+    assert high < 0.12

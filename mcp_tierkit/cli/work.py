@@ -24,7 +24,7 @@ GOOD = frozenset({"applied", "ready", "running", "clean", "open", "done", "run_p
 NEXT_IN_SHELL = {
     "applied": "Done. To take it back: tierkit undo {task_id}",
     "ready": "Green, not applied. To apply it: git apply {patch}",
-    "question": "Say it more exactly and draft again.",
+    "question": "Plan it again with the answer (tierkit plan ... --assume), then: tierkit draft ID",
     "running": "To wait for it: tierkit task {task_id} --wait 60",
     "single_cheap": "To have it drafted: tierkit draft {task_id}",
     "draft": "To have it drafted: tierkit draft {task_id}",

@@ -18,8 +18,8 @@ from mcp_tierkit.types import Check, Draft, Finding, FindingClass, Review
 
 MAX_CYCLES = 2
 REASONS: frozenset[FindingClass] = frozenset({"test", "security", "requirement"})
-WITHOUT_VERDICT = frozenset({"conflict", "over_budget", "cancelled", "interrupted", "unrunnable"})
-"""Drafts that ended before anything could be said of them."""
+ENDED = frozenset({"applied", "ready", "unproven", "question", "stop_rule"})
+"""How a draft ends that leaves no broken test: after any other, the task's check is as red as it was."""
 
 
 async def next_draft(kit: Kit, planned: Planned, checks: Sequence[Check]) -> Planned:
@@ -46,8 +46,9 @@ class Past(NamedTuple):
 
 async def drafted_before(kit: Kit, task_id: str) -> Past:
     """The drafts of a task so far and what its review left. Raises StopRule where there may be no further draft."""
-    # By calls: a draft that was cancelled or cut short by a crash has been paid for and left no record.
-    begun = sum(row.stage == "draft" for row in await kit.ledger.calls(task_id))
+    # By calls: a draft that was cancelled or cut short by a crash has been paid for and left no record. Where the
+    # provider failed, nobody has drafted anything.
+    begun = sum(row.stage == "draft" and row.status != "failed" for row in await kit.ledger.calls(task_id))
     if begun >= MAX_CYCLES:
         raise stop(f"Task {task_id} has had its {MAX_CYCLES} drafts.")
     drafts, reviews = await kit.ledger.drafts(task_id), await kit.ledger.reviews(task_id)
@@ -68,10 +69,8 @@ def stop(what: str) -> StopRule:
 
 
 def _is_open(draft: Draft) -> bool:
-    """Whether a draft left a broken test, or came to no verdict at all."""
-    red = any(result.after == "red" for result in (*draft.checks, *draft.guards))
-    is_unsaid = all(attempt.outcome == "failed" for attempt in draft.attempts)
-    return draft.status in WITHOUT_VERDICT or (draft.status == "needs_work" and (red or is_unsaid))
+    """Whether a draft left a broken test."""
+    return draft.status not in ENDED
 
 
 def _mending(planned: Planned, findings: Sequence[Finding]) -> Planned:

@@ -64,7 +64,16 @@ async def _apart(setting: Setting, sketch: Sketch, label: str, report: Report) -
     ending = await _guarded(setting, ending, tried, label)
     if ending.status == "applied":
         async with tree_lock(setting.kit.config.state_dir, setting.kit.workspace.root):
-            await _apply(setting, sketch, changes)
+            return await _applied(setting, sketch, changes, ending)
+    return ending
+
+
+async def _applied(setting: Setting, sketch: Sketch, changes: Changes, ending: Ending) -> Ending:
+    """The ending of a change that is applied, or that cannot be: its proof stands, and its patch is kept."""
+    try:
+        await _apply(setting, sketch, changes)
+    except (Conflict, PathRefused) as error:
+        return replace(ending, status="conflict", note=error.what)
     return ending
 
 
@@ -93,7 +102,7 @@ async def _in_place(setting: Setting, sketch: Sketch, label: str, report: Report
         if tried:
             ending = await _guarded(setting, ending, tried, label)
             if ending.status == "applied":
-                await _apply(setting, sketch, changes)
+                return await _applied(setting, sketch, changes, ending)
     return ending
 
 
