@@ -224,7 +224,7 @@ def _finding(finding: Finding) -> dict[str, Any]:
 def _review_next(review: Review) -> str:
     return {
         "clean": "Nothing blocks this change.",
-        "findings": "Weigh each finding; mend what is right, ignore the rest.",
+        "findings": "Weigh each finding; mend what is right, or draft again by task_id, ignore the rest.",
         "blocked": "Mend the blocker first; no model was asked.",
         "uninformative": "Treat this change as not reviewed.",
     }[review.verdict]

@@ -66,7 +66,7 @@ MEANINGS = {
     "tiers.*.price.batch_output": "Output of batch calls.",
     "stages.plan": "Tier that plans.",
     "stages.draft": "Tier that drafts.",
-    "stages.climb": "Tiers to try, one call each and upwards only, where the repair stays red. A task pinned to a tier never climbs.",
+    "stages.climb": "Tiers to try upwards, one call each, where the repair stays red. A task pinned to a tier stays.",
     "stages.review": "Tier that reviews. Without it the strongest there is, never one below the draft's.",
     "budget.call_usd": "The most that one call may cost.",
     "budget.task_usd": "The most that all calls of one task may cost.",

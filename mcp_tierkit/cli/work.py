@@ -195,7 +195,8 @@ def task(project: Path | None, task_id: str, wait_s: float, cancel: bool, as_jso
 @project_option
 @json_option
 def undo(project: Path | None, task_id: str, as_json: bool) -> int:
-    """Take back the change that TASK_ID applied, byte for byte. Refuses where those files changed since.
+    """Take back the change that TASK_ID applied, byte for byte. Edits made since to other lines stay;
+    where the same lines changed, it refuses and names them.
 
     \b
     Example:
