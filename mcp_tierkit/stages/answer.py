@@ -13,7 +13,7 @@ from mcp_tierkit.prompts import load
 from mcp_tierkit.tiers import Tier
 from mcp_tierkit.types import Message, Route, Stage
 
-NO_ANSWER = "Your reply held no answer: all of its room went into thinking. Do not deliberate; answer now."
+NO_ANSWER = "Your reply held no answer. Do not deliberate; answer now, in the form asked for."
 
 
 async def answer_of(kit: Kit, tier: Tier, metered: Metered) -> str:
