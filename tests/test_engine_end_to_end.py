@@ -62,11 +62,14 @@ async def drafted(config: Config, arguments: dict[str, Any]) -> tuple[dict[str, 
         return result.structured_content or {}, [dict(row) for row in conn.execute(f"{CALLS} order by at")]
 
 
-def check_calls(reply: dict[str, Any], calls: list[dict[str, Any]], *stages: str) -> None:
-    """All calls metered, for nothing, and with the name that the engine gave."""
-    assert [(call["stage"], call["tier"], call["status"]) for call in calls] == [
-        (stage, "cheap", "settled") for stage in stages
-    ]
+def check_calls(reply: dict[str, Any], calls: list[dict[str, Any]]) -> None:
+    """All calls metered, for nothing, and with the name that the engine gave. Where a random model stops is chance."""
+    assert {(call["tier"], call["status"]) for call in calls} == {("cheap", "settled")}
+    stages = [call["stage"] for call in calls]
+    assert stages[0] == "draft"
+    assert "repair" in stages
+    assert set(stages) <= {"draft", "repair", "continue"}
+    assert len(stages) <= 3
     for call in calls:
         assert call["input_tokens"] + call["cached_tokens"] > 1000
         assert call["output_tokens"] > 0
@@ -89,7 +92,7 @@ async def test_an_engine_found_on_loopback_drafts_without_a_key_or_a_setting(
     before = snapshot(config.project)
     reply, calls = await drafted(config, JOB)
     assert reply["status"] in ("rejected", "needs_work"), reply
-    check_calls(reply, calls, "draft", "repair")
+    check_calls(reply, calls)
     assert snapshot(config.project) == before
 
 
@@ -101,7 +104,7 @@ async def test_an_engine_named_in_the_settings_is_a_tier_as_any_other(
     config = user(tmp_path, toml)
     reply, calls = await drafted(config, JOB)
     assert reply["status"] in ("rejected", "needs_work"), reply
-    check_calls(reply, calls, "draft", "continue", "repair")
+    check_calls(reply, calls)
     assert max(call["output_tokens"] for call in calls) <= 40
 
 
