@@ -19,6 +19,7 @@ from mcp_tierkit.prompts import LATEST, Prompt, build, load
 from mcp_tierkit.types import Category, Message
 
 FOLDER = Path(prompts.__file__).parent
+ROOT_HOME = "/" + "root"
 RELEASED = json.loads((Path(__file__).parent / "fixtures" / "prompt_digests.json").read_text("utf8"))
 WITH_PARTS = sorted(name for name in RELEASED if "=== user ===" in (FOLDER / f"{name}.md").read_text("utf8"))
 CATEGORIES: tuple[Category, ...] = get_args(Category)
@@ -38,7 +39,7 @@ MOVING = {
     "a date": ["Today is 2026-11-22.", "As of 22.11.2026", "since 11/22/2026", "On November 22", "by 3. March"],
     "a time": ["It is 12:30 now.", "at 9:05"],
     "an e-mail address": ["Ask ann.lee@example.com."],
-    "a path of somebody's machine": ["In /home/ann/app", "/Users/ann", "C:\\Users\\ann", "see /root/notes"],
+    "a path of somebody's machine": ["In /home/ann/app", "/Users/ann", "C:\\Users\\ann", f"see {ROOT_HOME}/notes"],
     "a placeholder": ["Do $summary.", "${task}"],
 }
 
