@@ -157,17 +157,18 @@ def _stop_before_spending(job: Job) -> Ending | None:
 
 async def _within_time(job: Job, deadline: float) -> Ending:
     """What the draft has come to, at its end or when its time is up."""
-    with anyio.CancelScope(deadline=deadline) as scope:
-        ending = await _attempt_all(job)
-    if scope.cancelled_caught:
-        await _note_cut_short(job)
-        return replace(job.ending, status="needs_work", note="The time for this task ran out.")
-    return ending
+    with anyio.CancelScope(deadline=deadline):
+        return await _attempt_all(job)
+    await _note_cut_short(job)
+    return replace(job.ending, status="needs_work", note="The time for this task ran out.")
 
 
 async def _attempt_all(job: Job) -> Ending:
     """Call after call as the stop rule says; then the caller decides, with the evidence of the last one judged."""
     while step := next_step(job.chain, job.attempts, single_pass=job.is_single_pass):
+        # Before a further call and not after the last: a deadline that falls here must not hide what was applied.
+        if await to_thread.run_sync(_made_up_a_secret, job):
+            break  # The request would carry the secret that the reply made up.
         try:
             await _attempt(job, step)
         except OverBudget as error:
@@ -175,9 +176,11 @@ async def _attempt_all(job: Job) -> Ending:
         except ModelFailed as error:
             await _note_failure(job, step, error)
             return replace(job.ending, status="needs_work", note=f"{error.what} {error.next_step}")
-        if await to_thread.run_sync(find_secrets, f"{job.answer}\n\n{job.talk[-1].content}"):
-            break  # A further request would carry the secret that the reply made up.
     return job.ending
+
+
+def _made_up_a_secret(job: Job) -> bool:
+    return any(find_secrets(text) for text in (job.answer, *(message.content for message in job.talk[-1:])))
 
 
 async def _attempt(job: Job, step: Step) -> None:
