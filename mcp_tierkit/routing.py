@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from functools import cache
-from typing import Any, Protocol, cast
+from typing import Any, Literal, Protocol, cast
 
 from pydantic import Field
 
@@ -18,6 +18,7 @@ class Match(Record):
 
     name: str
     inputs: dict[str, Any]
+    kind: Literal["script", "skill"] = "script"
 
 
 class Hints(Record):

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 TierName = Literal["cheap", "mid", "strong"]
-Stage = Literal["plan", "draft", "repair", "climb", "continue", "review", "doctor"]
+Stage = Literal["plan", "draft", "repair", "climb", "continue", "review", "playbook", "doctor"]
 Category = Literal[
     "code", "refactor", "tests", "docs", "classify", "extract", "summarize", "analyse", "review", "plan",
 ]  # fmt: skip
@@ -34,6 +34,7 @@ Verdict = Literal["clean", "findings", "blocked", "uninformative"]
 FindingClass = Literal["edge_case", "assumption", "test", "drift", "security", "requirement", "nit"]
 Severity = Literal["blocker", "major", "minor", "nit"]
 Outcome = Literal["accepted", "edited", "reverted"]
+PlaybookOrigin = Literal["project", "user", "package"]
 PlaybookStatus = Literal[
     "ok", "declined", "failed", "timeout", "cancelled", "output_limit", "bad_output", "write_outside",
     "conflict", "suspect",
@@ -315,13 +316,18 @@ class Review(Record):
 
 
 class PlaybookRun(Record):
-    """One run of a playbook. Zero tokens, cost 0."""
+    """One run of a playbook. A script's costs 0 tokens and 0; a skill's is what its model calls cost."""
 
     task_id: str
     playbook: str
     version: str
     digest: str
     status: PlaybookStatus
+    origin: PlaybookOrigin = "project"
+    hides: tuple[PlaybookOrigin, ...] = Field(default=(), description="Where trusted ones of the same name lie behind.")
+    kind: Literal["script", "skill"] = "script"
+    tokens: Tokens | None = Field(default=0, description="In and out, over every call; None where one is unknown.")
+    cost_nanousd: NanoUsd | None = Field(default=0, description="None where a call's cost is unknown.")
     output: dict[str, Any] | None = None
     changed: tuple[str, ...] = ()
     diff: str | None = Field(default=None, description="Project-relative path of the diff.")

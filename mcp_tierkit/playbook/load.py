@@ -17,9 +17,8 @@ import mcp_tierkit
 from mcp_tierkit.playbook.folder import Folder
 from mcp_tierkit.playbook.match import BadPhrase, Phrase, read_phrase
 from mcp_tierkit.playbook.schema import BadSchema, Fields, strict_json
-from mcp_tierkit.types import Record, TierName
+from mcp_tierkit.types import PlaybookOrigin, Record, TierName
 
-Origin = Literal["project", "user", "package"]
 MAX_CONTRACT = 256 * 1024
 MAX_PROSE = 256 * 1024
 NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
@@ -41,7 +40,7 @@ class Found(Record):
     """A folder where a playbook may be: a name, and nothing read from it."""
 
     name: str
-    origin: Origin
+    origin: PlaybookOrigin
     path: Path
 
 
@@ -132,7 +131,7 @@ class Playbook:
     """One playbook as it was read, with its schemas and phrases ready for use."""
 
     name: str
-    origin: Origin
+    origin: PlaybookOrigin
     digest: str
     contract: Contract
     folder: Folder
@@ -166,7 +165,7 @@ def find(project: Path, user_dir: Path, *, package: Path | None = None) -> tuple
     Names alone are read. A name may occur once for each origin; who is trusted decides between them.
     """
     shipped = builtin_root() if package is None else package
-    roots: list[tuple[Origin, Path]] = [("package", shipped)]
+    roots: list[tuple[PlaybookOrigin, Path]] = [("package", shipped)]
     if user_dir / "playbooks" != shipped:
         roots.insert(0, ("user", user_dir / "playbooks"))
     if os.path.realpath(project / "playbooks") != os.path.realpath(shipped):
@@ -174,7 +173,7 @@ def find(project: Path, user_dir: Path, *, package: Path | None = None) -> tuple
     return tuple(found for origin, root in roots for found in _names(origin, root))
 
 
-def load(folder: Folder, digest: str, *, origin: Origin) -> Playbook:
+def load(folder: Folder, digest: str, *, origin: PlaybookOrigin) -> Playbook:
     """The playbook that the folder holds. Raises BadPlaybook for anything the format does not allow."""
     contract = read_contract(folder)
     if contract.run and folder.read(contract.run.script) is None:
@@ -258,7 +257,7 @@ def _text(folder: Folder, path: str, limit: int) -> str:
         raise BadPlaybook(f"{path}: is not UTF-8 text") from None
 
 
-def _names(origin: Origin, root: Path) -> Iterator[Found]:
+def _names(origin: PlaybookOrigin, root: Path) -> Iterator[Found]:
     try:
         fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError:

@@ -14,14 +14,14 @@ from mcp_tierkit.errors import NotFound, PathRefused, Untrusted
 from mcp_tierkit.ledger import Ledger
 from mcp_tierkit.playbook.apply import Ending, conclude
 from mcp_tierkit.playbook.folder import Folder, FolderRefused, digest, read_folder
-from mcp_tierkit.playbook.load import BadPlaybook, Found, Origin, Playbook, find, load, read_front_matter
+from mcp_tierkit.playbook.load import BadPlaybook, Found, Playbook, find, load, read_front_matter
 from mcp_tierkit.playbook.match import match
 from mcp_tierkit.playbook.run import Bench, Outcome, refuse_unless_runnable, run
 from mcp_tierkit.playbook.schema import invalid_input
 from mcp_tierkit.playbook.trust import is_shipped, is_trusted
 from mcp_tierkit.routing import Match
 from mcp_tierkit.sandbox import probe
-from mcp_tierkit.types import PlaybookRun, Record
+from mcp_tierkit.types import PlaybookOrigin, PlaybookRun, Record
 from mcp_tierkit.workspace import Workspace
 
 SHOWN = 25
@@ -31,7 +31,7 @@ class Entry(Record):
     """A playbook as `list` shows it. An untrusted one is a name and nothing more."""
 
     name: str
-    origin: Origin
+    origin: PlaybookOrigin
     trusted: bool
     version: str | None = None
     kind: str | None = None
@@ -112,7 +112,7 @@ def read_trusted(config: Config, found: Found) -> tuple[Folder, str] | None:
     return (folder, value) if is_trusted(config.state_dir, found.name, value, repository=bound_to) else None
 
 
-def repository_of(config: Config, origin: Origin) -> str | None:
+def repository_of(config: Config, origin: PlaybookOrigin) -> str | None:
     """What trust in a playbook of that origin is bound to."""
     return str(config.repository) if origin == "project" else None
 
