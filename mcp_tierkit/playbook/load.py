@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError, model_validator
 
 import mcp_tierkit
+from mcp_tierkit.playbook.faults import explain, placed
 from mcp_tierkit.playbook.folder import Folder
 from mcp_tierkit.playbook.match import BadPhrase, Phrase, read_phrase
 from mcp_tierkit.playbook.schema import BadSchema, Fields, strict_json
@@ -182,7 +183,7 @@ def load(folder: Folder, digest: str, *, origin: PlaybookOrigin) -> Playbook:
         inputs, outputs = Fields(contract.inputs), Fields(contract.outputs, outputs=True)
         phrases = tuple(read_phrase(text, inputs) for text in contract.match.phrases)
     except (BadSchema, BadPhrase) as error:
-        raise BadPlaybook(f"playbook.toml: {error}") from None
+        raise BadPlaybook(f"playbook.toml: {_placed(folder, str(error))}") from None
     return Playbook(folder.name, origin, digest, contract, folder, inputs, outputs, phrases)
 
 
@@ -195,11 +196,9 @@ def read_contract(folder: Folder) -> Contract:
     except RecursionError:
         raise BadPlaybook("playbook.toml: is nested too deeply") from None
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the whole"
-        raise BadPlaybook(f"playbook.toml: {ascii(where)[1:-1]}: {first['msg']}") from None
+        raise BadPlaybook(f"playbook.toml: {explain(error, text, Contract)}") from None
     except (ValueError, TypeError) as error:
-        raise BadPlaybook(f"playbook.toml: {str(error)[:200]}") from None
+        raise BadPlaybook(f"playbook.toml: {_plain_toml(str(error))}") from None
 
 
 def read_front_matter(folder: Folder) -> FrontMatter:
@@ -210,14 +209,15 @@ def read_front_matter(folder: Folder) -> FrontMatter:
         raise BadPlaybook("SKILL.md: must begin with front matter between two lines of ---")
     head = _yaml(parts[1])
     if unknown := sorted(head.keys() - FRONT_MATTER):
-        raise BadPlaybook(f"SKILL.md: {unknown[0]!a} is not a standard key")
+        known = ", ".join(sorted(FRONT_MATTER))
+        raise BadPlaybook(f"SKILL.md: {placed(text, unknown[:1], f'{unknown[0]!a} is not a standard key ({known})')}")
     try:
         skill = FrontMatter.model_validate({**head, "prose": parts[2].strip()})
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-        raise BadPlaybook(f"SKILL.md: {'.'.join(str(part) for part in first['loc'])}: {first['msg']}") from None
+        raise BadPlaybook(f"SKILL.md: {explain(error, parts[1], FrontMatter)}") from None
     if skill.name != folder.name:
-        raise BadPlaybook("SKILL.md: name must be the folder's name")
+        told = f"name must be the folder's name, {folder.name}"
+        raise BadPlaybook(f"SKILL.md: {placed(text, ['name'], told)}")
     return skill
 
 
@@ -230,6 +230,18 @@ def read_case(data: bytes) -> dict[str, Any]:
     if not isinstance(case, dict):
         raise BadPlaybook("case.json: must be an object of at most 256 KB")
     return case
+
+
+def _placed(folder: Folder, fault: str) -> str:
+    """A fault of a schema or a phrase; the words it begins with say where to look."""
+    text = (folder.read("playbook.toml") or b"").decode()
+    return placed(text, re.match(r"[\w.-]*", fault)[0].split("."), fault)  # type: ignore[index]  # It matches nothing too.
+
+
+def _plain_toml(said: str) -> str:
+    """tomllib's words with the line in front."""
+    found = re.search(r" \(at line (\d+), column (\d+)\)$", said)
+    return f"line {found[1]}: {said[: found.start()]} (column {found[2]})"[:200] if found else said[:200]
 
 
 def _yaml(text: str) -> dict[str, Any]:

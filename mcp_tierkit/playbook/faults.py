@@ -1,0 +1,73 @@
+"""Where a fault of a playbook's text lies, and which key was meant: for the person who mends it."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Mapping
+from typing import get_args
+
+from pydantic import BaseModel, ValidationError
+
+
+def line_of(text: str, path: Iterable[str]) -> int | None:
+    """The line on which the dotted `path` is written down, from 1; None where its last word occurs nowhere.
+
+    Each word is looked for from the line of the one before it: TOML, JSON and YAML alike name a key before what is
+    in it, and one line may hold several.
+    """
+    lines, at, words = text.split("\n"), 0, list(path)
+    for word in words:
+        key = re.compile(rf"(?<![\w-]){re.escape(word)}(?![\w-])")
+        found = next((number for number in range(at, len(lines)) if key.search(lines[number])), None)
+        if found is None:
+            if word == words[-1]:
+                return None
+            continue
+        at = found
+    return at + 1 if words else None
+
+
+def placed(text: str, path: Iterable[str], told: str) -> str:
+    """The fault with its line in front, where the line is known."""
+    line = line_of(text, path)
+    return told if line is None else f"line {line}: {told}"
+
+
+def explain(error: ValidationError, text: str, model: type[BaseModel]) -> str:
+    """The first fault of a record read from `text`: its line, its key, the rule, and the key that was meant."""
+    first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+    path = [str(part) for part in first["loc"]]
+    keys = [part for part in first["loc"] if isinstance(part, str)]
+    where = ascii(".".join(path) or "the whole")[1:-1]
+    if first["type"] != "extra_forbidden":
+        missing = first["type"] == "missing"
+        return placed(text, keys[:-1] if missing else keys, f"{where}: {first['msg'].removeprefix('Value error, ')}")
+    known = _keys_at(model, keys[:-1])
+    near = difflib.get_close_matches(keys[-1], known, n=1)
+    offer = f"did you mean {near[0]}?" if near else f"known here: {', '.join(known)}"
+    return placed(text, keys, f"{where}: is no key of this format; {offer}")
+
+
+def _keys_at(model: type[BaseModel], path: list[str]) -> list[str]:
+    for part in path:
+        inner = _fields(model).get(part)
+        if inner is None:
+            return []
+        model = inner
+    return list(_names(model))
+
+
+def _fields(model: type[BaseModel]) -> Mapping[str, type[BaseModel]]:
+    """The fields that are records themselves, optional ones included."""
+    found = {}
+    for name, annotation in _names(model).items():
+        for kind in (annotation, *get_args(annotation)):
+            if isinstance(kind, type) and issubclass(kind, BaseModel):
+                found[name] = kind
+    return found
+
+
+def _names(model: type[BaseModel]) -> dict[str, object]:
+    """Each field by the name that a file gives it."""
+    return {field.alias or name: field.annotation for name, field in model.model_fields.items()}
