@@ -100,3 +100,39 @@ def test_linting_runs_nothing(tmp_path: Path) -> None:
     code = f"open({str(marker)!r}, 'w').close()"
     rules(tmp_path, code, files={"scripts/conftest.py": code, "scripts/setup.py": code})
     assert not marker.exists()
+
+
+@pytest.mark.parametrize(
+    ("path", "old", "new", "line", "told", "fix"),
+    [
+        ("playbook.toml", "timeout_s", "timout_s", 6, "did you mean timeout_s?", "Correct that key"),
+        ("playbook.toml", "timeout_s = 20", "timeout_s = 2000", 6, "less than or equal to 900", "Correct that key"),
+        ("playbook.toml", 'default = "x"', 'default = "x", colour = "red"', 9, "unsupported keyword 'colour'", ""),
+        ("playbook.toml", "[outputs]", "[outputs", 10, "Expected ']'", ""),
+        ("playbook.toml", "{word}", "{wort}", 5, "a slot that is no input", ""),
+        ("SKILL.md", "description:", "summary:", 3, "'summary' is not a standard key (allowed-tools, ", ""),
+        ("SKILL.md", "Run it.", "See\n[it](none.md).", 6, "leads to nothing", "Name a file of this folder"),
+        ("tests/a/case.json", '"word"', '\n"wort"', 2, "is not an input this playbook knows", "Correct the input"),
+        ("tests/a/case.json", '"said"', '\n"sad"', 2, "'sad' is no output", "expect one of said"),
+        ("tests/a/case.json", '"expect"', '\n"expects"', 2, "did you mean expect?", "a case has inputs, setup and expect"),
+        ("scripts/run.py", "say('x')", "import os\nos.remove('x')\nos.remove('y')", 8, "os.remove changes files", "read_only = false"),
+    ],
+)  # fmt: skip
+def test_a_finding_says_the_line_and_what_mends_it(
+    tmp_path: Path, path: str, old: str, new: str, line: int, told: str, fix: str
+) -> None:
+    folder = make_playbook(tmp_path, "sample", "say('x')", files=CASES)
+    text = (folder / path).read_text()
+    assert text.count(old) == 1
+    (folder / path).write_text(text.replace(old, new))
+    (found,) = lint(read_folder(folder))
+    assert (found.path, found.line) == (path, line)
+    assert told in found.text
+    assert found.fix.startswith(fix) or fix in found.fix
+
+
+def test_a_script_for_node_is_read_too(tmp_path: Path) -> None:
+    code = "import { get } from 'node:https'\nconst fs = require('fs')\nfs.writeFileSync('a', 'b')\nexecSync('id')\n"
+    folder = make_playbook(tmp_path, "sample", "say('x')", files={**CASES, "scripts/help.mjs": "// fetch()\n" + code})
+    found = [(one.line, one.rule) for one in lint(read_folder(folder))]
+    assert found == [(2, "effects"), (4, "effects"), (5, "shell")]

@@ -17,6 +17,7 @@ from pydantic import Field, ValidationError
 
 from mcp_tierkit.errors import TierkitError
 from mcp_tierkit.playbook.apply import Ending, conclude
+from mcp_tierkit.playbook.faults import explain
 from mcp_tierkit.playbook.load import BadPlaybook, Playbook, read_case
 from mcp_tierkit.playbook.run import Bench, Outcome, run
 from mcp_tierkit.playbook.tree import moment, moved
@@ -73,9 +74,8 @@ def read_cases(playbook: Playbook) -> dict[str, Case]:
             try:
                 found[parts[1]] = Case.model_validate(read_case(entry.data))
             except ValidationError as error:
-                first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-                where = ".".join(str(part) for part in first["loc"])
-                raise BadPlaybook(f"{entry.path}: {where}: {first['msg']}") from None
+                told = explain(error, entry.data.decode(errors="replace"), Case)
+                raise BadPlaybook(f"{entry.path}: {told}") from None
     return found
 
 

@@ -36,7 +36,9 @@ def placed(text: str, path: Iterable[str], told: str) -> str:
 
 def explain(error: ValidationError, text: str, model: type[BaseModel]) -> str:
     """The first fault of a record read from `text`: its line, its key, the rule, and the key that was meant."""
-    first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+    found = error.errors(include_url=False, include_input=False, include_context=False)
+    # An unknown key first: where one was mistyped, the same one is missing as well.
+    first = min(found, key=lambda fault: fault["type"] != "extra_forbidden")
     path = [str(part) for part in first["loc"]]
     keys = [part for part in first["loc"] if isinstance(part, str)]
     where = ascii(".".join(path) or "the whole")[1:-1]

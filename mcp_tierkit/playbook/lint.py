@@ -1,12 +1,13 @@
-"""What is wrong with a playbook, read from its text alone."""
+"""What is wrong with a playbook, read from its text alone: where it is, and what mends it."""
 
 from __future__ import annotations
 
-import ast
 import re
 from collections.abc import Iterator
 
 from mcp_tierkit.playbook.cases import Case, read_cases
+from mcp_tierkit.playbook.deeds import deeds
+from mcp_tierkit.playbook.faults import line_of
 from mcp_tierkit.playbook.folder import Entry, Folder
 from mcp_tierkit.playbook.load import BadPlaybook, Playbook, load, read_front_matter
 from mcp_tierkit.redact import find_secrets
@@ -17,31 +18,17 @@ MIN_CASES = 2
 _LINK = re.compile(r"\[[^\]\n]*\]\(\s*<?([^)>\s]+)")
 # Some agents run such a span when they load a skill's text.
 _INLINE_SHELL = re.compile(r"!`[^`\n]*`|^```!", re.MULTILINE)
-
-_NETWORK_MODULES = frozenset({
-    "aiohttp", "ftplib", "http", "httplib2", "httpx", "imaplib", "paramiko", "poplib", "requests", "smtplib", "socket",
-    "ssl", "telnetlib", "urllib3", "websockets", "xmlrpc",
-})  # fmt: skip
-_CHANGING_CALLS = frozenset({
-    "os.chmod", "os.link", "os.makedirs", "os.mkdir", "os.remove", "os.removedirs", "os.rename", "os.replace",
-    "os.rmdir", "os.symlink", "os.truncate", "os.unlink", "shutil.copy", "shutil.copy2", "shutil.copyfile",
-    "shutil.copytree", "shutil.move", "shutil.rmtree",
-})  # fmt: skip
-_CHANGING_METHODS = frozenset({"write_text", "write_bytes", "unlink", "rmdir", "mkdir", "symlink_to", "hardlink_to"})
-_SHELL_CALLS = frozenset({"os.system", "os.popen", "commands.getoutput", "subprocess.getoutput"})
-_BASH = (
-    ("network", re.compile(r"^\s*(?:[\w./=]*\s)?(curl|wget|nc|ncat|ssh|scp|rsync|telnet)\b", re.MULTILINE)),
-    ("shell", re.compile(r"(?:^|[;&|])\s*(eval|source\s+/dev/stdin)\b", re.MULTILINE)),
-    ("effects", re.compile(r"(?:^|[;&|])\s*(rm|mv|cp|mkdir|rmdir|ln|chmod|touch|truncate|sed\s+-i)\b", re.MULTILINE)),
-)  # fmt: skip
+_HEADER = re.compile(rb"(?m)^# /// script[ \t]*$")
 
 
 class Finding(Record):
-    """One fault: the file, the rule it breaks, and a sentence."""
+    """One fault: the file and line, the rule it breaks, a sentence, and what mends it."""
 
     path: str
+    line: int | None = None
     rule: str
     text: str
+    fix: str
 
 
 def lint(folder: Folder) -> tuple[Finding, ...]:
@@ -50,148 +37,179 @@ def lint(folder: Folder) -> tuple[Finding, ...]:
     try:
         playbook = load(folder, "sha256:", origin="project")
     except BadPlaybook as error:
-        return (*found, _of_error(error, "contract"))
-    found += [*_contract(playbook), *_cases(playbook), *_scripts(playbook)]
-    return tuple(sorted(found, key=lambda one: (one.path, one.rule, one.text)))
+        found.append(_of_error(error, "contract", "Correct that key; docs/playbooks.md lists them all."))
+    else:
+        found += [*_contract(playbook), *_cases(playbook), *_scripts(playbook)]
+    return tuple(sorted(set(found), key=lambda one: (one.path, one.line or 0, one.rule, one.text)))
 
 
 def _skill(folder: Folder) -> Iterator[Finding]:
     try:
         prose = read_front_matter(folder).prose
     except BadPlaybook as error:
-        yield _of_error(error, "skill")
+        yield _of_error(error, "skill", "Begin the file with --- and name, description; then --- and the prose.")
         return
+    text = (folder.read("SKILL.md") or b"").decode()
     if not prose:
-        yield Finding(path="SKILL.md", rule="skill", text="has no prose for the agent")
-    for span in _INLINE_SHELL.findall(prose):
-        yield Finding(path="SKILL.md", rule="inline-shell", text=f"{span[:60]!a} would be run as the skill is loaded")
-    names = {entry.path for entry in folder.entries} | {entry.path.rstrip("/") for entry in folder.entries}
-    for target in _LINK.findall(prose):
-        bare = target.split("#")[0].removeprefix("./")
+        fix = "Say below the front matter what it does and how to run it by hand."
+        yield Finding(path="SKILL.md", rule="skill", text="has no prose for the agent", fix=fix)
+    names = {entry.path.rstrip("/") for entry in folder.entries}
+    for number, line in enumerate(text.split("\n"), 1):
+        yield from _prose_line(number, line, names)
+
+
+def _prose_line(number: int, line: str, names: set[str]) -> Iterator[Finding]:
+    for span in _INLINE_SHELL.findall(line):
+        told = f"{span[:60]!a} would be run as the skill is loaded"
+        fix = "Take the exclamation mark away: an agent may read the command, nobody runs it."
+        yield Finding(path="SKILL.md", line=number, rule="inline-shell", text=told, fix=fix)
+    for target in _LINK.findall(line):
+        bare = target.split("#")[0].removeprefix("./").rstrip("/")
         if bare and not re.match(r"(https?|mailto):", bare) and bare not in names:
-            yield Finding(path="SKILL.md", rule="links", text=f"{target[:80]!a} leads to nothing in the folder")
+            told = f"{target[:80]!a} leads to nothing in the folder"
+            fix = "Name a file of this folder, from the folder itself, or a web address."
+            yield Finding(path="SKILL.md", line=number, rule="links", text=told, fix=fix)
 
 
 def _secrets(folder: Folder) -> Iterator[Finding]:
     for entry in folder.files:
         for secret in find_secrets(entry.data.decode(errors="replace")):
-            yield Finding(path=entry.path, rule="secrets", text=f"line {secret.line} looks like a {secret.rule}")
+            told, fix = (
+                f"looks like a {secret.rule}",
+                "Take it out, and replace it where it came from: it was written down.",
+            )
+            yield Finding(path=entry.path, line=secret.line, rule="secrets", text=told, fix=fix)
 
 
 def _contract(playbook: Playbook) -> Iterator[Finding]:
     contract = playbook.contract
+    yield from _phrases(playbook)
+    if not contract.effects.read_only and not contract.effects.writes and contract.kind == "script":
+        told = "it may write, and writes names nothing that it may"
+        yield _in_contract(
+            playbook, ["effects"], "effects", told, 'Add writes = ["docs/*.md"], or set read_only = true.'
+        )
+    yield from _patterns(playbook)
+    yield from _lock(playbook)
+    if not contract.outputs and contract.kind != "decision":
+        told, fix = "it has no outputs, so nothing can be checked", "Declare under [outputs] what it gives back."
+        yield _in_contract(playbook, ["outputs"], "contract", told, fix)
+
+
+def _phrases(playbook: Playbook) -> Iterator[Finding]:
     required = {name for name, schema in playbook.inputs.properties.items() if "default" not in schema}
     for phrase in playbook.phrases:
         if missing := sorted(required - {slot for word in phrase.words for slot in word.slots}):
-            text = f"the phrase {phrase.text!r} never matches: {missing[0]} has neither a slot nor a default"
-            yield Finding(path="playbook.toml", rule="phrases", text=text)
-    if not contract.effects.read_only and not contract.effects.writes and contract.kind == "script":
-        yield Finding(path="playbook.toml", rule="effects", text="it may write, and writes names nothing that it may")
-    yield from _patterns(playbook)
-    if contract.run and contract.run.runtime == "uv" and playbook.folder.read(contract.run.script + ".lock") is None:
-        yield Finding(path=contract.run.script, rule="lock", text="runtime uv needs a lock file beside the script")
-    if contract.kind == "script" and not contract.outputs:
-        yield Finding(path="playbook.toml", rule="contract", text="it has no outputs, so nothing can be checked")
+            told = f"the phrase {phrase.text!r} never matches: {missing[0]} has neither a slot nor a default"
+            fix = f"Put {{{missing[0]}}} into the phrase, or give that input a default."
+            yield _in_contract(playbook, ["phrases"], "phrases", told, fix)
 
 
 def _patterns(playbook: Playbook) -> Iterator[Finding]:
     from pathspec import GitIgnoreSpec
 
-    for pattern in (*playbook.contract.effects.reads, *playbook.contract.effects.writes):
-        try:
-            GitIgnoreSpec.from_lines([pattern])
-        except ValueError:
-            yield Finding(path="playbook.toml", rule="patterns", text=f"{pattern!a} is not a gitignore pattern")
+    for key in ("reads", "writes"):
+        for pattern in getattr(playbook.contract.effects, key):
+            try:
+                GitIgnoreSpec.from_lines([pattern])
+            except ValueError:
+                told = f"{pattern!a} is not a gitignore pattern"
+                yield _in_contract(
+                    playbook, ["effects", key], "patterns", told, "Write it as .gitignore would have it."
+                )
+
+
+def _lock(playbook: Playbook) -> Iterator[Finding]:
+    rules = playbook.contract.run
+    if rules is None or rules.runtime != "uv":
+        return
+    if not _HEADER.search(playbook.folder.read(rules.script) or b""):
+        fix = (
+            f"Begin it with # /// script, its dependencies and # ///: uv add --script {rules.script} PACKAGE does that."
+        )
+        yield Finding(
+            path=rules.script, line=1, rule="lock", text="runtime uv needs a script header (PEP 723)", fix=fix
+        )
+    if playbook.folder.read(rules.script + ".lock") is None:
+        told, fix = "runtime uv needs a lock file beside the script", f"Run uv lock --script {rules.script}."
+        yield Finding(path=rules.script, rule="lock", text=told, fix=fix)
 
 
 def _cases(playbook: Playbook) -> Iterator[Finding]:
-    if playbook.contract.kind != "script":
+    if playbook.contract.kind == "decision":
         return
     try:
         cases = read_cases(playbook)
     except BadPlaybook as error:
-        yield _of_error(error, "tests")
+        yield _of_error(error, "tests", "Correct that key: a case has inputs, setup and expect.")
         return
     if len(cases) < MIN_CASES or all(case.expect.status == "ok" for case in cases.values()):
-        text = f"it has {len(cases)} cases; at least {MIN_CASES} are needed, one of them not ok"
-        yield Finding(path="tests/", rule="tests", text=text)
+        told = f"it has {len(cases)} cases; at least {MIN_CASES} are needed, one of them not ok"
+        fix = "Add tests/<case>/case.json: one run that goes well, one that must be declined or fail."
+        yield Finding(path="tests/", rule="tests", text=told, fix=fix)
     for name, case in cases.items():
         yield from _case(playbook, f"tests/{name}/", case)
 
 
 def _case(playbook: Playbook, above: str, case: Case) -> Iterator[Finding]:
+    path = above + "case.json"
+    text = (playbook.folder.read(path) or b"").decode(errors="replace")
     if case.expect.status != "invalid_input":
         try:
             playbook.inputs.check(case.inputs)
         except ValueError as error:
-            yield Finding(path=above + "case.json", rule="tests", text=f"its inputs do not fit: {error}")
+            words = ["inputs", *str(error).split(":")[0].split(".")]
+            fix = "Correct the input, or expect the status invalid_input."
+            yield Finding(
+                path=path, line=line_of(text, words), rule="tests", text=f"its inputs do not fit: {error}", fix=fix
+            )
     for key in sorted({*case.expect.output, *case.expect.contains} - playbook.outputs.properties.keys()):
-        yield Finding(path=above + "case.json", rule="tests", text=f"{key!a} is no output")
+        fix = f"Declare it under [outputs], or expect one of {', '.join(playbook.outputs.properties)[:200]}."
+        yield Finding(
+            path=path, line=line_of(text, ["expect", key]), rule="tests", text=f"{key!a} is no output", fix=fix
+        )
     for name in (*case.setup.sqlite.values(), *filter(None, [case.expect.diff])):
         if playbook.folder.read(above + name) is None:
-            yield Finding(path=above + "case.json", rule="tests", text=f"{name!a} does not exist")
+            told, fix = f"{name!a} does not exist", f"Add {above}{name[:80]}, or leave it out."
+            yield Finding(path=path, line=line_of(text, [name]), rule="tests", text=told, fix=fix)
 
 
 def _scripts(playbook: Playbook) -> Iterator[Finding]:
-    """The declared effects against what the code plainly does. A reader's hint, not a proof."""
+    """The declared effects against what the code plainly does, each deed once for a file."""
     for entry in playbook.folder.files:
-        if not entry.path.startswith("scripts/"):
-            continue
-        named = dict(_in_python(entry) if entry.path.endswith(".py") else _in_bash(entry))
-        effects = playbook.contract.effects
-        if "network" in named and not effects.network:
-            text = f"{named['network']} reaches for the network, which effects.network denies"
-            yield Finding(path=entry.path, rule="effects", text=text)
-        if "effects" in named and effects.read_only:
-            text = f"{named['effects']} changes files, and effects.read_only says that nothing does"
-            yield Finding(path=entry.path, rule="effects", text=text)
-        for rule in ("shell", "syntax"):
-            if rule in named:
-                yield Finding(path=entry.path, rule=rule, text=named[rule])
+        if entry.path.startswith("scripts/"):
+            yield from {finding.text: finding for finding in _script(playbook, entry)}.values()
 
 
-def _in_python(entry: Entry) -> Iterator[tuple[str, str]]:
-    try:
-        tree = ast.parse(entry.data)
-    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        yield "syntax", f"it is not Python: {str(error)[:100]}"
-        return
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import | ast.ImportFrom):
-            yield from _imports(node)
-        elif isinstance(node, ast.Call):
-            yield from _call(node)
+def _script(playbook: Playbook, entry: Entry) -> Iterator[Finding]:
+    effects = playbook.contract.effects
+    # Last line first, so that of equal ones the first in the file is kept.
+    for deed, line, words in sorted(deeds(entry), key=lambda seen: -seen.line):
+        if deed == "network" and not effects.network:
+            told = f"{words} reaches for the network, which effects.network denies"
+            yield _in_script(entry, line, "effects", told, "Do without it, or set effects.network = true.")
+        elif deed == "change" and effects.read_only:
+            told = f"{words} changes files, and effects.read_only says that nothing does"
+            yield _in_script(entry, line, "effects", told, "Set effects.read_only = false and name what it writes.")
+        elif deed == "shell":
+            told = f"{words} gives text to a shell"
+            yield _in_script(entry, line, "shell", told, "Run a list of words instead, such as [program, argument].")
+        elif deed == "syntax":
+            yield _in_script(entry, line, "syntax", f"it is not Python: {words}", "Mend the syntax.")
 
 
-def _imports(node: ast.Import | ast.ImportFrom) -> Iterator[tuple[str, str]]:
-    names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else [node.module or ""]
-    for name in names:
-        if name.split(".")[0] in _NETWORK_MODULES or name.startswith("urllib.request"):
-            yield "network", f"import {name}"
+def _in_script(entry: Entry, line: int, rule: str, told: str, fix: str) -> Finding:
+    return Finding(path=entry.path, line=line, rule=rule, text=told, fix=fix)
 
 
-def _call(node: ast.Call) -> Iterator[tuple[str, str]]:
-    name = ast.unparse(node.func)
-    if name in _SHELL_CALLS or any(word.arg == "shell" and not _is_false(word.value) for word in node.keywords):
-        yield "shell", f"{name[:60]} gives text to a shell"
-    method = node.func.attr if isinstance(node.func, ast.Attribute) else ""
-    if name in _CHANGING_CALLS or method in _CHANGING_METHODS:
-        yield "effects", name[:60]
+def _in_contract(playbook: Playbook, where: list[str], rule: str, told: str, fix: str) -> Finding:
+    text = (playbook.folder.read("playbook.toml") or b"").decode()
+    return Finding(path="playbook.toml", line=line_of(text, where), rule=rule, text=told, fix=fix)
 
 
-def _is_false(value: ast.expr) -> bool:
-    return isinstance(value, ast.Constant) and value.value is False
-
-
-def _in_bash(entry: Entry) -> Iterator[tuple[str, str]]:
-    if not entry.path.endswith((".sh", ".bash")):
-        return
-    code = re.sub(r"(?m)^\s*#.*$", "", entry.data.decode(errors="replace"))
-    for rule, pattern in _BASH:
-        if found := pattern.search(code):
-            yield rule, f"{found[1]} runs text as a command" if rule == "shell" else found[1]
-
-
-def _of_error(error: BadPlaybook, rule: str) -> Finding:
+def _of_error(error: BadPlaybook, rule: str, fix: str) -> Finding:
     path, _, text = str(error).partition(": ")
-    return Finding(path=path, rule=rule, text=text)
+    found = re.match(r"line (\d+): ", text)
+    return Finding(
+        path=path, line=int(found[1]) if found else None, rule=rule, text=text[found.end() if found else 0 :], fix=fix
+    )

@@ -233,9 +233,10 @@ def read_case(data: bytes) -> dict[str, Any]:
 
 
 def _placed(folder: Folder, fault: str) -> str:
-    """A fault of a schema or a phrase; the words it begins with say where to look."""
+    """A fault of a schema or a phrase; the words that it begins with say where to look."""
     text = (folder.read("playbook.toml") or b"").decode()
-    return placed(text, re.match(r"[\w.-]*", fault)[0].split("."), fault)  # type: ignore[index]  # It matches nothing too.
+    where = fault.replace(":", " ").split(" ")[0].split(".")
+    return placed(text, where if where[0] == "match" else ["inputs", *where], fault)
 
 
 def _plain_toml(said: str) -> str:
