@@ -114,8 +114,8 @@ def test_linting_runs_nothing(tmp_path: Path) -> None:
         ("SKILL.md", "Run it.", "See\n[it](none.md).", 6, "leads to nothing", "Name a file of this folder"),
         ("tests/a/case.json", '"word"', '\n"wort"', 2, "is not an input this playbook knows", "Correct the input"),
         ("tests/a/case.json", '"said"', '\n"sad"', 2, "'sad' is no output", "expect one of said"),
-        ("tests/a/case.json", '"expect"', '\n"expects"', 2, "did you mean expect?", "a case has inputs, setup and expect"),
-        ("scripts/run.py", "say('x')", "import os\nos.remove('x')\nos.remove('y')", 8, "os.remove changes files", "read_only = false"),
+        ("tests/a/case.json", '"expect"', '\n"expects"', 2, "did you mean expect?", "a case has inputs, setup"),
+        ("scripts/run.py", "say('x')", "import os\nos.remove('x')\nos.remove('y')", 8, "os.remove changes", "= false"),
     ],
 )  # fmt: skip
 def test_a_finding_says_the_line_and_what_mends_it(

@@ -105,7 +105,8 @@ def lint(names: tuple[str, ...], project: Path | None, as_json: bool) -> int:
         print_json([one.model_dump() for one in findings])
     else:
         for one in findings:
-            click.echo(f"{_plain(one.path)}: {one.rule}: {_plain(one.text)}")
+            where = f"{_plain(one.path)}:{one.line}" if one.line else _plain(one.path)
+            click.echo(f"{where}: {one.rule}: {_plain(one.text)}\n    {_plain(one.fix)}")
         click.echo(f"{len(findings)} findings.")
     return 1 if findings else 0
 
