@@ -14,9 +14,9 @@ _PREFIX = "tierkit-run-"
 
 
 @contextlib.contextmanager
-def private_folder() -> Iterator[Path]:
-    # Not in our state folder: a sandbox hides all of that.
-    place = Path(os.path.realpath(tempfile.gettempdir()))
+def private_folder(within: Path | None = None) -> Iterator[Path]:
+    """A new folder of this process. By default not in our state folder: a sandbox hides all of that."""
+    place = Path(os.path.realpath(within or tempfile.gettempdir()))
     _sweep(place)
     stage = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-", dir=place))
     try:
