@@ -9,6 +9,20 @@ from typing import get_args
 
 from pydantic import BaseModel, ValidationError
 
+_WORD = re.compile(r"[\w.*/{}@+-]{1,60}|[^\w\s]{1,3}", re.ASCII)
+# As repr and ascii write text, and JSON.
+_QUOTATION = re.compile(r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"")
+
+
+def shown(word: str) -> str:
+    """A word of a playbook's text, where it is one short plain word: nobody has vouched for what a longer text says."""
+    return word if _WORD.fullmatch(word) else "(not shown)"
+
+
+def unquoted(told: str) -> str:
+    """A message in which each quotation that is more than one plain word is left out."""
+    return _QUOTATION.sub(lambda found: found[0] if _WORD.fullmatch(found[0][1:-1]) else "(not shown)", told)
+
 
 def line_of(text: str, path: Iterable[str]) -> int | None:
     """The line on which the dotted `path` is written down, from 1; None where its last word occurs nowhere.
@@ -41,7 +55,7 @@ def explain(error: ValidationError, text: str, model: type[BaseModel]) -> str:
     first = min(found, key=lambda fault: fault["type"] != "extra_forbidden")
     path = [str(part) for part in first["loc"]]
     keys = [part for part in first["loc"] if isinstance(part, str)]
-    where = ascii(".".join(path) or "the whole")[1:-1]
+    where = ".".join(map(shown, path)) or "the whole"
     if first["type"] != "extra_forbidden":
         missing = first["type"] == "missing"
         return placed(text, keys[:-1] if missing else keys, f"{where}: {first['msg'].removeprefix('Value error, ')}")

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from mcp_tierkit.playbook.cases import Case, read_cases
 from mcp_tierkit.playbook.deeds import deeds
-from mcp_tierkit.playbook.faults import line_of
+from mcp_tierkit.playbook.faults import line_of, shown, unquoted
 from mcp_tierkit.playbook.folder import Entry, Folder
 from mcp_tierkit.playbook.load import BadPlaybook, Playbook, load, read_front_matter
 from mcp_tierkit.redact import find_secrets
@@ -40,7 +40,13 @@ def lint(folder: Folder) -> tuple[Finding, ...]:
         found.append(_of_error(error, "contract", "Correct that key; docs/playbooks.md lists them all."))
     else:
         found += [*_contract(playbook), *_cases(playbook), *_scripts(playbook)]
-    return tuple(sorted(set(found), key=lambda one: (one.path, one.line or 0, one.rule, one.text)))
+    return tuple(sorted(map(_plain, set(found)), key=lambda one: (one.path, one.line or 0, one.rule, one.text)))
+
+
+def _plain(finding: Finding) -> Finding:
+    """The finding without the playbook's own sentences: an agent may read it before anybody trusts the folder."""
+    text, fix = unquoted(finding.text), unquoted(finding.fix)
+    return finding.model_copy(update={"path": shown(finding.path), "text": text, "fix": fix})
 
 
 def _skill(folder: Folder) -> Iterator[Finding]:
@@ -158,10 +164,15 @@ def _case(playbook: Playbook, above: str, case: Case) -> Iterator[Finding]:
         try:
             playbook.inputs.check(case.inputs)
         except ValueError as error:
-            words = ["inputs", *str(error).split(":")[0].split(".")]
+            field, _, rule = str(error).partition(": ")
+            words = ["inputs", *field.split(".")]
             fix = "Correct the input, or expect the status invalid_input."
             yield Finding(
-                path=path, line=line_of(text, words), rule="tests", text=f"its inputs do not fit: {error}", fix=fix
+                path=path,
+                line=line_of(text, words),
+                rule="tests",
+                text=f"its inputs do not fit: {shown(field)}: {rule}",
+                fix=fix,
             )
     for key in sorted({*case.expect.output, *case.expect.contains} - playbook.outputs.properties.keys()):
         fix = f"Declare it under [outputs], or expect one of {', '.join(playbook.outputs.properties)[:200]}."
@@ -170,7 +181,7 @@ def _case(playbook: Playbook, above: str, case: Case) -> Iterator[Finding]:
         )
     for name in (*case.setup.sqlite.values(), *filter(None, [case.expect.diff])):
         if playbook.folder.read(above + name) is None:
-            told, fix = f"{name!a} does not exist", f"Add {above}{name[:80]}, or leave it out."
+            told, fix = f"{name!a} does not exist", "Add it beside case.json, or leave it out."
             yield Finding(path=path, line=line_of(text, [name]), rule="tests", text=told, fix=fix)
 
 

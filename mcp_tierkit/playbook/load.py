@@ -252,7 +252,9 @@ def _yaml(text: str) -> dict[str, Any]:
         head = strictyaml.load(text).data
     except (strictyaml.YAMLError, RecursionError, ValueError, AttributeError) as error:
         # AttributeError: strictyaml stumbles over its own report of a forbidden character.
-        raise BadPlaybook(f"SKILL.md: {' '.join(str(error).split())[:200]}") from None
+        mark = getattr(error, "problem_mark", None)
+        where = f"line {mark.line + 1}: " if mark else ""
+        raise BadPlaybook(f"SKILL.md: {where}the front matter is not plain YAML of names and texts") from None
     if not isinstance(head, dict):
         raise BadPlaybook("SKILL.md: the front matter must be a mapping")
     return head
