@@ -80,18 +80,23 @@ def read_cases(playbook: Playbook) -> dict[str, Case]:
 
 
 async def run_cases(
-    playbook: Playbook, confinement: Confinement, *, only: str | None = None
+    playbook: Playbook, confinement: Confinement, *, only: str | None = None, state_dir: Path | None = None
 ) -> AsyncIterator[CaseResult]:
-    """Each case as it ends. Where `confinement` is none the scripts run with the user's own rights."""
+    """Each case as it ends. Where `confinement` is none the scripts run with the user's own rights.
+
+    `state_dir` is where the environment of a `uv` playbook was prepared.
+    """
     for name, case in read_cases(playbook).items():
         if only in (None, name):
-            yield await _run_case(playbook, name, case, confinement)
+            yield await _run_case(playbook, name, case, confinement, state_dir)
 
 
-async def _run_case(playbook: Playbook, name: str, case: Case, confinement: Confinement) -> CaseResult:
+async def _run_case(
+    playbook: Playbook, name: str, case: Case, confinement: Confinement, state_dir: Path | None
+) -> CaseResult:
     started = time.monotonic()
     try:
-        first, second = [await _turn(playbook, name, case, confinement) for _ in range(2)]
+        first, second = [await _turn(playbook, name, case, confinement, state_dir) for _ in range(2)]
         faults = _faults(playbook, name, case, first)
         if not faults and _essence(first) != _essence(second):
             faults = ("the second run came out differently",)
@@ -100,13 +105,17 @@ async def _run_case(playbook: Playbook, name: str, case: Case, confinement: Conf
     return CaseResult(name=name, faults=faults, ms=int((time.monotonic() - started) * 1000))
 
 
-async def _turn(playbook: Playbook, name: str, case: Case, confinement: Confinement) -> _Turn:
+async def _turn(
+    playbook: Playbook, name: str, case: Case, confinement: Confinement, state_dir: Path | None
+) -> _Turn:
     with tempfile.TemporaryDirectory(prefix="tierkit-case-") as folder:
         project, state = Path(os.path.realpath(folder), "project"), Path(os.path.realpath(folder), "state")
         await anyio.to_thread.run_sync(_build, playbook, name, case, project)
         workspace = Workspace(project)
         before = moment(project)
-        bench = Bench(workspace=workspace, confinement=confinement, allow_unconfined_writes=True)
+        bench = Bench(
+            workspace=workspace, confinement=confinement, allow_unconfined_writes=True, state_dir=state_dir
+        )
         try:
             inputs = playbook.inputs.check(case.inputs)
         except ValueError as error:

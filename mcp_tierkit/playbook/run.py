@@ -14,11 +14,12 @@ from typing import Any
 import anyio
 
 from mcp_tierkit.errors import PolicyRefused
+from mcp_tierkit.playbook.environment import refuse_unless_ready
 from mcp_tierkit.playbook.folder import write_folder
 from mcp_tierkit.playbook.load import Playbook, RunRules
 from mcp_tierkit.playbook.place import private_folder
 from mcp_tierkit.playbook.result import RESULT, ResultTooLarge, read_result, redacted, tail
-from mcp_tierkit.playbook.runtime import Interpreter, interpreter
+from mcp_tierkit.playbook.runtime import Interpreter, interpreter, of_environment
 from mcp_tierkit.playbook.schema import strict_json
 from mcp_tierkit.playbook.tree import Moment, compare, copy_project, moment, moved, secret_paths
 from mcp_tierkit.redact import find_secrets
@@ -44,6 +45,8 @@ class Bench:
     allow_network: bool = False
     allow_unconfined_writes: bool = False
     readable: tuple[Path, ...] = ()
+    state_dir: Path | None = None
+    """Where the environments of `uv` playbooks lie; without it there are none."""
     environ: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
     max_timeout_s: float = 900
 
@@ -66,10 +69,6 @@ def refuse_unless_runnable(playbook: Playbook, bench: Bench) -> Interpreter:
     contract = playbook.contract
     if contract.run is None:
         raise _refused(f"The playbook {playbook.name} is of kind {contract.kind}, which this version does not run")
-    if contract.run.runtime not in ("python", "bash"):
-        raise _refused(
-            f"The playbook {playbook.name} needs the runtime {contract.run.runtime}, which is not supported yet"
-        )
     if contract.effects.network and not bench.allow_network:
         raise _refused(
             f"The playbook {playbook.name} wants the network, which your configuration does not allow",
@@ -86,10 +85,7 @@ def refuse_unless_runnable(playbook: Playbook, bench: Bench) -> Interpreter:
                 f" ({bench.confinement.reason})",
                 _MEND,
             )
-    found = interpreter(contract.run.runtime, bench.workspace.root, confined=confined)
-    if found is None:
-        raise _refused(f"There is no {contract.run.runtime} on PATH to run the playbook {playbook.name}")
-    return found
+    return _program(playbook, bench)
 
 
 async def run(playbook: Playbook, inputs: Mapping[str, Any], bench: Bench) -> Outcome:
@@ -217,6 +213,21 @@ class _Job:
         if self.cwd != self.bench.workspace.root and (self.stage / "project").is_dir():
             return _without(compare(self.bench.workspace.root, self.stage / "project"), self.bench.workspace)
         return dict.fromkeys(moved(self.before, moment(self.bench.workspace.root)))
+
+
+def _program(playbook: Playbook, bench: Bench) -> Interpreter:
+    runtime = _script(playbook).runtime
+    if runtime == "uv":
+        ready = refuse_unless_ready(playbook, bench.state_dir)
+        found = of_environment(ready.python, ready.folder)
+    else:
+        found = interpreter(runtime, bench.workspace.root, confined=bench.confinement.kind == "sandbox")
+    if found is None:
+        raise _refused(
+            f"There is no {runtime} on PATH to run the playbook {playbook.name}",
+            f"Install {runtime}, or do this task another way.",
+        )
+    return found
 
 
 def _script(playbook: Playbook) -> RunRules:

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Literal
 
+from mcp_tierkit.sandbox import clean_env
 from mcp_tierkit.types import Record
 
 _SYSTEM = (Path("/usr"), Path("/usr/local"), Path("/bin"), Path("/lib"), Path("/opt"))
@@ -29,16 +30,30 @@ class Interpreter(Record):
     readable: tuple[Path, ...] = ()
 
 
-def interpreter(runtime: Literal["python", "bash"], project: Path, *, confined: bool) -> Interpreter | None:
+def interpreter(runtime: Literal["python", "bash", "node"], project: Path, *, confined: bool) -> Interpreter | None:
     """What runs a script of that runtime, None where there is none.
 
     The project's own Python is taken only where the run is confined: its environment comes with the repository
     and may run code of its own as it starts.
     """
     if runtime == "bash":
-        bash = shutil.which("bash")
+        bash = _on_path("bash")
         return Interpreter(argv=(bash, "--norc", "--noprofile")) if bash else None
-    return (_of_project(project) if confined else None) or _of_path()
+    if runtime == "node":
+        node = _on_path("node")
+        return _node(node) if node else None
+    return (_of_project(project) if confined else None) or _of_path(_on_path("python3"))
+
+
+def of_environment(python: Path, folder: Path) -> Interpreter | None:
+    """The interpreter of an environment of ours; None where the Python that it was made with looks strange."""
+    base = _base(Path(os.path.realpath(python)))
+    return _python(str(python), folder, base) if base else None
+
+
+def _on_path(name: str) -> str | None:
+    """Of absolute folders only: a relative one would be looked for in the project."""
+    return shutil.which(name, path=clean_env()["PATH"])
 
 
 def _of_project(project: Path) -> Interpreter | None:
@@ -64,27 +79,44 @@ def _base(python: Path) -> Path | None:
 
 
 @functools.cache
-def _of_path() -> Interpreter | None:
+def _of_path(found: str | None) -> Interpreter:
     """`python3` of the user's PATH, asked once where it really is: what is on PATH may be a shim."""
-    found = shutil.which("python3")
-    if found is None:
-        return _python(sys.executable, Path(sys.base_prefix))
     ask = "import sys; print(sys.executable); print(sys.prefix); print(sys.base_prefix)"
+    said = _asked(found, "-I", "-S", "-c", ask) if found else []
+    if len(said) != 3:
+        return _python(sys.executable, Path(sys.base_prefix))
+    return _python(said[0], Path(said[1]), Path(said[2]))
+
+
+@functools.cache
+def _node(found: str) -> Interpreter | None:
+    """`node` of the user's PATH, asked once where it really is. It looks for modules beside the script only."""
+    said = _asked(found, "-p", "process.execPath")
+    if len(said) != 1 or not os.path.isabs(said[0]):
+        return None
+    node = Path(said[0])
+    prefix = node.parent.parent
+    is_installation = node.parent.name == "bin" and prefix != Path.home() and (prefix / "lib").is_dir()
+    needed = prefix if is_installation else node
+    return Interpreter(argv=(str(node), "--no-global-search-paths"), readable=() if _is_system(needed) else (needed,))
+
+
+def _asked(program: str, *words: str) -> list[str]:
+    """The lines that a program says of itself; none where it fails."""
     try:
         said = subprocess.run(
-            [found, "-I", "-S", "-c", ask],
-            capture_output=True,
-            cwd="/",
-            timeout=20,
-            check=True,
+            [program, *words], capture_output=True, cwd="/", env=clean_env(), timeout=20, check=True,
             stdin=subprocess.DEVNULL,
-        )
-        python, prefix, base = said.stdout.decode().splitlines()
+        )  # fmt: skip
+        return said.stdout.decode().splitlines()
     except (OSError, ValueError, subprocess.SubprocessError):
-        return _python(sys.executable, Path(sys.base_prefix))
-    return _python(python, Path(prefix), Path(base))
+        return []
 
 
 def _python(python: str, *prefixes: Path) -> Interpreter:
-    needed = {prefix for prefix in prefixes if not any(prefix.is_relative_to(system) for system in _SYSTEM)}
+    needed = {prefix for prefix in prefixes if not _is_system(prefix)}
     return Interpreter(argv=(python, "-I", "-B", "-c", _START), readable=tuple(sorted(needed)))
+
+
+def _is_system(path: Path) -> bool:
+    return any(path.is_relative_to(system) for system in _SYSTEM)

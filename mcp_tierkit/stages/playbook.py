@@ -164,6 +164,7 @@ async def prepare(config: Config, workspace: Workspace, name: str, inputs: Mappi
         confinement=await probe(),
         allow_network=config.policy.allow_network_playbooks,
         readable=() if config.repository.is_relative_to(config.project) else (config.repository,),
+        state_dir=config.state_dir,
         max_timeout_s=config.task_timeout_s,
     )
     await anyio.to_thread.run_sync(refuse_unless_runnable, playbook, bench)
