@@ -252,6 +252,14 @@ MORE_VIEWS = (
         from calls, json_each(calls.packed)""",
 )
 
+RUN_COSTS = (
+    # Whatever ran before was a script.
+    "alter table playbook_runs add column kind text not null default 'script' check (kind in ('script', 'skill'))",
+    # Null is unknown; a script's are 0.
+    "alter table playbook_runs add column tokens integer default 0 check (tokens >= 0)",
+    "alter table playbook_runs add column cost_nanousd integer default 0 check (cost_nanousd >= 0)",
+)
+
 
 def m0001_tables(db: Any) -> None:
     _run(db, TABLES)
@@ -265,7 +273,11 @@ def m0003_models_context_and_texts(db: Any) -> None:
     _run(db, MODELS_AND_CONTEXT + TEXTS + PROVEN + MORE_VIEWS)
 
 
-STEPS = (m0001_tables, m0002_totals_and_views, m0003_models_context_and_texts)
+def m0004_costs_of_playbook_runs(db: Any) -> None:
+    _run(db, RUN_COSTS)
+
+
+STEPS = (m0001_tables, m0002_totals_and_views, m0003_models_context_and_texts, m0004_costs_of_playbook_runs)
 
 SCHEMA = len(STEPS)
 """The number of the newest step. `PRAGMA user_version` of a file says how far it has come."""

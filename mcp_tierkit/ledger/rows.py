@@ -42,7 +42,8 @@ def save(conn: sqlite3.Connection, record: Handoff | Draft | Review | PlaybookRu
     elif isinstance(record, Review):
         _save_review(conn, record, row)
     elif isinstance(record, PlaybookRun):
-        insert(conn, "playbook_runs", row | _columns(record, "playbook", "version", "digest", "status", "ms"))
+        names = ("playbook", "version", "digest", "status", "ms", "kind", "tokens", "cost_nanousd")
+        insert(conn, "playbook_runs", row | _columns(record, *names))
     else:
         insert(conn, "scores", row | _columns(record, "outcome", "cleanup_minutes", "defects"))
 

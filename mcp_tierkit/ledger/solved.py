@@ -1,0 +1,71 @@
+"""What the ledger knows of work that was done before: tasks a draft solved, and how playbooks have run since."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from typing import Any
+
+from mcp_tierkit.ledger.migrations import UNPRICED
+from mcp_tierkit.repeats import Solved
+from mcp_tierkit.types import Record
+
+
+class RunTotal(Record):
+    """How often a playbook ran in a repository, and what its runs cost."""
+
+    playbook: str
+    runs: int
+    ok: int
+    last_run: str
+    cost_nanousd: int | None
+
+
+def solved_tasks(
+    conn: sqlite3.Connection, *, repository: str | None = None, since: str = ""
+) -> tuple[tuple[Solved, ...], int]:
+    """The tasks whose last draft was applied and not taken back, newest first; and how many tasks there were at all.
+
+    `repository` as the ledger counts budgets, None for every one. `since` is an ISO date or time in UTC.
+    """
+    values = {"repository": repository, "since": since}
+    asked = "created_at >= :since and (:repository is null or budget_key = :repository)"
+    query = f"""select task_id, created_at, cost.*,
+            {", ".join(f"json_extract(tasks.record, '$.{name}') as {name}" for name in ("goal", "files", "checks"))}
+        from tasks join (select task_id, max(draft_id) as draft_id from drafts group by task_id) using (task_id)
+            join drafts using (draft_id, task_id)
+            left join (select task_id as paid_id, count(*) as calls, sum(cost_nanousd) as cost_nanousd,
+                count(case when {UNPRICED} then 1 end) as unpriced from calls group by task_id) as cost
+                on paid_id = task_id
+        where {asked} and drafts.status = 'applied' and 'reverted' is not
+            (select outcome from scores where scores.task_id = tasks.task_id order by score_id desc limit 1)
+        order by created_at desc, tasks.rowid desc"""
+    found = tuple(map(_solved, conn.execute(query, values)))
+    looked_at = conn.execute(f"select count(*) from tasks where {asked}", values).fetchone()[0]
+    return found, int(looked_at)
+
+
+def run_totals(conn: sqlite3.Connection, *, repository: str) -> tuple[RunTotal, ...]:
+    """Each playbook's runs in a repository, by name; the cost is None where that of one run is unknown."""
+    query = """select playbook, count(*) as runs, count(case when status = 'ok' then 1 end) as ok, max(at) as last_run,
+            case when count(cost_nanousd) = count(*) then sum(cost_nanousd) end as cost_nanousd
+        from playbook_runs join tasks using (task_id) where budget_key = ? group by playbook order by playbook"""
+    found = conn.execute(query, (repository,))
+    return tuple(RunTotal(**{name: row[name] for name in RunTotal.model_fields}) for row in found)
+
+
+def _solved(row: sqlite3.Row) -> Solved:
+    is_known = row["unpriced"] == 0
+    return Solved(
+        task_id=row["task_id"],
+        at=row["created_at"],
+        goal=row["goal"],
+        files=tuple(_listed(row["files"])),
+        checks=tuple(tuple(check["argv"]) for check in _listed(row["checks"])),
+        calls=row["calls"] or 0,
+        cost_nanousd=row["cost_nanousd"] if is_known else None,
+    )
+
+
+def _listed(text: str | None) -> list[Any]:
+    return list(json.loads(text)) if text else []
