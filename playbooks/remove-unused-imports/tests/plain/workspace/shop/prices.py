@@ -1,0 +1,4 @@
+import sqlite3
+from decimal import Decimal
+
+PRICES = [Decimal(1)]
