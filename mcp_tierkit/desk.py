@@ -19,11 +19,12 @@ from mcp_tierkit.kit import Kit
 from mcp_tierkit.receipts import spent_usd
 from mcp_tierkit.redact import redact_record
 from mcp_tierkit.routing import Match
-from mcp_tierkit.stages.account import account, plan_estimate
+from mcp_tierkit.stages.account import account, first_time, plan_estimate
 from mcp_tierkit.stages.cycle import next_draft
 from mcp_tierkit.stages.draft import draft_change
 from mcp_tierkit.stages.plan import Planned, accept, plan, refuse_unless_draftable
-from mcp_tierkit.stages.playbook import execute, list_reply, match_playbook, prepare
+from mcp_tierkit.stages.playbook import Prepared, execute, list_reply, match_playbook
+from mcp_tierkit.stages.recipe import PreparedSkill, carry_out, foresee, keep_whole, prepare_run
 from mcp_tierkit.stages.review import review_diff
 from mcp_tierkit.tables import packaged
 from mcp_tierkit.types import Outcome, Score, TaskState
@@ -116,16 +117,39 @@ class Desk:
         await self.tidy()
         if call.name is None:
             return await anyio.to_thread.run_sync(list_reply, self.kit.config)
-        prepared = await prepare(self.kit.config, self.kit.workspace, call.name, call.inputs)
-        chosen = Match(name=call.name, inputs=prepared.inputs)
+        prepared = await prepare_run(self.kit, call.name, call.inputs)
+        if isinstance(prepared, PreparedSkill) and call.dry_run:
+            sent = await foresee(prepared)
+            return say.forecast_reply(
+                call.name, tier=sent.tier, model=sent.model, input_tokens=sent.input_tokens, nanousd=sent.cost_nanousd
+            )
+        is_skill = isinstance(prepared, PreparedSkill)
+        chosen = Match(name=call.name, inputs=prepared.inputs, kind="skill" if is_skill else "script")
         planned, _ = await plan(self.kit, PlanCall(task=f"Run {call.name}"), playbook=chosen, client=client)
-        task_id = planned.task.task_id
 
         async def work(report: Report) -> Reply:
             report(f"running {call.name}")
-            return say.playbook_reply(await execute(prepared, self.kit.ledger, task_id, dry_run=call.dry_run))
+            return await self._ran(prepared, planned, report, dry_run=call.dry_run)
 
-        return await self._run(task_id, work, call.wait_s, client, on_progress)
+        return await self._run(planned.task.task_id, work, call.wait_s, client, on_progress)
+
+    async def _ran(
+        self, prepared: Prepared | PreparedSkill, planned: Planned, report: Report, *, dry_run: bool
+    ) -> Reply:
+        """Run what was prepared, whatever its kind, and tell of it."""
+        task_id, key_spent = planned.task.task_id, None
+        if isinstance(prepared, PreparedSkill):
+            run = await carry_out(self.kit, prepared, task_id, report)
+            key_spent = (await first_time(self.kit, planned, 1)).get("key_spent")
+        else:
+            run = await execute(prepared, self.kit.ledger, task_id, dry_run=dry_run)
+        kept = await anyio.to_thread.run_sync(keep_whole, self.kit.workspace, run)
+        contract = prepared.playbook.contract
+        phrase = contract.match.phrases[0] if contract.match.phrases else ""
+        return say.playbook_reply(
+            run, dry_run=dry_run, task=say.offered_task(phrase, prepared.inputs),
+            changes_files=not contract.effects.read_only, kept=kept, key_spent=key_spent,
+        )  # fmt: skip
 
     async def get_task(
         self, call: TaskCall, *, client: str | None = None, on_progress: OnProgress | None = None
@@ -212,11 +236,16 @@ class Desk:
         return say.interrupted_reply(task_id, state, applied=applied)
 
     async def _match(self, task: str) -> Match | None:
-        """The trusted playbook that plainly does this task."""
+        """The trusted playbook that plainly does this task, and would not be refused here and now."""
         if task.startswith("@"):
             return None
-        found = await anyio.to_thread.run_sync(match_playbook, self.kit.config, task)
-        return Match(name=found.name, inputs=found.inputs) if found else None
+        found = await anyio.to_thread.run_sync(match_playbook, self.kit.config, task, self.kit.shelf)
+        try:
+            if found is not None:
+                await prepare_run(self.kit, found.name, found.inputs)
+        except TierkitError:
+            return None
+        return found
 
     async def _planned(self, call: DraftCall, client: str | None) -> Planned:
         """The task to draft: one planned before, or a one-step job."""

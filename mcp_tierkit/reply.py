@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mcp_tierkit.receipts import usd
@@ -230,22 +232,155 @@ def _review_next(review: Review) -> str:
     }[review.verdict]
 
 
-def playbook_reply(run: PlaybookRun) -> dict[str, Any]:
-    failed = run.status not in ("ok", "declined")
-    done = "Done at zero tokens." if run.status == "ok" else "Nothing was changed."
-    return {
-        "summary": f"{run.playbook} {run.version}: {run.status}, {len(run.changed)} files changed.",
+ROOM = 900
+"""Bytes of JSON that a playbook's output may take in a reply: some 250 tokens of prose, and the rest is 150."""
+LOG_ROOM = 600
+TASK_CHARS = 160
+ENDINGS = {
+    "ok": "done",
+    "declined": "it says that this is no case for it",
+    "failed": "it failed",
+    "timeout": "its time ran out",
+    "cancelled": "it was stopped",
+    "output_limit": "it wrote more than it may",
+    "bad_output": "its result is not what its contract promises",
+    "write_outside": "it changed files that its contract does not name",
+    "conflict": "files moved meanwhile",
+    "suspect": "it left behind what a read-only run must not, or a result that was tampered with",
+}
+
+
+def playbook_reply(
+    run: PlaybookRun, *, dry_run: bool = False, task: str = "", changes_files: bool = False,
+    kept: Mapping[str, str] | None = None, key_spent: str | None = None,
+) -> dict[str, Any]:  # fmt: skip
+    """The reply of `run_playbook`: 400 tokens or less, however long the output is.
+
+    An output or a log of more than ROOM characters of JSON is shown in part; `kept` then names the file of the whole
+    by `output` or `log`. `task` is what the playbook does, in words, and `changes_files` whether it may: for the offer
+    of another way. `key_spent` names the variable whose key paid.
+    """
+    kept = kept or {}
+    log = "" if run.status == "ok" else run.log_tail
+    shown = None if run.output is None else _in_room(run.output)
+    reply: dict[str, Any] = {
+        "summary": _playbook_summary(run, dry_run=dry_run),
         "task_id": run.task_id,
         "status": run.status,
-        "output": run.output,
-        "changed": list(run.changed),
+        "output": shown,
+        "changed": list(run.changed[:MAX_FILES]),
         "diff": run.diff,
-        "log_tail": run.log_tail if failed or run.status == "declined" else "",
+        "log_tail": log if len(log) <= LOG_ROOM else f"…{log[1 - LOG_ROOM :]}",
         "playbook": run.playbook,
         "version": run.version,
         "digest": run.digest.removeprefix("sha256:")[:12],
         "sandbox": run.sandbox,
         "ms": run.ms,
         "fallback": run.fallback,
-        "next": done if not failed or run.fallback == "error" else f"{done} Plan it with plan_task, or do it yourself.",
     }
+    if len(run.changed) > MAX_FILES:
+        reply["more_changed"] = len(run.changed) - MAX_FILES
+    if shown is not None and run.output is not None and len(run.output) > len(shown):
+        reply["more_outputs"] = len(run.output) - len(shown)
+    reply |= {f"{what}_file": path for what, path in kept.items()}
+    if run.kind == "skill":
+        # Nothing ran here and nothing can have changed: what it cost stands in their place.
+        for name in ("changed", "diff", "sandbox"):
+            del reply[name]
+        reply |= {"tokens": run.tokens, "usd": usd(run.cost_nanousd)}
+    if run.hides:
+        reply["origin"] = f"the {run.origin}'s, in front of the {' and the '.join(f'{one}' for one in run.hides)}'s"
+    if key_spent:
+        reply["key_spent"] = key_spent
+    return reply | {"next": _playbook_next(run, dry_run=dry_run, task=task, changes_files=changes_files)}
+
+
+def keeps_whole(run: PlaybookRun) -> dict[str, str]:
+    """Texts for files of their own, by `output` and `log`: those that the reply shows in part only."""
+    long: dict[str, str] = {}
+    if run.output is not None and _size(run.output) > ROOM:
+        long["output"] = json.dumps(run.output, ensure_ascii=False, indent=1)
+    if run.status != "ok" and len(run.log_tail) > LOG_ROOM:
+        long["log"] = run.log_tail
+    return long
+
+
+def offered_task(phrase: str, inputs: Mapping[str, Any]) -> str:
+    """What a playbook would have done, in the words of its phrase with the inputs filled in."""
+    told = re.sub(r"\{(\w+)\}", lambda slot: str(inputs.get(slot[1], slot[0])), phrase)
+    return _short(redact(" ".join(told.split())), TASK_CHARS)
+
+
+def forecast_reply(playbook: str, *, tier: str, model: str, input_tokens: int, nanousd: int | None) -> dict[str, Any]:
+    """The reply of a skill's dry run."""
+    most = "an unknown amount" if nanousd is None else f"${usd(nanousd)} at most"
+    return {
+        "summary": f"{playbook}: dry run, nothing was sent. It would cost {most}.",
+        "status": "ok",
+        "tier": tier,
+        "model": model,
+        "input_tokens": input_tokens,
+        "usd_at_most": usd(nanousd),
+        "next": "Call again without dry_run to send it.",
+    }
+
+
+def _playbook_summary(run: PlaybookRun, *, dry_run: bool) -> str:
+    changed = "1 file" if len(run.changed) == 1 else f"{len(run.changed) or 'no'} files"
+    if run.kind == "skill":
+        spent = "unknown" if run.tokens is None else f"{run.tokens}"
+        return f"{run.playbook}: {ENDINGS[run.status]}; {spent} tokens, {_about(run.cost_nanousd)}."
+    if run.status != "ok":
+        return f"{run.playbook}: {ENDINGS[run.status]}; nothing was changed."
+    would = "dry run, {} would change" if dry_run else "done at zero tokens, {} changed"
+    return f"{run.playbook}: {would.format(changed)}."
+
+
+def _playbook_next(run: PlaybookRun, *, dry_run: bool, task: str, changes_files: bool) -> str:
+    if run.status == "ok":
+        return "Read the diff; the same call without dry_run applies it." if dry_run and run.diff else "Use the output."
+    if run.status == "conflict":
+        return "Call run_playbook again with the same inputs."
+    told = "Tell the user what it did. " if run.status in ("write_outside", "suspect") else ""
+    if run.fallback == "error":
+        return f"{told}Stop here and tell the user: this playbook allows no other way."
+    offer = f"task={json.dumps(task, ensure_ascii=False)}" if task else "the task in a sentence"
+    if changes_files:
+        return f"{told}Call draft_with_cheap_model with {offer}, the files it may touch and a check that is red now."
+    again = "Call it again later, or " if run.kind == "skill" and run.status in ("failed", "timeout") else ""
+    self = "do it yourself" if again else "Do it yourself"
+    return f"{told}{again}{self}, or call plan_task with {offer} and the files it is about."
+
+
+def _in_room(output: dict[str, Any]) -> dict[str, Any]:
+    """The output with its long texts and lists cut until it fits; then without the fields that are longest."""
+    if _size(output) <= ROOM:
+        return output
+    cut = output
+    for chars in (320, 160, 80, 40):
+        cut = {name: _cut(value, chars) for name, value in output.items()}
+        if _size(cut) <= ROOM:
+            return cut
+    kept: dict[str, Any] = {}
+    for name in sorted(cut, key=lambda one: _size(cut[one])):
+        if _size(kept | {name: cut[name]}) <= ROOM:
+            kept[name] = cut[name]
+    return {name: kept[name] for name in cut if name in kept}
+
+
+def _cut(value: Any, chars: int) -> Any:
+    """The value with each text cut to so many characters, and each list and object to a twentieth of that in parts."""
+    parts = chars // 20
+    if isinstance(value, str):
+        return value if len(value) <= chars else f"{value[:chars]}… [{len(value) - chars} more characters]"
+    if isinstance(value, list):
+        more = [f"… [{len(value) - parts} more]"] if len(value) > parts else []
+        return [_cut(one, chars) for one in value[:parts]] + more
+    if isinstance(value, dict):
+        shown = {name: _cut(one, chars) for name, one in [*value.items()][:parts]}
+        return shown | ({"…": f"[{len(value) - parts} more]"} if len(value) > parts else {})
+    return value
+
+
+def _size(value: Any) -> int:
+    return len(json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf8", "replace"))

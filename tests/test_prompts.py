@@ -34,6 +34,8 @@ FIELDS = {
     "continue": set(),
     "review": {"summary", "acceptance", "out_of_scope", "focus", "checks", "diff"},
     "plan": {"task", "constraints", "editable", "files", "context"},
+    "recipe": {"inputs", "documents"},
+    "refit": {"fault"},
 }  # fmt: skip
 MOVING = {
     "a date": ["Today is 2026-11-22.", "As of 22.11.2026", "since 11/22/2026", "On November 22", "by 3. March"],

@@ -15,10 +15,11 @@ from typing import Any, Literal
 import anyio
 from pydantic import Field, ValidationError
 
-from mcp_tierkit.errors import TierkitError
+from mcp_tierkit.errors import InvalidInput, TierkitError
 from mcp_tierkit.playbook.apply import Ending, conclude
 from mcp_tierkit.playbook.faults import explain
 from mcp_tierkit.playbook.load import BadPlaybook, Playbook, read_case
+from mcp_tierkit.playbook.recipe import Said, answered, make_recipe
 from mcp_tierkit.playbook.run import Bench, Outcome, run
 from mcp_tierkit.playbook.tree import moment, moved
 from mcp_tierkit.sandbox import Confinement
@@ -26,6 +27,8 @@ from mcp_tierkit.types import PlaybookStatus, Record
 from mcp_tierkit.workspace import Workspace, clean_path
 
 SQL_SECONDS = 10
+SKILL_TOKENS = 60_000
+"""Of a skill's documents; the user's own limit holds for its runs."""
 _ATTACH, _DETACH = 24, 25  # SQLite's authoriser codes: a script may open no file but its own.
 
 
@@ -105,26 +108,44 @@ async def _run_case(
     return CaseResult(name=name, faults=faults, ms=int((time.monotonic() - started) * 1000))
 
 
-async def _turn(
-    playbook: Playbook, name: str, case: Case, confinement: Confinement, state_dir: Path | None
-) -> _Turn:
+async def _turn(playbook: Playbook, name: str, case: Case, confinement: Confinement, state_dir: Path | None) -> _Turn:
     with tempfile.TemporaryDirectory(prefix="tierkit-case-") as folder:
         project, state = Path(os.path.realpath(folder), "project"), Path(os.path.realpath(folder), "state")
         await anyio.to_thread.run_sync(_build, playbook, name, case, project)
         workspace = Workspace(project)
         before = moment(project)
-        bench = Bench(
-            workspace=workspace, confinement=confinement, allow_unconfined_writes=True, state_dir=state_dir
-        )
+        bench = Bench(workspace=workspace, confinement=confinement, allow_unconfined_writes=True, state_dir=state_dir)
         try:
             inputs = playbook.inputs.check(case.inputs)
         except ValueError as error:
             refused = Ending.model_construct(status="invalid_input", changed=(), diff=None, note=str(error))
             return _Turn(Outcome("failed"), refused, (), "")
+        if playbook.contract.kind == "skill":
+            return await _skill_turn(playbook, name, inputs, workspace)
         outcome = await run(playbook, inputs, bench)
         ending = await conclude(playbook, outcome, workspace, state, "case")
         diff = (project / ending.diff).read_text("utf-8") if ending.diff else ""
         return _Turn(outcome, ending, moved(before, moment(project)), diff)
+
+
+async def _skill_turn(playbook: Playbook, name: str, inputs: dict[str, Any], workspace: Workspace) -> _Turn:
+    """A turn of a skill, without a model: the case's `reply.txt` stands for its words, `reply2.txt` for a repair."""
+    words = [playbook.folder.read(f"tests/{name}/{file}") for file in ("reply.txt", "reply2.txt")]
+    if words[0] is None:
+        raise BadPlaybook(f"tests/{name}/reply.txt: does not exist")
+    left = iter([Said(data.decode(errors="replace")) for data in words if data is not None])
+
+    async def ask(fault: str | None) -> Said | None:
+        return next(left, None)
+
+    try:
+        recipe = make_recipe(playbook, inputs, workspace, budget=SKILL_TOKENS)
+    except InvalidInput as error:
+        refused = Ending.model_construct(status="invalid_input", changed=(), diff=None, note=str(error))
+        return _Turn(Outcome("failed"), refused, (), "")
+    answer = await answered(recipe, ask)
+    status: PlaybookStatus = "bad_output" if answer.output is None else "ok"
+    return _Turn(Outcome(status, answer.output), Ending(status=status, note=answer.fault), (), "")
 
 
 def _build(playbook: Playbook, name: str, case: Case, project: Path) -> None:

@@ -122,6 +122,8 @@ class Contract(Record):
                 raise ValueError(f"kind {self.kind!r} has no {'run' if kind == 'script' else kind} table")
         if belongs[self.kind] is None and self.kind != "skill":
             raise ValueError(f"kind {self.kind!r} needs a {'run' if self.kind == 'script' else self.kind} table")
+        if self.kind == "skill" and not self.effects.read_only:
+            raise ValueError("a skill changes nothing, so effects.read_only must be true")
         if self.decision and (unknown := [name for name in self.decision.key if name not in self.inputs]):
             raise ValueError(f"decision.key names {unknown[0]!r}, which is not an input")
         return self
@@ -184,6 +186,8 @@ def load(folder: Folder, digest: str, *, origin: PlaybookOrigin) -> Playbook:
         phrases = tuple(read_phrase(text, inputs) for text in contract.match.phrases)
     except (BadSchema, BadPhrase) as error:
         raise BadPlaybook(f"playbook.toml: {_placed(folder, str(error))}") from None
+    if outputs.holds_quotes and not (contract.kind == "skill" and inputs.paths):
+        raise BadPlaybook("playbook.toml: outputs: a quote wants a skill with an input of the format project-path")
     return Playbook(folder.name, origin, digest, contract, folder, inputs, outputs, phrases)
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import date
 from typing import Any
 
 from pydantic_core import CoreSchema, SchemaError, SchemaValidator, ValidationError, core_schema
 
 from mcp_tierkit.errors import InvalidInput
+from mcp_tierkit.playbook.quotes import Sources, is_quoted
 from mcp_tierkit.workspace import clean_path
 
 MAX_DEPTH = 6
@@ -50,11 +51,17 @@ class Fields:
     """A set of named values, as `inputs` or `outputs` of a contract declare it."""
 
     def __init__(self, properties: Mapping[str, Any], *, outputs: bool = False) -> None:
-        """Raises BadSchema. Of outputs, all are required and others are refused; inputs may have defaults."""
+        """Raises BadSchema. Of outputs, all are required and others are refused; inputs may have defaults.
+
+        Outputs alone may be null (`type = ["string", "null"]`), and hold texts of the format `quote`.
+        """
         self.properties = {name: _property(name, schema) for name, schema in properties.items()}
+        self._unknown = "is not in the schema" if outputs else "is not an input this playbook knows"
         fields: dict[str, core_schema.TypedDictField] = {}
         for name, schema in self.properties.items():
             inner = _build(schema, name, 0)
+            if not outputs:
+                _refuse_in_input(name, schema)
             if "default" in schema and not outputs:
                 _check_default(name, schema["default"], inner)
                 inner = core_schema.with_default_schema(inner, default=schema["default"])
@@ -67,13 +74,29 @@ class Fields:
         """The fields that hold project paths."""
         return tuple(name for name, schema in self.properties.items() if _holds_path(schema))
 
-    def check(self, values: object) -> dict[str, Any]:
-        """The values with defaults filled in; ValueError that names the field and the rule."""
+    @property
+    def holds_quotes(self) -> bool:
+        """Whether a field, at any depth, is of the format `quote`, so that `check` wants documents."""
+        return any(part.get("format") == "quote" for schema in self.properties.values() for part in _parts(schema))
+
+    @property
+    def schema(self) -> dict[str, Any]:
+        """All of it as one JSON Schema of an object that has every field and no other."""
+        return {
+            "type": "object", "properties": self.properties, "required": list(self.properties),
+            "additionalProperties": False,
+        }  # fmt: skip
+
+    def check(self, values: object, *, sources: Iterable[str] = ()) -> dict[str, Any]:
+        """The values with defaults filled in; ValueError that names the field and the rule.
+
+        A text of the format `quote` must stand in one of `sources`: see quotes.is_quoted.
+        """
         try:
-            checked: dict[str, Any] = self._validator.validate_python(values)
+            checked: dict[str, Any] = self._validator.validate_python(values, context=Sources(sources))
             size = len(json.dumps(checked, allow_nan=False, ensure_ascii=False).encode())
         except ValidationError as error:
-            raise ValueError(_explain(error)) from None
+            raise ValueError(_explain(error, self._unknown)) from None
         except RecursionError:
             raise ValueError("all fields: are nested too deeply") from None
         except UnicodeEncodeError:
@@ -132,7 +155,7 @@ def _property(name: str, schema: object) -> dict[str, Any]:
 
 
 def _build(schema: dict[str, Any], where: str, depth: int) -> CoreSchema:
-    kind = schema.get("type")
+    kind, may_be_null = _kind(schema)
     if kind not in _OWN:
         raise BadSchema(f"{where}.type must be one of {', '.join(_OWN)}")
     if unknown := sorted(schema.keys() - _COMMON - _OWN[kind]):
@@ -141,10 +164,35 @@ def _build(schema: dict[str, Any], where: str, depth: int) -> CoreSchema:
         raise BadSchema(f"{where} is nested too deeply")
     _check_keywords(schema, where)
     built = _BUILDERS[kind](schema, where, depth)
+    built = core_schema.nullable_schema(built) if may_be_null else built
     if "enum" in schema or "const" in schema:
         built = _only(built, [schema["const"]] if "const" in schema else schema["enum"])
     _validator(where, built)
     return built
+
+
+def _kind(schema: dict[str, Any]) -> tuple[str, bool]:
+    """The type's name, and whether null is allowed beside it."""
+    kind = schema.get("type")
+    if isinstance(kind, list) and len(kind) == 2 and kind[1] == "null":
+        return str(kind[0]), True
+    return str(kind), False
+
+
+def _parts(schema: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """A schema that was built, and every one inside it."""
+    yield schema
+    inner = [schema["items"]] if "items" in schema else schema.get("properties", {}).values()
+    for one in inner:
+        yield from _parts(one)
+
+
+def _refuse_in_input(name: str, schema: dict[str, Any]) -> None:
+    for part in _parts(schema):
+        if part.get("format") == "quote":
+            raise BadSchema(f"{name}: only an output can be a quote")
+        if _kind(part)[1]:
+            raise BadSchema(f"{name}: only an output can be null; give the input a default")
 
 
 def _check_keywords(schema: dict[str, Any], where: str) -> None:
@@ -172,6 +220,8 @@ def _string(schema: dict[str, Any], where: str, depth: int) -> CoreSchema:
         return built
     if schema["format"] not in _FORMATS:
         raise BadSchema(f"{where}.format must be one of {', '.join(_FORMATS)}")
+    if schema["format"] == "quote":
+        return core_schema.with_info_after_validator_function(_quote, built)
     return core_schema.no_info_after_validator_function(_FORMATS[schema["format"]], built)
 
 
@@ -273,11 +323,18 @@ def _semver(text: str) -> str:
     return text
 
 
+def _quote(text: str, info: core_schema.ValidationInfo) -> str:
+    sources = info.context
+    if not isinstance(sources, Sources) or not is_quoted(text, sources):
+        raise ValueError("must be whole words that stand in a document, copied word for word")
+    return text
+
+
 def _check_default(name: str, default: object, built: CoreSchema) -> None:
     try:
         SchemaValidator(built).validate_python(default)
     except ValidationError as error:
-        raise BadSchema(f"{name}.default does not fit its own schema: {_explain(error)}") from None
+        raise BadSchema(f"{name}.default does not fit its own schema: {_explain(error, 'is unknown')}") from None
 
 
 def _validator(where: str, built: CoreSchema) -> SchemaValidator:
@@ -292,16 +349,16 @@ def _holds_path(schema: dict[str, Any]) -> bool:
     return isinstance(inner, dict) and inner.get("format") == "project-path"
 
 
-def _explain(error: ValidationError) -> str:
+def _explain(error: ValidationError, unknown: str) -> str:
     first = error.errors(include_url=False, include_input=False, include_context=False)[0]
     field = ".".join(str(part)[:64] for part in first["loc"]) or "all fields"
     said = first["msg"].removeprefix("Value error, ")
-    rule = {"extra_forbidden": "is not an input this playbook knows", "missing": "is required"}.get(first["type"], said)
+    rule = {"extra_forbidden": unknown, "missing": "is required"}.get(first["type"], said)
     return f"{ascii(field)[1:-1]}: {rule[:1].lower()}{rule[1:]}"
 
 
 _FORMATS: dict[str, Callable[[str], str]] = {
-    "project-path": _project_path, "git-ref": _git_ref, "date": _date, "semver": _semver,
+    "project-path": _project_path, "git-ref": _git_ref, "date": _date, "semver": _semver, "quote": str,
 }  # fmt: skip
 _BUILDERS: dict[str, Callable[[dict[str, Any], str, int], CoreSchema]] = {
     "string": _string, "integer": _integer, "number": _number, "boolean": _boolean, "array": _array, "object": _object,

@@ -16,7 +16,7 @@ from mcp_tierkit.types import Category, Message, Record
 
 LATEST = {
     "draft": "draft.v2", "repair": "repair.v1", "climb": "climb.v1", "continue": "continue.v1", "review": "review.v1",
-    "plan": "plan.v1",
+    "plan": "plan.v1", "recipe": "recipe.v1", "refit": "refit.v1",
 }  # fmt: skip
 """The version of each prompt that is sent."""
 
@@ -93,6 +93,11 @@ def load(
     if scratchpad and (category is None or takes_scratchpad(category)):
         added, kind = [*added, _SCRATCHPAD], f"{kind}+scratchpad"
     return _joined(kind, prompt, [_addition(text, overrides) for text in added]) if added else prompt
+
+
+def extended(prompt: Prompt, kind: str, text: str) -> Prompt:
+    """The prompt with somebody else's text behind its system part, under an id of its own that covers every byte."""
+    return _joined(kind, prompt, [_Addition(id=f"{kind}@{_digest(text.encode())}", text=text)])
 
 
 def texts() -> frozenset[str]:

@@ -38,7 +38,7 @@ async def account(
         own = None  # A file cannot be read any more: what was done with it must be told all the same.
     price = kit.prices.price(config.caller.model) if config.caller.model else None
     spend = await kit.ledger.spend(planned.task.task_id)
-    once = await _first_time(kit, planned, spend.calls)
+    once = await first_time(kit, planned, spend.calls)
 
     def told(with_receipt: dict[str, Any]) -> dict[str, Any]:
         caller = _caller_side(planned, call, with_receipt, schema_tokens)
@@ -77,7 +77,7 @@ def _alone(kit: Kit, draft: Draft, planned: Planned) -> Alone:
     )
 
 
-async def _first_time(kit: Kit, planned: Planned, calls: int) -> dict[str, Any]:
+async def first_time(kit: Kit, planned: Planned, calls: int) -> dict[str, Any]:
     """Whose key was spent, said once: on the first paid task of a user who has set no budget."""
     if not calls or not kit.config.budget_is_default or await kit.ledger.has_earlier_receipt(planned.task.task_id):
         return {}
