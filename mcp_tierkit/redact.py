@@ -78,6 +78,12 @@ def is_denied(path: str, extra: tuple[str, ...] = ()) -> bool:
     return _spec(()).match_file(folded) or (bool(extra) and _spec(extra).match_file(folded))
 
 
+def may_hold_denied(text: str, extra: tuple[str, ...] = ()) -> bool:
+    """False only where no path of a text full of them can be denied: one search, for walks of many thousand files."""
+    hints = _hints(extra)
+    return hints is None or hints.search(_fold_text(text)) is not None
+
+
 def plain_paths(paths: Iterable[str]) -> list[str]:
     """Up to three of the paths that a model named. One it made up is the model's words, so only plain ones are told."""
     return [path for path in paths if _PLAIN_PATH.fullmatch(path)][:3]
@@ -115,11 +121,21 @@ def _spec(extra: tuple[str, ...]) -> GitIgnoreSpec:
     return GitIgnoreSpec.from_lines(lines if extra else deny_patterns())
 
 
+@lru_cache(maxsize=16)
+def _hints(extra: tuple[str, ...]) -> re.Pattern[str] | None:
+    """The longest plain piece of each pattern, which is in every path that it denies; None where one has none."""
+    lines = [_fold_text(line) for line in (*deny_patterns(), *extra) if line.strip() and line[0] not in "!#"]
+    pieces = {max(re.split(r"[*?/\s]", re.split(r"[\[\\\\]", line)[0]), key=len) for line in lines}
+    return None if "" in pieces else re.compile("|".join(map(re.escape, sorted(pieces))))
+
+
 def _fold(path: str) -> str:
     # lstrip: an absolute path is judged by its parts as well.
     return posixpath.normpath(_fold_text(path).replace("\\", "/")).lstrip("/")
 
 
 def _fold_text(text: str) -> str:
+    if text.isascii() and text.isprintable():
+        return text.lower()
     shown = "".join(char for char in text if unicodedata.category(char) not in ("Cf", "Cc"))
     return unicodedata.normalize("NFKC", shown).casefold()

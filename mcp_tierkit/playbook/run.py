@@ -21,7 +21,7 @@ from mcp_tierkit.playbook.place import private_folder
 from mcp_tierkit.playbook.result import RESULT, ResultTooLarge, read_result, redacted, tail
 from mcp_tierkit.playbook.runtime import Interpreter, interpreter, of_environment
 from mcp_tierkit.playbook.schema import strict_json
-from mcp_tierkit.playbook.tree import Moment, compare, copy_project, moment, moved, secret_paths
+from mcp_tierkit.playbook.tree import Moment, compare, copy_project, moment, moved, survey
 from mcp_tierkit.redact import find_secrets
 from mcp_tierkit.sandbox import Confinement, Layer, Limits, Ran, clean_env
 from mcp_tierkit.sandbox import run as run_process
@@ -127,6 +127,7 @@ class _Job:
     layer: Layer | None
     notes: tuple[str, ...]
     before: Moment
+    secrets: frozenset[str]
     result: int
 
     @classmethod
@@ -134,9 +135,12 @@ class _Job:
         rules = _script(playbook)
         root = bench.workspace.root
         confined = bench.confinement.kind == "sandbox"
-        in_copy = not confined and not playbook.contract.effects.read_only
+        read_only = playbook.contract.effects.read_only
+        in_copy = not confined and not read_only
+        # What is mounted read-only need not be compared afterwards.
+        seen = survey(bench.workspace, with_moment=not (confined and read_only))
         if in_copy:
-            copy_project(root, stage / "project", without=secret_paths(bench.workspace))
+            copy_project(root, stage / "project", without=seen.secrets)
         project = stage / "project" if in_copy else root
         env, notes = _environment(playbook, bench, stage)
         return cls(
@@ -150,9 +154,10 @@ class _Job:
                 timeout_s=min(rules.timeout_s, bench.max_timeout_s), output_kb=rules.max_output_kb,
                 memory_mb=MEMORY_MB, processes=PROCESSES, file_mb=FILE_MB,
             ),
-            layer=_layer(playbook, bench, program, stage) if confined else None,
+            layer=_layer(playbook, bench, program, stage, seen.secrets) if confined else None,
             notes=notes,
-            before=moment(root),
+            before=seen.before,
+            secrets=frozenset(seen.secrets),
             # Held open from before the start: the script cannot put another folder in its place.
             result=os.open(stage / "result", os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC),
         )  # fmt: skip
@@ -211,7 +216,7 @@ class _Job:
         if self.layer is not None:
             return dict(ran.changes)
         if self.cwd != self.bench.workspace.root and (self.stage / "project").is_dir():
-            return _without(compare(self.bench.workspace.root, self.stage / "project"), self.bench.workspace)
+            return _without(compare(self.bench.workspace.root, self.stage / "project"), self.secrets)
         return dict.fromkeys(moved(self.before, moment(self.bench.workspace.root)))
 
 
@@ -242,7 +247,9 @@ def _lay_out(stage: Path, playbook: Playbook) -> None:
         (stage / name).mkdir(mode=0o700)
 
 
-def _layer(playbook: Playbook, bench: Bench, program: Interpreter, stage: Path) -> Layer:
+def _layer(
+    playbook: Playbook, bench: Bench, program: Interpreter, stage: Path, hidden: tuple[str, ...]
+) -> Layer:
     effects, root = playbook.contract.effects, bench.workspace.root
     network: Network = "full" if effects.network and bench.allow_network else "none"
     return Layer(
@@ -251,7 +258,7 @@ def _layer(playbook: Playbook, bench: Bench, program: Interpreter, stage: Path) 
         collect=not effects.read_only,
         readable=(stage / "playbook", *program.readable, *bench.readable),
         writable_dirs=(stage / "result", stage / "scratch"),
-        hidden=secret_paths(bench.workspace),
+        hidden=hidden,
         network=network,
     )
 
@@ -271,11 +278,10 @@ def _environment(playbook: Playbook, bench: Bench, stage: Path) -> tuple[dict[st
     return env, tuple(notes)
 
 
-def _without(changes: Changes, ws: Workspace) -> Changes:
+def _without(changes: Changes, secrets: frozenset[str]) -> Changes:
     """Files that were kept from the copy did not vanish."""
-    hidden = set(secret_paths(ws))
     return {
-        path: content for path, content in changes.items() if path not in hidden and not path.startswith(".tierkit/")
+        path: content for path, content in changes.items() if path not in secrets and not path.startswith(".tierkit/")
     }
 
 
