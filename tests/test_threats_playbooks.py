@@ -178,11 +178,10 @@ async def test_rule_3_nothing_but_a_person_trusts(scene: Scene, monkeypatch: pyt
 
 
 @pytest.mark.parametrize("runs", [20, pytest.param(200, marks=pytest.mark.slow)])
-async def test_rule_4_bytes_that_change_while_they_are_read_never_run(scene: Scene, tmp_path: Path, runs: int) -> None:
-    marker = tmp_path / "app/marker.txt"
-    folder = scene.add("flipped", "open('good.txt', 'w'); say('good')", effects=WRITES)
+async def test_rule_4_bytes_that_change_while_they_are_read_never_run(scene: Scene, runs: int) -> None:
+    folder = scene.add("flipped", "say('good')")
     good = (folder / "scripts/run.py").read_bytes()
-    evil = good.replace(b"good.txt", b"marker.txt").replace(b"'good'", b"'evil'")
+    evil = good.replace(b"'good'", b"'evil'")
     stop, seen = threading.Event(), []
 
     def flip() -> None:
@@ -201,8 +200,8 @@ async def test_rule_4_bytes_that_change_while_they_are_read_never_run(scene: Sce
     finally:
         stop.set()
         thread.join()
-    assert not marker.exists()
-    assert {"said": "evil"} not in seen
+    assert all(one in ("refused", {"said": "good"}) for one in seen)
+    assert "refused" in seen
 
 
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
