@@ -11,6 +11,7 @@ from mcp_tierkit.engines import find_engines
 from mcp_tierkit.gateway import Gateway, LiteLLMGateway
 from mcp_tierkit.ledger import Ledger
 from mcp_tierkit.ledger.sqlite import open_ledger
+from mcp_tierkit.playbook.memo import Memo
 from mcp_tierkit.prices import PriceTable
 from mcp_tierkit.sandbox import probe
 from mcp_tierkit.tiers import Survey, Tier, no_model, survey
@@ -28,6 +29,7 @@ class Kit:
     gateway: Gateway
     prices: PriceTable
     baselines: dict[str, Any] = field(default_factory=dict)
+    shelf: Memo[Any] = field(default_factory=Memo)
     _survey: Survey | None = None
 
     async def survey(self) -> Survey:

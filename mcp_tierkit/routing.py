@@ -181,7 +181,10 @@ def _blocked(task: str, hints: Hints) -> Ruling | None:
 def _playbook(task: str, hints: Hints) -> Ruling | None:
     if hints.playbook is None:
         return None
-    return Ruling(decision="run_playbook", rule="playbook_match", reason="A trusted playbook does this at zero tokens.")
+    reason = "A trusted playbook does this at zero tokens."
+    if hints.playbook.kind == "skill":
+        reason = "A trusted playbook does this with one cheap call, a second where its answer does not fit."
+    return Ruling(decision="run_playbook", rule="playbook_match", reason=reason)
 
 
 def _risky(task: str, hints: Hints) -> Ruling | None:

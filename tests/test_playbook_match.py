@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from typing import Any
 
@@ -11,7 +12,8 @@ from hypothesis import strategies as st
 
 from mcp_tierkit.playbook.folder import read_folder
 from mcp_tierkit.playbook.load import Playbook, builtin_root, load
-from mcp_tierkit.playbook.match import match
+from mcp_tierkit.playbook.match import PhraseBook, match
+from mcp_tierkit.routing import Match
 from tests.playbooks import folder_of
 
 CONTRACT = """
@@ -33,7 +35,7 @@ def made(name: str, *phrases: str, inputs: str = 'x = { type = "string" }') -> P
 
 @pytest.fixture(scope="module")
 def shipped() -> list[Playbook]:
-    folders = sorted(path for path in builtin_root().iterdir() if path.is_dir())
+    folders = sorted(path.parent for path in builtin_root().glob("*/playbook.toml"))
     return [load(read_folder(path), "", origin="package") for path in folders]
 
 
@@ -119,18 +121,114 @@ def test_a_phrase_that_leaves_an_input_open_never_matches() -> None:
     assert found("make it so", playbooks) is None
 
 
-def test_the_more_literal_phrase_wins_and_then_the_nearer_playbook() -> None:
+def test_the_more_literal_phrase_wins_and_two_equally_good_ones_are_no_match() -> None:
     near, far = made("near", "report for {x}"), made("far", "report for {x}")
     literal = made("literal", "report for march", inputs="")
+    assert found("report for march", [near, literal]) == ("literal", {})
     assert found("report for march", [near, far, literal]) == ("literal", {})
-    assert found("report for april", [near, far, literal]) == ("near", {"x": "april"})
-    assert found("report for april", [far, near, literal]) == ("far", {"x": "april"})
+    assert found("report for april", [near, literal]) == ("near", {"x": "april"})
+    assert found("report for april", [near, far, literal]) is None
+    crossed = [made("one", "{x} for march"), made("two", "report for {x}")]
+    assert found("summary for march", crossed) == ("one", {"x": "summary"})
+    assert found("report for march", crossed) is None, "neither is literal wherever the other is"
+
+
+def test_phrases_of_one_playbook_that_read_a_task_differently_are_no_match() -> None:
+    inputs = 'x = { type = "string", default = "" }\ny = { type = "string", default = "" }'
+    assert found("report for may", [made("sample", "report for {x}", "report for {y}", inputs=inputs)]) is None
+    assert found("say hello please", [made("sample", "say {x} {y}", "say {x}", inputs=inputs)]) is None
+    assert found("say hello please", [made("sample", "say {x} {y}", inputs=inputs)]) is not None
+
+
+@pytest.mark.parametrize(
+    "task",
+    [
+        "please rename total to grand_total", "Please, rename total to grand_total.",
+        "rename total to grand_total, please!", "rename total to grand_total for me, please. Thanks!",
+        "Could you please rename total to grand_total?", "kindly rename `total` to \"grand_total\" thank you",
+        "rename `total` to `grand_total`, thanks.", "rename total to grand_total!",
+    ],
+)  # fmt: skip
+def test_courtesy_around_a_phrase_changes_nothing(shipped: list[Playbook], task: str) -> None:
+    assert found(task, shipped) == ("rename-symbol", {"old": "total", "new": "grand_total"})
+
+
+def test_a_question_is_answered_only_by_a_phrase_that_asks() -> None:
+    playbooks = [made("lister", "what changed since {x}"), made("teller", "changes since {x}")]
+    assert found("What changed since v1?", playbooks) == ("lister", {"x": "v1"})
+    assert found("what changed since v1.", playbooks) == ("lister", {"x": "v1"})
+    assert found("changes since v1", playbooks) == ("teller", {"x": "v1"})
+    for task in ("changes since v1?", "can you tell changes since v1?", "please changes since v1?"):
+        assert found(task, playbooks) is None, task
+
+
+def test_a_word_that_only_points_is_no_value_unless_it_is_quoted(shipped: list[Playbook]) -> None:
+    assert found("rename it to total", shipped) is None
+    assert found("rename everything to total", shipped) is None
+    assert found("rename `it` to total", shipped) == ("rename-symbol", {"old": "it", "new": "total"})
+
+
+@pytest.mark.parametrize("value", ["may,", "may;", "may:", "may?", "'may", "may'", 'm"ay', "m`ay", '""'])
+def test_a_value_that_ends_a_clause_or_opens_a_quotation_is_no_value(value: str) -> None:
+    assert found(f"report for {value}", [made("sample", "report for {x}")]) is None
+
+
+def test_a_decision_is_never_matched_and_a_skill_says_that_it_is_one() -> None:
+    phrases = ("judge {x}",)
+    toml = CONTRACT.format(phrases=list(phrases), inputs='x = { type = "string" }')
+    run = 'run = { script = "scripts/run.py", runtime = "python" }'
+    kinds = {
+        "skill": toml.replace(run, "[model]").replace('"script"', '"skill"'),
+        "decision": toml.replace(run, '[decision]\nkey = ["x"]').replace('"script"', '"decision"'),
+    }
+    effects = "effects = { read_only = true }"
+    moved = {kind: text.replace(f"\n{effects}", "").replace("version", f"{effects}\nversion")
+             for kind, text in kinds.items()}  # fmt: skip
+    made_of = {kind: load(folder_of({"playbook.toml": text}, kind), "", origin="project")
+               for kind, text in moved.items()}  # fmt: skip
+    hit = match("judge mallory", list(made_of.values()))
+    assert hit == Match(name="skill", inputs={"x": "mallory"}, kind="skill")
+    assert match("judge mallory", [made_of["decision"]]) is None
 
 
 def test_hostile_text_in_a_task_stays_a_value() -> None:
     playbooks = [made("sample", "report for {x}")]
     for value in (";rm", "$(id)", "`id`", "{x}", "{0}", "%s", "../../etc/passwd", "--help"):
         assert found(f'report for "{value}"', playbooks) == ("sample", {"x": value})
+
+
+WORDS = st.text(st.sampled_from("abcdefgh"), min_size=2, max_size=6)
+VALUES = st.text(st.characters(exclude_characters="'", exclude_categories=["Cs"]), min_size=1, max_size=20)
+
+
+@st.composite
+def phrases(draw: st.DrawFn) -> tuple[list[str], dict[str, str]]:
+    """The words of a phrase, at least two of them literal, and a value for each of its slots."""
+    words = draw(st.lists(WORDS, min_size=2, max_size=6))
+    values = draw(st.dictionaries(st.sampled_from(["x1", "x2", "x3"]), VALUES, max_size=3))
+    for name in values:
+        words.insert(draw(st.integers(0, len(words))), f"{{{name}}}")
+    return words, values
+
+
+@settings(max_examples=150, deadline=None)
+@given(phrases(), st.data())
+def test_a_filled_phrase_gives_back_its_values_and_one_changed_word_gives_nothing(
+    phrase: tuple[list[str], dict[str, str]], data: st.DataObject
+) -> None:
+    words, values = phrase
+    playbooks = [
+        made("sample", " ".join(words), inputs="\n".join(f'{name} = {{ type = "string" }}' for name in values))
+    ]
+    filled = [f"'{values[word[1:-1]]}'" if word.startswith("{") else word for word in words]
+    assert found(" ".join(filled), playbooks) == ("sample", values)
+    at = data.draw(st.sampled_from([at for at, word in enumerate(words) if not word.startswith("{")]))
+    other = data.draw(st.one_of(WORDS, VALUES).filter(lambda word: word.split() and word.casefold() != words[at]))
+    dropped, added = filled[:at] + filled[at + 1 :], [*filled[:at], "not", *filled[at:]]
+    changed = [*filled[:at], other, *filled[at + 1 :]]
+    assert [found(" ".join(task), playbooks) for task in (dropped, added)] == [None, None]
+    if other.rstrip(".!").casefold() != words[at]:  # A mark behind the last word ends the sentence.
+        assert found(" ".join(changed), playbooks) is None
 
 
 @settings(max_examples=200, deadline=None)
@@ -150,15 +248,24 @@ def test_matching_is_linear_in_hostile_text() -> None:
     assert time.monotonic() - started < 1
 
 
-def test_two_hundred_playbooks_are_matched_quickly(record_property: Any) -> None:
+def test_a_task_is_looked_up_and_not_tried_against_each_phrase() -> None:
     inputs = 'a = { type = "string" }\nb = { type = "string", default = "x" }'
-    playbooks = [
-        made(f"p{n}", f"make report {n} for {{a}}", f"report {n} from {{a}} to {{b}}", inputs=inputs)
-        for n in range(200)
-    ]
-    rounds = 200
-    started = time.perf_counter()
-    for _ in range(rounds):
-        assert match("report 199 from may to june", playbooks)
-        assert match("fix the rounding in the cart's total", playbooks) is None
-    record_property("match_200_playbooks_us", round((time.perf_counter() - started) / rounds / 2 * 1e6))
+    words = [f"make the same report of the month {n} for {{a}}" for n in range(2000)]
+    book = PhraseBook([made(f"p{n}", *words[n::100], inputs=inputs) for n in range(100)])
+    tasks = ["make the same report of the month 1999 for may", "make the same report of the month 2000 for may"]
+    hit = book.match(tasks[0])
+    assert hit is not None
+    assert hit.inputs["a"] == "may"
+    calls = 0
+
+    def count(frame: object, event: str, arg: object) -> None:
+        nonlocal calls
+        calls += event == "call"
+
+    sys.setprofile(count)
+    try:
+        for task in tasks:
+            book.match(task)
+    finally:
+        sys.setprofile(None)
+    assert calls < 500

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,11 @@ from mcp_tierkit.ledger import Ledger
 from mcp_tierkit.playbook.apply import Ending, conclude
 from mcp_tierkit.playbook.folder import Folder, FolderRefused, digest, read_folder
 from mcp_tierkit.playbook.load import BadPlaybook, Found, Playbook, find, load, read_front_matter
-from mcp_tierkit.playbook.match import match
+from mcp_tierkit.playbook.match import PhraseBook
+from mcp_tierkit.playbook.memo import Memo
 from mcp_tierkit.playbook.run import Bench, Outcome, refuse_unless_runnable, run
 from mcp_tierkit.playbook.schema import invalid_input
-from mcp_tierkit.playbook.trust import is_shipped, is_trusted
+from mcp_tierkit.playbook.trust import TrustStoreUnreadable, _read, _store_path, is_shipped, is_trusted
 from mcp_tierkit.routing import Match
 from mcp_tierkit.sandbox import probe
 from mcp_tierkit.types import PlaybookOrigin, PlaybookRun, Record
@@ -33,6 +35,7 @@ class Entry(Record):
     name: str
     origin: PlaybookOrigin
     trusted: bool
+    hides: tuple[PlaybookOrigin, ...] | None = None
     version: str | None = None
     kind: str | None = None
     read_only: bool | None = None
@@ -42,11 +45,24 @@ class Entry(Record):
 
 @dataclass(frozen=True)
 class Shelf:
-    """What is to be had: trusted playbooks, nearest first, one for each name; and names that are not trusted."""
+    """What is to be had: trusted playbooks, nearest first, one for each name; and names that are not trusted.
+
+    A trusted one that cannot be loaded stands in `broken` and hides those behind it all the same: who trusted it meant
+    that one, and another in its place would be a surprise.
+    """
 
     playbooks: tuple[Playbook, ...] = ()
     untrusted: tuple[Found, ...] = ()
     broken: Mapping[str, str] = field(default_factory=dict)
+    origins: Mapping[str, tuple[PlaybookOrigin, ...]] = field(default_factory=dict)
+
+    @cached_property
+    def phrases(self) -> PhraseBook:
+        return PhraseBook(self.playbooks)
+
+    def hides(self, name: str) -> tuple[PlaybookOrigin, ...]:
+        """Where trusted playbooks of that name lie behind the one that is used, nearest first."""
+        return self.origins.get(name, ())[1:]
 
     def named(self, name: str) -> Playbook:
         """The playbook of that name. Raises NotFound or Untrusted, whose text begins with the code."""
@@ -77,25 +93,30 @@ class Prepared:
     inputs: dict[str, Any]
     bench: Bench
     state_dir: Path
+    hides: tuple[PlaybookOrigin, ...] = ()
 
 
 def open_shelf(config: Config, *, name: str | None = None) -> Shelf:
     """Every playbook within reach, or those of one name. Reads and hashes folders; runs nothing."""
     playbooks: dict[str, Playbook] = {}
+    origins: dict[str, tuple[PlaybookOrigin, ...]] = {}
     untrusted: list[Found] = []
     broken: dict[str, str] = {}
+    approved = _approved(config)
     for found in find(config.project, config.user_dir):
         if name is not None and found.name != name:
             continue
-        trusted = read_trusted(config, found)
+        trusted = read_trusted(config, found) if _is_known(config, found, approved) else None
         if trusted is None:
             untrusted.append(found)
-        elif found.name not in playbooks and found.name not in broken:
+            continue
+        origins[found.name] = (*origins.get(found.name, ()), found.origin)
+        if origins[found.name] == (found.origin,):
             try:
                 playbooks[found.name] = load(trusted[0], trusted[1], origin=found.origin)
             except BadPlaybook as error:
                 broken[found.name] = str(error)
-    return Shelf(tuple(playbooks.values()), tuple(untrusted), broken)
+    return Shelf(tuple(playbooks.values()), tuple(untrusted), broken, origins)
 
 
 def read_trusted(config: Config, found: Found) -> tuple[Folder, str] | None:
@@ -117,20 +138,45 @@ def repository_of(config: Config, origin: PlaybookOrigin) -> str | None:
     return str(config.repository) if origin == "project" else None
 
 
-def match_playbook(config: Config, task: str) -> Match | None:
+def look_at_shelf(config: Config, memo: Memo[Shelf]) -> Shelf:
+    """The shelf as it is now, read anew only where a file of it or the trust store has changed."""
+    places = find(config.project, config.user_dir)
+    about = (places, str(config.project), str(config.user_dir), config.repository, config.state_dir)
+    return memo.get(about, lambda: _watched(config, places), lambda: open_shelf(config))
+
+
+def match_playbook(config: Config, task: str, memo: Memo[Shelf] | None = None) -> Match | None:
     """The trusted playbook that does this task, inputs filled in; None where none plainly does."""
-    return match(task, open_shelf(config).playbooks)
+    return look_at_shelf(config, Memo() if memo is None else memo).phrases.match(task)
+
+
+def _watched(config: Config, places: tuple[Found, ...]) -> Iterator[Path]:
+    """What the shelf is made of. The trust store comes first: which folders are read at all is said there."""
+    yield _store_path(config.state_dir)
+    approved = _approved(config)
+    yield from (found.path for found in places if _is_known(config, found, approved))
+
+
+def _approved(config: Config) -> frozenset[tuple[str, str | None]]:
+    """The names that were ever approved, each with what its approval is bound to."""
+    try:
+        return frozenset((one.name, one.repository) for one in _read(config.state_dir).approvals)
+    except TrustStoreUnreadable:
+        return frozenset()
+
+
+def _is_known(config: Config, found: Found, approved: frozenset[tuple[str, str | None]]) -> bool:
+    """Whether it could be trusted, told without a look into its folder: somebody else's may be of any size."""
+    return found.origin == "package" or (found.name, repository_of(config, found.origin)) in approved
 
 
 def list_entries(config: Config) -> tuple[Entry, ...]:
     """Every playbook by name; the text of trusted ones only."""
     shelf = open_shelf(config)
-    shown = [_entry(playbook) for playbook in shelf.playbooks]
-    names = {entry.name for entry in shown}
+    shown = [_entry(playbook, shelf) for playbook in shelf.playbooks]
     shown += [
-        Entry(name=name, origin="project", trusted=True, fault=fault)
+        Entry(name=name, origin=shelf.origins[name][0], trusted=True, hides=shelf.hides(name), fault=fault)
         for name, fault in shelf.broken.items()
-        if name not in names
     ]
     shown += [Entry(name=found.name, origin=found.origin, trusted=False) for found in shelf.untrusted]
     return tuple(shown)
@@ -168,7 +214,7 @@ async def prepare(config: Config, workspace: Workspace, name: str, inputs: Mappi
         max_timeout_s=config.task_timeout_s,
     )
     await anyio.to_thread.run_sync(refuse_unless_runnable, playbook, bench)
-    return Prepared(playbook=playbook, inputs=checked, bench=bench, state_dir=config.state_dir)
+    return Prepared(playbook=playbook, inputs=checked, bench=bench, state_dir=config.state_dir, hides=shelf.hides(name))
 
 
 def check_inputs(playbook: Playbook, inputs: Mapping[str, Any], workspace: Workspace) -> dict[str, Any]:
@@ -208,6 +254,8 @@ def _record(prepared: Prepared, outcome: Outcome, ending: Ending, task_id: str) 
         playbook=prepared.playbook.name,
         version=contract.version,
         digest=prepared.playbook.digest,
+        origin=prepared.playbook.origin,
+        hides=prepared.hides,
         status=ending.status,
         output=outcome.output if ending.status == "ok" else None,
         changed=ending.changed,
@@ -245,10 +293,11 @@ def _as_clause(text: str) -> str:
     return first[:1].lower() + first[1:]
 
 
-def _entry(playbook: Playbook) -> Entry:
+def _entry(playbook: Playbook, shelf: Shelf) -> Entry:
     contract = playbook.contract
     fields: dict[str, Any] = {
         "name": playbook.name, "origin": playbook.origin, "trusted": True, "version": contract.version,
+        "hides": shelf.hides(playbook.name),
         "kind": contract.kind, "read_only": contract.effects.read_only,
     }  # fmt: skip
     try:
