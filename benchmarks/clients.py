@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -36,8 +37,10 @@ SERVER = "tierkit"
 PREFIX = f"mcp__{SERVER}__"
 OURS = tuple(tool["name"] for tool in CONTRACT["tools"])
 DEFERRED = tuple(tool["name"] for tool in CONTRACT["tools"] if not tool.get("alwaysLoad"))
+SKILL = ROOT / "playbooks/changelog-from-git"
+"""A playbook's folder, which the client is given as a skill of its own, as it is."""
 OLD, NEW = "Minutes worked, a minute", "Minutes at work, a minute"
-LAST_WORDS = "All six were called."
+LAST_WORDS = "All were called."
 REMINDER = re.compile(r"\s*<system-reminder>.*?</system-reminder>", re.DOTALL)
 CASES = {
     "stdio": ("stdio", True),
@@ -106,6 +109,7 @@ def turns(file: Path, reads_again: bool) -> list[Use]:
         Use("run_playbook", {"name": "changelog-from-git", "inputs": {"from_ref": "v0.1.0"}}),
         Use("get_task", {"task_id": task}),
         Use("record_outcome", {"task_id": task, "outcome": "edited"}),
+        Use("Skill", {"skill": SKILL.name}),
     ]
 
 
@@ -150,14 +154,14 @@ def reached(door: str, scene: Scene, folder: Path) -> Iterator[dict[str, Any]]:
 def run_client(program: Path, folder: Path, project: Path, model_url: str) -> tuple[int, str]:
     """The client's exit code and the events it printed. It sees no setting and no key of this machine."""
     home = folder / "client"
-    home.mkdir()
+    shutil.copytree(SKILL, home / ".claude/skills" / SKILL.name)
     env = {
         "HOME": str(home), "PATH": os.environ["PATH"], "LANG": "C.UTF-8", "ANTHROPIC_API_KEY": "dummy",
         "ANTHROPIC_BASE_URL": model_url, "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1", "DISABLE_AUTOUPDATER": "1",
         "DISABLE_TELEMETRY": "1",
     }  # fmt: skip
     command = [str(program), "-p", "Mend merge() with the tools.", "--mcp-config", str(folder / "mcp.json")]
-    command += ["--strict-mcp-config", "--allowedTools", f"mcp__{SERVER},Read,Edit,ToolSearch"]
+    command += ["--strict-mcp-config", "--allowedTools", f"mcp__{SERVER},Read,Edit,Skill,ToolSearch"]
     command += ["--output-format", "stream-json", "--verbose", "--model", "claude-sonnet-4-5"]
     with (folder / "client.log").open("w") as log:
         process = subprocess.Popen(
@@ -227,6 +231,7 @@ def judge(session: Session) -> list[str]:
         "processes left": (session.left, ()),
         "instructions": (instructions_shown(session), "whole"),
         "descriptions cut": (cut_descriptions(session), []),
+        "playbook as a skill": (skill_shown(session), "offered and loaded"),
     }
     return [f"{name}: {got!r} instead of {want!r}" for name, (got, want) in wanted.items() if got != want]
 
@@ -292,6 +297,15 @@ def instructions_shown(session: Session) -> str:
     shown = json.dumps(session.requests[0]["messages"], ensure_ascii=False) if session.requests else ""
     wanted = json.dumps(CONTRACT["instructions"], ensure_ascii=False)[1:-1]
     return "whole" if wanted in shown else "cut" if wanted[:40] in shown else "absent"
+
+
+def skill_shown(session: Session) -> str:
+    """Whether the client offered the folder as a skill by its description, and gave its prose when asked."""
+    _, head, prose = (SKILL / "SKILL.md").read_text().split("---\n", 2)
+    description = next(line.partition(": ")[2] for line in head.splitlines() if line.startswith("description: "))
+    first, last = (json.dumps(session.requests[at], ensure_ascii=False) if session.requests else "" for at in (0, -1))
+    loaded = all(json.dumps(line, ensure_ascii=False)[1:-1] in last for line in prose.strip().splitlines())
+    return f"{'offered' if description in first else 'not offered'} and {'loaded' if loaded else 'not loaded'}"
 
 
 def cut_descriptions(session: Session) -> list[str]:

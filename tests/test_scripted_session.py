@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.clients import LAST_WORDS, OURS, PREFIX, Session, additions, expected_text, judge, own
+from benchmarks.clients import LAST_WORDS, OURS, PREFIX, SKILL, Session, additions, expected_text, judge, own
 from benchmarks.scripted_model import Result, ScriptedModel, Use, quoted, results
 from mcp_tierkit.demo import FILE
 from mcp_tierkit.server import CONTRACT
@@ -74,7 +74,8 @@ def good_session() -> Session:
         "get_task": '{"state": "done"}',
         "record_outcome": '{"outcome": "edited"}',
     }
-    messages: list[dict[str, Any]] = [{"role": "user", "content": CONTRACT["instructions"]}]
+    shown = CONTRACT["instructions"] + (SKILL / "SKILL.md").read_text()
+    messages: list[dict[str, Any]] = [{"role": "user", "content": shown}]
     for number, (name, text) in enumerate(replies.items()):
         messages += [used(PREFIX + name, number), gave(number, text)]
     tools = [
@@ -100,6 +101,14 @@ def test_a_lost_edit_a_refused_call_and_a_process_left_are_faults() -> None:
     lost = expected_text().replace("Minutes at work", "Minutes worked")
     broken = replace(session, text=lost, left=(7,), requests=({**session.requests[0], "messages": refused},))
     assert [fault.split(":")[0] for fault in judge(broken)] == ["refused calls", "file", "processes left"]
+
+
+def test_a_playbook_that_the_client_did_not_take_for_a_skill_is_a_fault() -> None:
+    session = good_session()
+    messages = [{"role": "user", "content": CONTRACT["instructions"]}, *session.requests[0]["messages"][1:]]
+    broken = replace(session, requests=({**session.requests[0], "messages": messages},))
+    (fault,) = judge(broken)
+    assert fault.startswith("playbook as a skill: 'not offered and not loaded'")
 
 
 def test_the_expected_file_holds_the_draft_its_repair_and_the_edit() -> None:
