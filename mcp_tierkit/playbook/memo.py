@@ -6,7 +6,8 @@ import os
 import stat
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Generic, NamedTuple, TypeVar
 
@@ -21,10 +22,16 @@ FRESH_WHOLE_NS = 2_000_000_000
 Mark = tuple[int, ...]
 
 
+Marks = dict[str, Mark | None]
+
+
 class _Kept(NamedTuple, Generic[T]):
     about: object
-    marks: dict[str, Mark | None]
+    marks: dict[Path, Marks]
     value: T
+
+    def holds(self, paths: Iterable[Path]) -> bool:
+        return all(_mark(name) == mark for path in paths for name, mark in self.marks[path].items())
 
 
 class Memo(Generic[T]):
@@ -34,14 +41,18 @@ class Memo(Generic[T]):
         self._lock = threading.Lock()
         self._kept: _Kept[T] | None = None
 
-    def get(self, about: object, watched: Callable[[], Iterable[Path]], make: Callable[[], T]) -> T:
-        """What `make` returned before, if `about` is the same and nothing below the watched paths has changed.
+    def get(
+        self, about: object, watched: Callable[[], Iterable[Path]], make: Callable[[], T],
+        rests_on: Callable[[T], Iterable[Path]],
+    ) -> T:  # fmt: skip
+        """What `make` returned before, if `about` is the same and nothing below the paths it rests on has changed.
 
-        Each path is looked at before the next one is asked for, and all of them before `make` reads. A path that does
-        not exist counts as changed when it does. Nothing is kept of files that were written a moment ago.
+        Those are some of the `watched`. Each of these is looked at before the next one is asked for, and all of them
+        before `make` reads. One that does not exist counts as changed when it does. Nothing is kept of files that were
+        written a moment ago.
         """
         with self._lock:
-            if (kept := self._kept) and kept.about == about and all(_mark(p) == m for p, m in kept.marks.items()):
+            if (kept := self._kept) and kept.about == about and kept.holds(rests_on(kept.value)):
                 return kept.value
             marks = _marks(watched())
             value = make()
@@ -49,19 +60,25 @@ class Memo(Generic[T]):
             return value
 
 
-def _marks(paths: Iterable[Path]) -> dict[str, Mark | None] | None:
+def _marks(paths: Iterable[Path]) -> dict[Path, Marks] | None:
     """What stat says of each path and all below it; None where a later write might leave no trace in that."""
-    now, found = time.time_ns(), dict[str, Mark | None]()
+    now, left, found = time.time_ns(), MAX_ENTRIES, dict[Path, Marks]()
     for path in paths:
-        waiting = [str(path)]
-        while waiting:
-            if len(found) > MAX_ENTRIES:
-                return None
-            name = waiting.pop()
-            mark = found[name] = _mark(name)
-            if mark is not None and stat.S_ISDIR(mark[2]):
-                waiting += _names(name)
-    return None if any(mark and _is_fresh(mark[-1], now) for mark in found.values()) else found
+        below = found[path] = dict(islice(_walk(str(path)), left + 1))
+        left -= len(below)
+        if left < 0 or any(mark and _is_fresh(mark[-1], now) for mark in below.values()):
+            return None
+    return found
+
+
+def _walk(name: str) -> Iterator[tuple[str, Mark | None]]:
+    waiting = [name]
+    while waiting:
+        name = waiting.pop()
+        mark = _mark(name)
+        yield name, mark
+        if mark is not None and stat.S_ISDIR(mark[2]):
+            waiting += _names(name)
 
 
 def _mark(path: str) -> Mark | None:

@@ -20,13 +20,16 @@ from mcp_tierkit.playbook.match import PhraseBook
 from mcp_tierkit.playbook.memo import Memo
 from mcp_tierkit.playbook.run import Bench, Outcome, refuse_unless_runnable, run
 from mcp_tierkit.playbook.schema import invalid_input
-from mcp_tierkit.playbook.trust import TrustStoreUnreadable, _read, _store_path, is_shipped, is_trusted
+from mcp_tierkit.playbook.trust import TrustStoreUnreadable, _read, _store_path, is_shipped
 from mcp_tierkit.routing import Match
 from mcp_tierkit.sandbox import probe
 from mcp_tierkit.types import PlaybookOrigin, PlaybookRun, Record
 from mcp_tierkit.workspace import Workspace
 
 SHOWN = 25
+
+Approved = Mapping[tuple[str, str | None], str]
+"""The digest that is trusted, by name and what the trust is bound to."""
 
 
 class Entry(Record):
@@ -48,13 +51,15 @@ class Shelf:
     """What is to be had: trusted playbooks, nearest first, one for each name; and names that are not trusted.
 
     A trusted one that cannot be loaded stands in `broken` and hides those behind it all the same: who trusted it meant
-    that one, and another in its place would be a surprise.
+    that one, and another in its place would be a surprise. `places` are all trusted ones of a name, nearest first.
+    `unsure` are those untrusted ones that need only change to be trusted.
     """
 
     playbooks: tuple[Playbook, ...] = ()
     untrusted: tuple[Found, ...] = ()
     broken: Mapping[str, str] = field(default_factory=dict)
-    origins: Mapping[str, tuple[PlaybookOrigin, ...]] = field(default_factory=dict)
+    places: Mapping[str, tuple[Found, ...]] = field(default_factory=dict)
+    unsure: tuple[Found, ...] = ()
 
     @cached_property
     def phrases(self) -> PhraseBook:
@@ -62,7 +67,7 @@ class Shelf:
 
     def hides(self, name: str) -> tuple[PlaybookOrigin, ...]:
         """Where trusted playbooks of that name lie behind the one that is used, nearest first."""
-        return self.origins.get(name, ())[1:]
+        return tuple(found.origin for found in self.places.get(name, ())[1:])
 
     def named(self, name: str) -> Playbook:
         """The playbook of that name. Raises NotFound or Untrusted, whose text begins with the code."""
@@ -99,28 +104,31 @@ class Prepared:
 def open_shelf(config: Config, *, name: str | None = None) -> Shelf:
     """Every playbook within reach, or those of one name. Reads and hashes folders; runs nothing."""
     playbooks: dict[str, Playbook] = {}
-    origins: dict[str, tuple[PlaybookOrigin, ...]] = {}
+    places: dict[str, tuple[Found, ...]] = {}
     untrusted: list[Found] = []
     broken: dict[str, str] = {}
     approved = _approved(config)
     for found in find(config.project, config.user_dir):
         if name is not None and found.name != name:
             continue
-        trusted = read_trusted(config, found) if _is_known(config, found, approved) else None
-        if trusted is None:
+        folder = _read_trusted(config, found, approved)
+        if folder is None:
             untrusted.append(found)
             continue
-        origins[found.name] = (*origins.get(found.name, ()), found.origin)
-        if origins[found.name] == (found.origin,):
+        places[found.name] = (*places.get(found.name, ()), found)
+        if places[found.name] == (found,):
             try:
-                playbooks[found.name] = load(trusted[0], trusted[1], origin=found.origin)
+                playbooks[found.name] = load(folder[0], folder[1], origin=found.origin)
             except BadPlaybook as error:
                 broken[found.name] = str(error)
-    return Shelf(tuple(playbooks.values()), tuple(untrusted), broken, origins)
+    unsure = tuple(found for found in untrusted if _is_known(config, found, approved))
+    return Shelf(tuple(playbooks.values()), tuple(untrusted), broken, places, unsure)
 
 
-def read_trusted(config: Config, found: Found) -> tuple[Folder, str] | None:
+def _read_trusted(config: Config, found: Found, approved: Approved) -> tuple[Folder, str] | None:
     """The folder's bytes and their digest, where just these bytes are trusted; else None."""
+    if not _is_known(config, found, approved):
+        return None
     shipped = found.origin == "package"
     try:
         folder = read_folder(found.path, shipped=shipped)
@@ -129,8 +137,20 @@ def read_trusted(config: Config, found: Found) -> tuple[Folder, str] | None:
     value = digest(folder, shipped=shipped)
     if shipped:
         return (folder, value) if is_shipped(found.name, value) else None
-    bound_to = repository_of(config, found.origin)
-    return (folder, value) if is_trusted(config.state_dir, found.name, value, repository=bound_to) else None
+    return (folder, value) if approved[found.name, repository_of(config, found.origin)] == value else None
+
+
+def _approved(config: Config) -> Approved:
+    """All that is trusted, read once; nothing where the store cannot be read."""
+    try:
+        return {(one.name, one.repository): one.digest for one in _read(config.state_dir).approvals}
+    except TrustStoreUnreadable:
+        return {}
+
+
+def _is_known(config: Config, found: Found, approved: Approved) -> bool:
+    """Whether it could be trusted, told without a look into its folder: somebody else's may be of any size."""
+    return found.origin == "package" or (found.name, repository_of(config, found.origin)) in approved
 
 
 def repository_of(config: Config, origin: PlaybookOrigin) -> str | None:
@@ -138,36 +158,30 @@ def repository_of(config: Config, origin: PlaybookOrigin) -> str | None:
     return str(config.repository) if origin == "project" else None
 
 
-def look_at_shelf(config: Config, memo: Memo[Shelf]) -> Shelf:
-    """The shelf as it is now, read anew only where a file of it or the trust store has changed."""
-    places = find(config.project, config.user_dir)
-    about = (places, str(config.project), str(config.user_dir), config.repository, config.state_dir)
-    return memo.get(about, lambda: _watched(config, places), lambda: open_shelf(config))
-
-
 def match_playbook(config: Config, task: str, memo: Memo[Shelf] | None = None) -> Match | None:
-    """The trusted playbook that does this task, inputs filled in; None where none plainly does."""
-    return look_at_shelf(config, Memo() if memo is None else memo).phrases.match(task)
+    """The trusted playbook that does this task, inputs filled in; None where none plainly does.
 
+    With a memo the shelf is opened anew only where something has changed that matters to this task.
+    """
+    places, store = find(config.project, config.user_dir), _store_path(config.state_dir)
 
-def _watched(config: Config, places: tuple[Found, ...]) -> Iterator[Path]:
-    """What the shelf is made of. The trust store comes first: which folders are read at all is said there."""
-    yield _store_path(config.state_dir)
-    approved = _approved(config)
-    yield from (found.path for found in places if _is_known(config, found, approved))
+    def watched() -> Iterator[Path]:
+        yield store  # First, for it says which folders are read at all.
+        approved = _approved(config)
+        yield from (found.path for found in places if _is_known(config, found, approved))
 
+    def rests_on(shelf: Shelf) -> Iterator[Path]:
+        yield store
+        yield from (found.path for found in shelf.unsure)
+        fitting = shelf.phrases.matches(task)
+        for name, found in shelf.places.items():
+            # One that hides none can, by changing, do no more than take its own phrases away.
+            if len(found) > 1 or name in fitting:
+                yield from (one.path for one in found)
 
-def _approved(config: Config) -> frozenset[tuple[str, str | None]]:
-    """The names that were ever approved, each with what its approval is bound to."""
-    try:
-        return frozenset((one.name, one.repository) for one in _read(config.state_dir).approvals)
-    except TrustStoreUnreadable:
-        return frozenset()
-
-
-def _is_known(config: Config, found: Found, approved: frozenset[tuple[str, str | None]]) -> bool:
-    """Whether it could be trusted, told without a look into its folder: somebody else's may be of any size."""
-    return found.origin == "package" or (found.name, repository_of(config, found.origin)) in approved
+    about = (places, config.state_dir, config.repository)
+    shelf = (Memo[Shelf]() if memo is None else memo).get(about, watched, lambda: open_shelf(config), rests_on)
+    return shelf.phrases.match(task)
 
 
 def list_entries(config: Config) -> tuple[Entry, ...]:
@@ -175,7 +189,7 @@ def list_entries(config: Config) -> tuple[Entry, ...]:
     shelf = open_shelf(config)
     shown = [_entry(playbook, shelf) for playbook in shelf.playbooks]
     shown += [
-        Entry(name=name, origin=shelf.origins[name][0], trusted=True, hides=shelf.hides(name), fault=fault)
+        Entry(name=name, origin=shelf.places[name][0].origin, trusted=True, hides=shelf.hides(name), fault=fault)
         for name, fault in shelf.broken.items()
     ]
     shown += [Entry(name=found.name, origin=found.origin, trusted=False) for found in shelf.untrusted]
@@ -243,7 +257,9 @@ async def execute(prepared: Prepared, ledger: Ledger, task_id: str, *, dry_run: 
             await ledger.save(_record(prepared, cut, Ending(status="cancelled"), task_id))
         raise
     record = _record(prepared, outcome, ending, task_id)
-    await ledger.save(record)
+    # Shielded: a change that is applied is on the ledger though the caller has just left.
+    with anyio.CancelScope(shield=True):
+        await ledger.save(record)
     return record
 
 
