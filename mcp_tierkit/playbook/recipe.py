@@ -118,7 +118,7 @@ def _prompt(playbook: Playbook, overrides: Path | None) -> Prompt:
         raise _unusable(playbook, str(error)) from None
     if not prose:
         raise _unusable(playbook, "SKILL.md: has no prose")
-    schema = json.dumps(playbook.outputs.schema, ensure_ascii=False, sort_keys=True)
+    schema = json.dumps(playbook.outputs.schema, ensure_ascii=False)
     own = f"# The instruction\n\n{prose}\n\n# The schema of the answer\n\n{schema}"
     kind = f"skill/{playbook.name}.v{playbook.contract.version}"
     return extended(load("recipe", overrides=overrides), kind, own)
