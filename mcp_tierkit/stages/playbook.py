@@ -211,12 +211,14 @@ def list_reply(config: Config) -> dict[str, Any]:
     return reply | {"next": "Call run_playbook with a name and its inputs."}
 
 
-async def prepare(config: Config, workspace: Workspace, name: str, inputs: Mapping[str, Any]) -> Prepared:
-    """Everything that can be refused before the script starts.
+async def prepare(
+    config: Config, workspace: Workspace, name: str, inputs: Mapping[str, Any], *, shelf: Shelf | None = None
+) -> Prepared:
+    """Everything that can be refused before the script starts. `shelf` is for who has just opened it.
 
     Raises NotFound, Untrusted, InvalidInput or PolicyRefused, each text begun by its code.
     """
-    shelf = await anyio.to_thread.run_sync(lambda: open_shelf(config, name=name))
+    shelf = shelf or await anyio.to_thread.run_sync(lambda: open_shelf(config, name=name))
     playbook = shelf.named(name)
     checked = check_inputs(playbook, inputs, workspace)
     bench = Bench(

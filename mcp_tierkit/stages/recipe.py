@@ -70,8 +70,8 @@ async def prepare_run(kit: Kit, name: str, inputs: Mapping[str, Any]) -> Prepare
     shelf = await to_thread.run_sync(lambda: open_shelf(kit.config, name=name))
     playbook = shelf.named(name)
     if playbook.contract.kind == "skill":
-        return await prepare_skill(kit, playbook, inputs)
-    return await prepare(kit.config, kit.workspace, name, inputs)
+        return await prepare_skill(kit, playbook, inputs, hides=shelf.hides(name))
+    return await prepare(kit.config, kit.workspace, name, inputs, shelf=shelf)
 
 
 async def prepare_skill(
