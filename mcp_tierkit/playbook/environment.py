@@ -20,6 +20,7 @@ from mcp_tierkit.errors import PolicyRefused
 from mcp_tierkit.playbook.load import Playbook
 from mcp_tierkit.playbook.place import private_folder
 from mcp_tierkit.playbook.result import tail
+from mcp_tierkit.sandbox import clean_env
 from mcp_tierkit.types import Record
 
 FOLDER = "environments"
@@ -62,12 +63,10 @@ def prepare(playbook: Playbook, state_dir: Path) -> None:
     lock = _lock(playbook)
     if lock is None:
         raise _no_lock(playbook)
-    uv = shutil.which("uv")
+    uv = shutil.which("uv", path=clean_env()["PATH"])
     if uv is None:
         raise _refused(playbook, "needs uv, which is not on PATH", f"Install uv, then {_again(playbook)}")
-    place = state_dir / FOLDER
-    place.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with private_folder(place) as stage:
+    with private_folder(state_dir / FOLDER) as stage:
         _build(playbook, uv, lock, stage)
         _settle(playbook, stage, state_dir)
 

@@ -16,6 +16,8 @@ _PREFIX = "tierkit-run-"
 @contextlib.contextmanager
 def private_folder(within: Path | None = None) -> Iterator[Path]:
     """A new folder of this process. By default not in our state folder: a sandbox hides all of that."""
+    if within is not None:
+        within.mkdir(mode=0o700, parents=True, exist_ok=True)
     place = Path(os.path.realpath(within or tempfile.gettempdir()))
     _sweep(place)
     stage = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-", dir=place))

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -94,20 +95,38 @@ async def run(playbook: Playbook, inputs: Mapping[str, Any], bench: Bench) -> Ou
     Raises PolicyRefused before anything is started, where it may not run here.
     """
     program = await anyio.to_thread.run_sync(refuse_unless_runnable, playbook, bench)
-    with private_folder() as stage:
+    async with _stage(bench) as stage:
         await anyio.to_thread.run_sync(_lay_out, stage, playbook)
         job = await anyio.to_thread.run_sync(_Job.prepare, playbook, bench, program, stage)
-        started = time.monotonic()
-        ran = await run_process(
-            job.argv,
-            cwd=job.cwd,
-            env=job.env,
-            stdin=json.dumps(dict(inputs)).encode(),
-            limits=job.limits,
-            layer=job.layer,
-        )
-        ms = int((time.monotonic() - started) * 1000)
-        return await anyio.to_thread.run_sync(job.judge, ran, ms)
+        try:
+            started = time.monotonic()
+            ran = await run_process(
+                job.argv,
+                cwd=job.cwd,
+                env=job.env,
+                stdin=json.dumps(dict(inputs)).encode(),
+                limits=job.limits,
+                layer=job.layer,
+            )
+            ms = int((time.monotonic() - started) * 1000)
+            return await anyio.to_thread.run_sync(job.judge, ran, ms)
+        finally:
+            os.close(job.result)
+
+
+@contextlib.asynccontextmanager
+async def _stage(bench: Bench) -> AsyncIterator[Path]:
+    """The run's private folder. A script may leave many files there, so other work goes on while it is removed.
+
+    Without a sandbox it lies in our state folder: above the common temporary one node would find what others left.
+    """
+    within = bench.state_dir / "runs" if bench.state_dir and bench.confinement.kind == "none" else None
+    folder = contextlib.ExitStack()
+    try:
+        yield await anyio.to_thread.run_sync(folder.enter_context, private_folder(within))
+    finally:
+        with anyio.CancelScope(shield=True):
+            await anyio.to_thread.run_sync(folder.close)
 
 
 _MEND = "Run it where user namespaces are allowed (see tierkit doctor), or make the change yourself."
@@ -163,10 +182,7 @@ class _Job:
         )  # fmt: skip
 
     def judge(self, ran: Ran, ms: int) -> Outcome:
-        try:
-            status, output, fault = self._ending(ran)
-        finally:
-            os.close(self.result)
+        status, output, fault = self._ending(ran)
         changes = self._changes(ran)
         if self.playbook.contract.effects.read_only and changes:
             status, output = "write_outside", None

@@ -111,7 +111,7 @@ def open_shelf(config: Config, *, name: str | None = None) -> Shelf:
     for found in find(config.project, config.user_dir):
         if name is not None and found.name != name:
             continue
-        folder = _read_trusted(config, found, approved)
+        folder = read_trusted(config, found, approved)
         if folder is None:
             untrusted.append(found)
             continue
@@ -125,8 +125,9 @@ def open_shelf(config: Config, *, name: str | None = None) -> Shelf:
     return Shelf(tuple(playbooks.values()), tuple(untrusted), broken, places, unsure)
 
 
-def _read_trusted(config: Config, found: Found, approved: Approved) -> tuple[Folder, str] | None:
+def read_trusted(config: Config, found: Found, approved: Approved | None = None) -> tuple[Folder, str] | None:
     """The folder's bytes and their digest, where just these bytes are trusted; else None."""
+    approved = _approved(config) if approved is None else approved
     if not _is_known(config, found, approved):
         return None
     shipped = found.origin == "package"
@@ -218,8 +219,8 @@ async def prepare(
 
     Raises NotFound, Untrusted, InvalidInput or PolicyRefused, each text begun by its code.
     """
-    shelf = shelf or await anyio.to_thread.run_sync(lambda: open_shelf(config, name=name))
-    playbook = shelf.named(name)
+    opened = shelf or await anyio.to_thread.run_sync(lambda: open_shelf(config, name=name))
+    playbook = opened.named(name)
     checked = check_inputs(playbook, inputs, workspace)
     bench = Bench(
         workspace=workspace,
@@ -230,7 +231,9 @@ async def prepare(
         max_timeout_s=config.task_timeout_s,
     )
     await anyio.to_thread.run_sync(refuse_unless_runnable, playbook, bench)
-    return Prepared(playbook=playbook, inputs=checked, bench=bench, state_dir=config.state_dir, hides=shelf.hides(name))
+    return Prepared(
+        playbook=playbook, inputs=checked, bench=bench, state_dir=config.state_dir, hides=opened.hides(name)
+    )
 
 
 def check_inputs(playbook: Playbook, inputs: Mapping[str, Any], workspace: Workspace) -> dict[str, Any]:
