@@ -19,7 +19,7 @@ from mcp_tierkit.kit import Kit
 from mcp_tierkit.receipts import spent_usd
 from mcp_tierkit.redact import redact_record
 from mcp_tierkit.routing import Match
-from mcp_tierkit.stages.account import account, first_time, plan_estimate
+from mcp_tierkit.stages.account import account, first_time, plan_estimate, run_estimate
 from mcp_tierkit.stages.cycle import next_draft
 from mcp_tierkit.stages.draft import draft_change
 from mcp_tierkit.stages.plan import Planned, accept, plan, refuse_unless_draftable
@@ -73,9 +73,12 @@ class Desk:
         self, call: PlanCall, *, client: str | None = None, on_progress: OnProgress | None = None
     ) -> Reply:
         await self.tidy()
-        planned, ruling = await plan(self.kit, call, playbook=await self._match(call.task), client=client)
+        chosen, prepared = await self._match(call.task)
+        planned, ruling = await plan(self.kit, call, playbook=chosen, client=client)
         if planned.task.tier and planned.route.tier:
             await self.kit.tier(planned.task.tier)
+        if prepared and ruling.decision == "run_playbook":
+            return say.plan_reply(planned.route, ruling, await run_estimate(prepared))
         return say.plan_reply(planned.route, ruling, await plan_estimate(self.kit, planned))
 
     async def draft(
@@ -235,17 +238,15 @@ class Desk:
         applied = has_undo(self.kit.config.state_dir, self.kit.workspace, task_id)
         return say.interrupted_reply(task_id, state, applied=applied)
 
-    async def _match(self, task: str) -> Match | None:
-        """The trusted playbook that plainly does this task, and would not be refused here and now."""
+    async def _match(self, task: str) -> tuple[Match, Prepared | PreparedSkill] | tuple[None, None]:
+        """The trusted playbook that plainly does this task, ready to run; none that would be refused here and now."""
         if task.startswith("@"):
-            return None
+            return None, None
         found = await anyio.to_thread.run_sync(match_playbook, self.kit.config, task, self.kit.shelf)
         try:
-            if found is not None:
-                await prepare_run(self.kit, found.name, found.inputs)
+            return (found, await prepare_run(self.kit, found.name, found.inputs)) if found else (None, None)
         except TierkitError:
-            return None
-        return found
+            return None, None
 
     async def _planned(self, call: DraftCall, client: str | None) -> Planned:
         """The task to draft: one planned before, or a one-step job."""

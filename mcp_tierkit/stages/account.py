@@ -15,6 +15,8 @@ from mcp_tierkit.prices import worst_cost
 from mcp_tierkit.receipts import NOTHING_SAVED, Alone, CallerSide, alone, receipt, usd
 from mcp_tierkit.reply import plan_reply
 from mcp_tierkit.stages.plan import Planned, tokens_in
+from mcp_tierkit.stages.playbook import Prepared
+from mcp_tierkit.stages.recipe import PreparedSkill, foresee
 from mcp_tierkit.tokens import count, estimate
 from mcp_tierkit.types import Draft
 
@@ -100,3 +102,11 @@ async def plan_estimate(kit: Kit, planned: Planned) -> dict[str, Any] | None:
     sent = PROMPT_TOKENS + min(named, kit.config.pack_tokens)
     worst = worst_cost(tier.price, sent, tier.max_output_tokens)
     return {"model": tier.model, "input_tokens": sent, "draft_usd_at_most": usd(worst)}
+
+
+async def run_estimate(prepared: Prepared | PreparedSkill) -> dict[str, Any]:
+    """What running a playbook would cost: nothing for a script, two small calls at most for a skill."""
+    if isinstance(prepared, Prepared):
+        return {"tokens": 0, "usd": "0"}
+    sent = await foresee(prepared)
+    return {"model": sent.model, "input_tokens": sent.input_tokens, "run_usd_at_most": usd(sent.cost_nanousd)}

@@ -219,7 +219,7 @@ async def prepare(
 
     Raises NotFound, Untrusted, InvalidInput or PolicyRefused, each text begun by its code.
     """
-    opened = shelf or await anyio.to_thread.run_sync(lambda: open_shelf(config, name=name))
+    opened = await anyio.to_thread.run_sync(lambda: open_shelf(config, name=name)) if shelf is None else shelf
     playbook = opened.named(name)
     checked = check_inputs(playbook, inputs, workspace)
     bench = Bench(
