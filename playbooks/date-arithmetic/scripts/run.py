@@ -49,7 +49,7 @@ def is_working(day, holidays):
 
 
 def business_days(start, stop, holidays=frozenset()):
-    """Working days after `start` up to and with `stop`; where `stop` is the earlier, those from it to `start`, negative."""
+    """Working days after `start` up to and with `stop`; negative, and those from it on, where `stop` is the earlier."""
     if start <= stop:
         free = sum(start < day <= stop and day.weekday() < SATURDAY for day in holidays)
         return weekdays_to(stop.toordinal()) - weekdays_to(start.toordinal()) - free
@@ -127,7 +127,8 @@ def distance(start, stop, holidays):
 def sentence(said, until, between):
     text = f"{said['date']} is a {said['weekday']} in week {said['iso_week']}"
     if until:
-        text += f"; to {until} it is {between['days_until']} days, {between['business_days_until']} of them working days"
+        working = between["business_days_until"]
+        text += f"; to {until} it is {between['days_until']} days, {working} of them working days"
     return text + "."
 
 

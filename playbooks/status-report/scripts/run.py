@@ -1,0 +1,237 @@
+"""A project's state on one page, from git alone: inputs as JSON on stdin, Markdown as JSON to PLAYBOOK_RESULT."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from collections import Counter
+
+TYPES = ("feat", "fix", "perf", "docs", "refactor", "test", "build", "ci", "style", "chore", "revert")
+SUBJECT = re.compile(r"(\w+)(?:\([^()]*\))?!?: ")
+DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+MARKS = ("TODO", "FIXME", "XXX")
+MAX_LINE = 100
+DAY_S = 86_400
+
+# The repository's own settings could name programs for git to start, and a missing object could make it fetch.
+QUIET = (
+    *("-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null", "-c", "core.sshCommand=false"),
+    *("-c", "diff.external=", "-c", "log.showSignature=false", "-c", "color.ui=false", "-c", "protocol.allow=never"),
+    *("-c", "status.submoduleSummary=false", "-c", "core.untrackedCache=false"),
+)
+ENVIRONMENT = {
+    **{name: value for name, value in os.environ.items() if not name.startswith("GIT_")},
+    "GIT_CONFIG_NOSYSTEM": "1",
+    "GIT_CONFIG_GLOBAL": os.devnull,
+    "GIT_TERMINAL_PROMPT": "0",
+    "GIT_OPTIONAL_LOCKS": "0",
+    "GIT_NO_LAZY_FETCH": "1",
+    "GIT_ALLOW_PROTOCOL": "none",
+}
+
+
+class NotForMe(Exception):
+    """This is a task for somebody else."""
+
+
+class Broken(Exception):
+    """git cannot tell what it is asked."""
+
+
+def git(*args, settings=None, fine=(0,)):
+    """What git prints; Broken where it ends otherwise than `fine`. `settings` win over the repository's own."""
+    env = ENVIRONMENT | {"GIT_CONFIG_COUNT": str(len(settings or {}))}
+    for at, (key, value) in enumerate((settings or {}).items()):
+        env |= {f"GIT_CONFIG_KEY_{at}": key, f"GIT_CONFIG_VALUE_{at}": value}
+    try:
+        command = ["git", "--no-pager", *QUIET, *args]
+        done = subprocess.run(command, capture_output=True, env=env, stdin=subprocess.DEVNULL)
+    except OSError as error:
+        raise NotForMe(f"git cannot be started: {error.strerror}") from None
+    if done.returncode not in fine:
+        raise Broken(f"git {args[0]}: {plain(done.stderr.decode('utf-8', 'replace'))}")
+    return done.stdout.decode("utf-8", "replace")
+
+
+def asked(*args):
+    """One line of git; nothing where there is none to tell."""
+    return git(*args, fine=(0, 1, 128)).strip()
+
+
+def commit_of(ref):
+    return asked("rev-parse", "--verify", "--quiet", "--end-of-options", ref + "^{commit}")
+
+
+def without_filters():
+    """Settings that empty the repository's filters: git would run them over the files that it compares."""
+    names = git("config", "--null", "--name-only", "--get-regexp", r"^filter\.", fine=(0, 1)).split("\0")
+    filters = {name.rpartition(".")[0] for name in names if name}
+    empty = {f"{name}.{key}": "" for name in filters for key in ("clean", "smudge", "process")}
+    return empty | {f"{name}.required": "false" for name in filters}
+
+
+def tree_state():
+    """(branch, upstream, ahead, behind, [(letters, path)]) of the working tree."""
+    told = git("status", "--porcelain=v2", "--branch", "-z", "--untracked-files=normal", "--ignore-submodules=all",
+               "--no-renames", settings=without_filters())  # fmt: skip
+    entries = told.split("\0")
+    heads = dict(entry[2:].split(" ", 1) for entry in entries if entry.startswith("# branch."))
+    ahead, behind = re.findall(r"\d+", heads.get("branch.ab", "+0 -0"))
+    changes = [changed(entry) for entry in entries if entry[:2] in ("1 ", "u ", "? ")]
+    branch = heads.get("branch.head", "")
+    return branch, heads.get("branch.upstream", ""), int(ahead), int(behind), changes
+
+
+def changed(entry):
+    kind, _, rest = entry.partition(" ")
+    if kind == "?":
+        return "??", rest
+    return rest[:2], rest.split(" ", 7 if kind == "1" else 9)[-1]
+
+
+def beginning(since, days, tag):
+    """(how to name it, the commit that the report starts after or nothing for the whole history)"""
+    if days:
+        return f"the last {days} days", before(f"@{int(time.time()) - days * DAY_S}")
+    if DATE.fullmatch(since):
+        return since, before(f"{since}T00:00:00Z")
+    if since:
+        commit = commit_of(since)
+        if not commit:
+            raise NotForMe(f"there is no date, tag, branch or commit {since[:80]!a}")
+        return since, commit
+    return (tag, commit_of(f"refs/tags/{tag}")) if tag else ("the beginning", "")
+
+
+def before(moment):
+    return asked("rev-list", "--max-count=1", f"--before={moment}", "HEAD")
+
+
+def commits_after(base):
+    """(id, author, subject) of each commit, merges left out, the newest first."""
+    span = f"{base}..HEAD" if base else "HEAD"
+    told = git("log", "-z", "--no-merges", "--encoding=UTF-8", "--no-color", "--format=%h%x1f%an%x1f%s", span, "--")
+    return [tuple((entry + "\x1f\x1f").split("\x1f")[:3]) for entry in told.split("\0") if entry]
+
+
+def lines_changed(base):
+    """(path, added, removed) of each file, the most changed first; a file that is not text counts no lines."""
+    start = (asked("merge-base", base, "HEAD") or base) if base else asked("hash-object", "-t", "tree", os.devnull)
+    told = git("diff", "--numstat", "-z", "--no-renames", "--no-ext-diff", "--no-textconv", "--no-color",
+               "--ignore-submodules=all", start, "HEAD", "--")  # fmt: skip
+    rows = (entry.split("\t", 2) for entry in told.split("\0") if entry.count("\t") > 1)
+    found = [(path, int(added.strip("-") or 0), int(removed.strip("-") or 0)) for added, removed, path in rows]
+    return sorted(found, key=lambda row: (-row[1] - row[2], row[0]))
+
+
+def open_marks():
+    """(how many lines, in how many files) of the last commit hold a mark of open work."""
+    wanted = [part for mark in MARKS for part in ("-e", mark)]
+    told = git("grep", "-I", "-w", "-c", "-z", "--no-color", "--no-textconv", *wanted, "HEAD", "--", fine=(0, 1))
+    counts = re.findall(r"\0(\d+)\n", told)
+    return sum(map(int, counts)), len(counts)
+
+
+def type_of(subject):
+    found = SUBJECT.match(subject)
+    name = found[1].lower() if found else ""
+    return name if name in TYPES else "other"
+
+
+def ranked(names, limit):
+    """`name count` of the most frequent, and how many more there are."""
+    found = sorted(Counter(names).items(), key=lambda one: (-one[1], one[0]))
+    return listed([f"{plain(name)} {count}" for name, count in found], limit)
+
+
+def listed(parts, limit):
+    more = [f"{len(parts) - limit} more"] if len(parts) > limit else []
+    return ", ".join([*parts[:limit], *more])
+
+
+def plain(text):
+    """Somebody's words as one short line without unseen characters."""
+    text = "".join(char if char.isprintable() else "?" for char in text).strip()
+    return text if len(text) <= MAX_LINE else text[: MAX_LINE - 3] + "..."
+
+
+def code(text):
+    return "`" + plain(text).replace("`", "'") + "`"
+
+
+def bullets(lines, limit):
+    more = [f"- ... and {len(lines) - limit} more"] if len(lines) > limit else []
+    return "".join(line + "\n" for line in [*(f"- {line}" for line in lines[:limit]), *more])
+
+
+def tree_sentence(changes):
+    if not changes:
+        return "clean"
+    counts = {
+        "staged": sum(letters[0] not in ".?" for letters, _ in changes),
+        "changed": sum(letters[1] not in ".?" for letters, _ in changes),
+        "untracked": sum(letters == "??" for letters, _ in changes),
+    }
+    return ", ".join(f"{count} {name}" for name, count in counts.items() if count)
+
+
+def page(state, name, commits, files, marks, tag, limit):
+    branch, upstream, ahead, behind, changes = state
+    added, removed = (sum(row[at] for row in files) for at in (1, 2))
+    parts = [
+        f"## Status of {code(branch)} at {asked('log', '-1', '--format=%h, %cs', 'HEAD', '--')}\n\n"
+        f"- Upstream: {f'{code(upstream)}, {ahead} ahead, {behind} behind' if upstream else 'none'}\n"
+        f"- Last tag: {code(tag) if tag else 'none'}\n"
+        f"- Working tree: {tree_sentence(changes)}\n"
+        f"- Open marks ({', '.join(MARKS)}): {marks[0]} in {marks[1]} files\n",
+        f"### Since {plain(name)}: {len(commits)} commits, {len(files)} files, +{added} -{removed}\n\n"
+        f"- Types: {ranked((type_of(subject) for _, _, subject in commits), limit) or 'none'}\n"
+        f"- Authors: {ranked((author for _, author, _ in commits), limit) or 'none'}\n"
+        f"- Most changed: {listed([f'{code(path)} +{a} -{r}' for path, a, r in files], limit) or 'none'}\n",
+    ]
+    if commits:
+        lines = [f"{plain(subject)} ({short})" for short, _, subject in commits]
+        parts.append("### Commits\n\n" + bullets(lines, limit))
+    if changes:
+        lines = [f"{code(path)} {letters}" for letters, path in changes]
+        parts.append("### Not committed\n\n" + bullets(lines, limit))
+    return "\n".join(parts)
+
+
+def report(inputs):
+    if not asked("rev-parse", "--git-dir"):
+        raise NotForMe("this is no git repository, or git does not trust its owner")
+    if not commit_of("HEAD"):
+        raise NotForMe("there is no commit yet")
+    tag = asked("describe", "--tags", "--abbrev=0", "HEAD")
+    name, base = beginning(inputs.get("since", ""), inputs.get("days", 0), tag)
+    state, commits, files, marks = tree_state(), commits_after(base), lines_changed(base), open_marks()
+    branch, upstream, ahead, behind, changes = state
+    return {
+        "markdown": page(state, name, commits, files, marks, tag, inputs.get("limit", 10)),
+        "branch": plain(branch),
+        "upstream": plain(upstream),
+        "ahead": ahead,
+        "behind": behind,
+        "last_tag": plain(tag),
+        "commits": len(commits),
+        "files": len(files),
+        "dirty": len(changes),
+        "marks": marks[0],
+    }
+
+
+def main():
+    try:
+        output = report(json.load(sys.stdin))
+    except (NotForMe, Broken) as why:
+        print(why, file=sys.stderr)
+        sys.exit(10 if isinstance(why, NotForMe) else 1)
+    with open(os.environ.get("PLAYBOOK_RESULT", "/dev/stdout"), "w", encoding="utf-8") as out:
+        json.dump(output, out)
+
+
+if __name__ == "__main__":
+    main()
