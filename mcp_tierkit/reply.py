@@ -232,8 +232,8 @@ def _review_next(review: Review) -> str:
     }[review.verdict]
 
 
-ROOM = 900
-"""Bytes of JSON that a playbook's output may take in a reply: some 250 tokens of prose, and the rest is 150."""
+ROOM = 800
+"""Bytes of JSON that a playbook's output may take in a reply: some 230 tokens of prose, beside 150 of all the rest."""
 LOG_ROOM = 600
 TASK_CHARS = 160
 ENDINGS = {
@@ -372,13 +372,13 @@ def _cut(value: Any, chars: int) -> Any:
     """The value with each text cut to so many characters, and each list and object to a twentieth of that in parts."""
     parts = chars // 20
     if isinstance(value, str):
-        return value if len(value) <= chars else f"{value[:chars]}… [{len(value) - chars} more characters]"
+        return value if len(value) <= chars else f"{value[:chars]}… +{len(value) - chars} characters"
     if isinstance(value, list):
-        more = [f"… [{len(value) - parts} more]"] if len(value) > parts else []
+        more = [f"… +{len(value) - parts}"] if len(value) > parts else []
         return [_cut(one, chars) for one in value[:parts]] + more
     if isinstance(value, dict):
         shown = {name: _cut(one, chars) for name, one in [*value.items()][:parts]}
-        return shown | ({"…": f"[{len(value) - parts} more]"} if len(value) > parts else {})
+        return shown | ({"…": f"+{len(value) - parts}"} if len(value) > parts else {})
     return value
 
 
