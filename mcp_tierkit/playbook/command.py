@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
+import shutil
 from collections.abc import Sequence
+from pathlib import Path
+from posixpath import normpath
 from typing import Any
 
 from mcp_tierkit.playbook.match import BadPhrase, read_phrase
@@ -49,7 +53,13 @@ def command_starter(name: str, command: str, writes: Sequence[str] = ()) -> Star
     files["assets/command.json"] = as_json({**kept, "needs": needs, "programs": known["programs"], "env": known["env"]})
     if argv is None:
         files["scripts/command.sh"] = Content(data=(_HEAD + command + "\n").encode())
-    return Starter(name=name, files=files | _stand_in(argv, needs), notes=tuple(_notes(command, name, writes)))
+    files |= _stand_in(argv, needs)
+    notes = _notes(command, name, writes)
+    if "tests/stand-in/case.json" in files:
+        notes.append(
+            f"The case stand-in runs a stand-in for {', '.join(needs)}: it proves the script, not the program."
+        )
+    return Starter(name=name, files=files, notes=tuple(notes))
 
 
 def needs_shell(command: str) -> bool:
@@ -92,6 +102,15 @@ def programs(command: str) -> tuple[str, ...]:
 def says(kind: str, command: str) -> bool:
     """Whether the command looks to be of a kind that `data/commands.toml` knows."""
     return any(re.search(pattern, command) for pattern in packaged("commands")[kind])
+
+
+def missing(starter: Starter, project: Path) -> tuple[str, ...]:
+    """The programs that it needs and that neither the project nor PATH has."""
+    kept = json.loads(starter.files["assets/command.json"].data)
+    path = os.pathsep.join(
+        [*(str(project / folder) for folder in kept["programs"]), os.environ.get("PATH", os.defpath)]
+    )
+    return tuple(one for one in kept["needs"] if not shutil.which(str(project / one) if "/" in one else one, path=path))
 
 
 def without_ok_case(starter: Starter, fault: str) -> Starter:
@@ -151,7 +170,7 @@ def _effects(writes: Sequence[str], *, network: bool) -> str:
 def _stand_in(argv: tuple[str, ...] | None, needs: Sequence[str]) -> dict[str, Content]:
     """A case that ends well on every machine: programs that may be missing have a stand-in."""
     everywhere = () if argv else packaged("commands")["everywhere"]
-    paths = [program if "/" in program else f"bin/{program}" for program in needs if program not in everywhere]
+    paths = [normpath(one) if "/" in one else f"bin/{one}" for one in needs if one not in everywhere]
     case = "tests/stand-in/" if paths else "tests/empty-project/"
     expect: dict[str, Any] = {"status": "ok"}
     if argv:

@@ -72,7 +72,7 @@ def _check_source(
             "Playbooks of kind decision are read and linted, and this version does not run them. Nothing was written.",
             next_step="Make one of kind script or skill.",
         )
-    named = [option for option, given in (("--from-command", command), ("--from-task", task_id)) if given]
+    named = [option for option, given in (("--from-command", command), ("--from-task", task_id)) if given is not None]
     if kind == "skill":
         named.append("--kind skill")
     if runtime:
@@ -81,7 +81,7 @@ def _check_source(
         raise InvalidInput(
             f"{named[0]} and {named[1]} do not go together. Nothing was written.", next_step="Give one of them."
         )
-    if writes and not command:
+    if writes and command is None:
         raise InvalidInput(
             "--writes says what a command may change, and there is none. Nothing was written.",
             next_step="Give it with --from-command, or set effects.writes in playbook.toml.",
@@ -93,18 +93,30 @@ async def _made(
     task_id: str | None,
 ) -> Starter:  # fmt: skip
     """The files of a playbook that has no finding and whose cases pass. ValueError where there is none."""
-    from mcp_tierkit.playbook.command import command_starter
+    from mcp_tierkit.playbook.command import command_starter, missing
     from mcp_tierkit.playbook.starter import script_starter, skill_starter
 
     if command is None and task_id is None:
         return skill_starter(name) if kind == "skill" else script_starter(name, runtime or "python")
-    starter = command_starter(name, command, writes) if command else await _of_task(config, name, str(task_id))
+    if task_id is not None:
+        starter = await _of_task(config, name, task_id)
+    else:
+        starter = command_starter(name, command or "", writes)
+        if absent := missing(starter, config.project):
+            starter = starter.noting(f"{', '.join(absent)} is not installed here: a run is declined until it is.")
     _refuse_findings(starter)
     return await _tried(starter)
 
 
 async def _of_task(config: Config, name: str, task_id: str) -> Starter:
-    raise NotImplementedError
+    from mcp_tierkit.kit import open_kit
+    from mcp_tierkit.playbook.recorded import recorded, recorded_starter
+
+    kit = open_kit(config)
+    try:
+        return recorded_starter(name, await recorded(kit.ledger, kit.workspace, config.state_dir, task_id))
+    finally:
+        await kit.close()
 
 
 def _refuse_findings(starter: Starter) -> None:
@@ -112,6 +124,8 @@ def _refuse_findings(starter: Starter) -> None:
 
     if findings := lint(starter.folder):
         first = findings[0]
+        if first.rule == "effects" and "changes files" in first.text:
+            raise ValueError(f"{first.text.split()[0]} changes files, and nothing says which: add --writes PATTERN")
         raise ValueError(f"it would not pass lint ({first.path}: {first.text}; {first.fix.rstrip('.')})")
 
 

@@ -92,8 +92,8 @@ def main():
     inputs = json.load(sys.stdin)
     command = json.loads((PLAYBOOK / "assets" / "command.json").read_text("utf-8"))
     folder = Path(inputs.get("folder", ".")).resolve()
-    if not folder.is_dir():
-        decline("there is no such folder")
+    if not folder.is_dir() or not folder.is_relative_to(Path.cwd()):
+        decline("there is no such folder in the project")
     with tempfile.TemporaryDirectory() as caches:
         env = environment(folder, command, caches)
         argv = words(folder, command, env)
