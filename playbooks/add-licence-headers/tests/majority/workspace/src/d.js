@@ -1,0 +1,2 @@
+/** @jest-environment jsdom */
+export const d = 1;

@@ -1,0 +1,4 @@
+"""A file.
+
+SPDX-License-Identifier:  MIT
+"""

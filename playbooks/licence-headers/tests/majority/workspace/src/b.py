@@ -1,0 +1,4 @@
+# Copyright 2023-2024 Ada Example
+# SPDX-License-Identifier: MIT
+
+B = 1
