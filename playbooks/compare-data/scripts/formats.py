@@ -102,9 +102,7 @@ def check(value, depth=0):
 
 def read_json(text):
     try:
-        return json.loads(
-            text, parse_float=exact, parse_int=whole, parse_constant=no_constant, object_pairs_hook=unique
-        )  # fmt: skip
+        return DECODER.decode(text)
     except json.JSONDecodeError as error:
         raise BadData(f"line {error.lineno}: {error.msg}") from None
 
@@ -215,6 +213,11 @@ def unique(pairs):
         names = [name for name, _ in pairs]
         raise BadData(f"the key {shown(max(names, key=names.count))} is named twice")
     return found
+
+
+DECODER = json.JSONDecoder(
+    parse_float=exact, parse_int=whole, parse_constant=no_constant, object_pairs_hook=unique
+)  # fmt: skip
 
 
 def json_text(value, step="", above="\n"):

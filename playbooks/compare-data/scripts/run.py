@@ -142,7 +142,7 @@ def is_near(left, right, tolerance):
     one, other = Decimal(left), Decimal(right)
     if not (one.is_finite() and other.is_finite()):
         return str(one) == str(other)
-    return one == other or abs(EXACT.subtract(one, other)) <= tolerance
+    return one == other or EXACT.subtract(one, other).copy_abs() <= tolerance
 
 
 def is_ignored(path, rules):

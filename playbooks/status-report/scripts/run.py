@@ -10,6 +10,7 @@ from collections import Counter
 
 TYPES = ("feat", "fix", "perf", "docs", "refactor", "test", "build", "ci", "style", "chore", "revert")
 SUBJECT = re.compile(r"(\w+)(?:\([^()]*\))?!?: ")
+REF = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./+~^-]*")
 DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 MARKS = ("TODO", "FIXME", "XXX")
 MAX_LINE = 100
@@ -98,7 +99,7 @@ def beginning(since, days, tag):
     if DATE.fullmatch(since):
         return since, before(f"{since}T00:00:00Z")
     if since:
-        commit = commit_of(since)
+        commit = commit_of(since) if REF.fullmatch(since) else ""
         if not commit:
             raise NotForMe(f"there is no date, tag, branch or commit {since[:80]!a}")
         return since, commit
