@@ -21,6 +21,7 @@ from mcp_tierkit.errors import ModelFailed
 from mcp_tierkit.gateway import ScriptedGateway
 from mcp_tierkit.playbook.cases import run_cases
 from mcp_tierkit.playbook.folder import read_folder
+from mcp_tierkit.playbook.lint import lint
 from mcp_tierkit.playbook.load import BadPlaybook, builtin_root, load
 from mcp_tierkit.playbook.quotes import Sources, is_quoted
 from mcp_tierkit.playbook.recipe import Recipe
@@ -448,6 +449,18 @@ def test_a_skill_that_cannot_be_held_to_its_contract_does_not_load(toml: str, fa
     text = SKILL + toml if toml else SKILL.replace("read_only = true", "read_only = false")
     with pytest.raises(BadPlaybook, match=fault):
         load(folder_of({"playbook.toml": text}), "", origin="project")
+
+
+def test_lint_wants_outputs_of_a_skill_and_the_models_words_in_each_case() -> None:
+    case = '{"inputs": {}, "expect": {"status": "ok"}}'
+    text = "---\nname: sample\ndescription: x\n---\nDo it.\n"
+    files = {"SKILL.md": text, "playbook.toml": SKILL, "tests/one/case.json": case, "tests/one/reply.txt": "{}"}
+    files["tests/two/case.json"] = case.replace("ok", "bad_output")
+    told = [(one.path, one.text) for one in lint(folder_of(files))]
+    assert told == [
+        ("playbook.toml", "it has no outputs, so nothing can be checked"),
+        ("tests/two/case.json", "'reply.txt' does not exist"),
+    ]
 
 
 @pytest.mark.parametrize("name", RECIPES)

@@ -165,11 +165,11 @@ def _case(playbook: Playbook, above: str, case: Case) -> Iterator[Finding]:
             playbook.inputs.check(case.inputs)
         except ValueError as error:
             field, _, rule = str(error).partition(": ")
-            words = ["inputs", *field.split(".")]
+            keys = ["inputs", *field.split(".")]
             fix = "Correct the input, or expect the status invalid_input."
             yield Finding(
                 path=path,
-                line=line_of(text, words),
+                line=line_of(text, keys),
                 rule="tests",
                 text=f"its inputs do not fit: {shown(field)}: {rule}",
                 fix=fix,
@@ -179,7 +179,9 @@ def _case(playbook: Playbook, above: str, case: Case) -> Iterator[Finding]:
         yield Finding(
             path=path, line=line_of(text, ["expect", key]), rule="tests", text=f"{key!a} is no output", fix=fix
         )
-    for name in (*case.setup.sqlite.values(), *filter(None, [case.expect.diff])):
+    wants_words = playbook.contract.kind == "skill" and case.expect.status != "invalid_input"
+    words = ["reply.txt"] if wants_words else []  # What stands for the model's words.
+    for name in (*case.setup.sqlite.values(), *filter(None, [case.expect.diff]), *words):
         if playbook.folder.read(above + name) is None:
             told, fix = f"{name!a} does not exist", "Add it beside case.json, or leave it out."
             yield Finding(path=path, line=line_of(text, [name]), rule="tests", text=told, fix=fix)
