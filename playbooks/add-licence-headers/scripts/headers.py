@@ -86,7 +86,9 @@ def files_below(folder, suffixes):
 def is_ours(here, name):
     inside = os.path.join(here, name)
     is_marked = any(os.path.exists(os.path.join(inside, mark)) for mark in MARKS)
-    return not name.startswith(".") and name not in SKIPPED and not os.path.islink(inside) and not is_marked
+    is_made_up = os.path.exists(os.path.join(here, "case.json"))  # The project of a playbook's test.
+    is_plain = not name.startswith(".") and name not in SKIPPED and not os.path.islink(inside)
+    return is_plain and not is_marked and not is_made_up
 
 
 def plain(text):
@@ -159,10 +161,14 @@ def read_sources(folder, suffixes):
 
 
 def inferred(sources):
-    """The header that most files with one share, or else the SPDX lines they share; None unless two or more do."""
+    """The header that most files with one share, or else the SPDX lines they share.
+
+    None unless two files have it, and one of ten: what a few copied files say is not the project's header.
+    """
     texts = [legal_lines(source.comment) for source in sources if source.is_legal]
     spdx = ["\n".join(line for line in text.split("\n") if SPDX.match(line)) for text in texts]
-    return shared(texts) or shared(spdx)
+    enough = max(2, len(sources) / 10)
+    return shared(texts, enough) or shared(spdx, enough)
 
 
 def legal_lines(comment):
@@ -172,10 +178,10 @@ def legal_lines(comment):
     return "\n".join(short if any(map(SPDX.match, lines)) else lines).strip("\n")
 
 
-def shared(texts):
+def shared(texts, enough):
     counts = Counter(plain(text) for text in texts)
     best, count = max(counts.items(), key=lambda item: (item[1], item[0]), default=("", 0))
-    if not best or count < 2 or count * 2 <= len(texts):
+    if not best or count < enough or count * 2 <= len(texts):
         return None
     forms = Counter(text for text in texts if plain(text) == best)
     return max(forms, key=lambda text: (forms[text], text))  # They may differ in the year.

@@ -9,7 +9,7 @@ import warnings
 from pathlib import Path
 
 sys.dont_write_bytecode = True  # Nothing may appear beside the scripts: the folder is trusted byte by byte.
-from headers import STYLES, begin, plain, read_source, shown, start_of, styles  # noqa: E402
+from headers import STYLES, begin, legal_lines, plain, read_source, shown, start_of, styles  # noqa: E402
 
 # A comment that tools look for at the very top stays there.
 PRAGMA = re.compile(rb"@(?:jest-|flow\b|ts-|format\b|prettier\b|jsx|vitest-)|-\*-")
@@ -29,11 +29,11 @@ def comment(header, suffix, samples):
 
 def samples_of(found):
     """Suffix to the header as a file of that suffix has it, where that is all its first comment says."""
-    samples, wanted = {}, plain(found.header)
+    samples = {}
     for source in found.good:
         text = source.comment.decode("utf-8", "replace").strip()
         is_docstring = text.startswith(('"""', "'''"))
-        if plain(text) == wanted and not is_docstring and "\ufffd" not in text:
+        if legal_lines(source.comment) == found.header and len(plain(text)) == len(plain(found.header)) and not is_docstring:
             samples.setdefault(source.suffix, "\n".join(re.split(r"\r\n|\r|\n", text)))
     return samples
 

@@ -83,6 +83,7 @@ def is_ours(here, name):
     return (
         not name.startswith(".")
         and name not in SKIPPED
+        and not os.path.exists(os.path.join(here, "case.json"))  # The made-up project of a playbook's test.
         and not os.path.islink(inside)
         and not any(os.path.exists(os.path.join(inside, mark)) for mark in MARKS)
     )

@@ -1,0 +1,268 @@
+"""Manifests and lock files read as they are. Each reader gives what is declared, or the versions that are locked."""
+
+import configparser
+import json
+import os
+import re
+import tomllib
+from dataclasses import dataclass, field
+from pathlib import Path
+
+MAX_BYTES = 20_000_000
+SKIPPED = {
+    *("node_modules", "__pycache__", "site-packages", "dist-packages", "vendor"),
+    *("fixtures", "__fixtures__", "testdata", "test_data"),
+}
+MARKS = ("pyvenv.cfg", "CACHEDIR.TAG")
+# Groups of what a project needs to be worked on, not to run.
+DEV = re.compile(r"dev|test|doc|lint|type|check|format|build|ci\b|bench|example|tool|release|style|debug|qa", re.IGNORECASE)
+REQUIREMENT = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*)\s*(?:\[[^\]]*\])?\s*(.*)")
+COMMIT = re.compile(r"[@#=][0-9a-f]{40}\b")
+
+
+@dataclass
+class Dependency:
+    """One declaration. `pin` is the version it is held to, empty where it is open; `mark` is when it applies."""
+
+    ecosystem: str
+    name: str
+    spec: str
+    where: str
+    group: str
+    pin: str = ""
+    mark: str = ""
+
+    @property
+    def is_for_running(self):
+        return self.group in ("", "required")
+
+
+@dataclass
+class Found:
+    """All that the manifests say."""
+
+    declared: list = field(default_factory=list)
+    locked: dict = field(default_factory=dict)
+    read: list = field(default_factory=list)
+    broken: list = field(default_factory=list)
+
+
+def shown(path):
+    text = os.fsencode(path).decode("utf-8", "backslashreplace")
+    return text if text.isprintable() else ascii(text)[1:-1]
+
+
+def files_below(wanted):
+    """Regular files of the project that are wanted, by path order; no link is followed."""
+    for here, folders, names in os.walk("."):
+        folders[:] = sorted(name for name in folders if is_ours(here, name))
+        for name in sorted(names):
+            path = os.path.join(here, name)
+            if wanted(name) and os.path.isfile(path) and not os.path.islink(path):
+                yield os.path.normpath(path).replace(os.sep, "/")
+
+
+def is_ours(here, name):
+    inside = os.path.join(here, name)
+    is_marked = any(os.path.exists(os.path.join(inside, mark)) for mark in MARKS)
+    is_made_up = os.path.exists(os.path.join(here, "case.json"))  # The project of a playbook's test.
+    is_plain = not name.startswith(".") and name not in SKIPPED and not os.path.islink(inside)
+    return is_plain and not is_marked and not is_made_up
+
+
+def python_name(name):
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+# --- Python -------------------------------------------------------------------------------------
+
+
+def requirement(text, where, group):
+    """A dependency from PEP 508 text; None where it is not one."""
+    text = text.split(" #")[0].strip()
+    head, _, mark = text.partition(";")
+    found = REQUIREMENT.fullmatch(head.strip())
+    if not found or found[2][:1] not in ("", "=", "<", ">", "!", "~", "(", "@"):
+        return None
+    spec = found[2].strip("() ")
+    exact = re.fullmatch(r"={2,3}\s*([^\s,*;]+)", spec)
+    pin = exact[1] if exact else ("commit" if COMMIT.search(spec) else "")
+    return Dependency("python", python_name(found[1]), spec, where, group, pin, " ".join(mark.split()))
+
+
+def read_pyproject(text, where, found):
+    whole = tomllib.loads(text)
+    project = whole.get("project", {})
+    lists = [("", project.get("dependencies", []))]
+    lists += [(f"extra {name}", items) for name, items in project.get("optional-dependencies", {}).items()]
+    lists += [(f"group {name}", items) for name, items in whole.get("dependency-groups", {}).items()]
+    for group, items in lists:
+        found.declared += filter(None, (requirement(item, where, group) for item in items if isinstance(item, str)))
+    poetry = whole.get("tool", {}).get("poetry", {})
+    tables = [("", poetry.get("dependencies", {})), ("group dev", poetry.get("dev-dependencies", {}))]
+    tables += [(f"group {name}", group.get("dependencies", {})) for name, group in poetry.get("group", {}).items()]
+    for group, table in tables:
+        found.declared += [poetry_one(name, spec, where, group) for name, spec in table.items() if name.lower() != "python"]
+
+
+def poetry_one(name, spec, where, group):
+    one = spec[0] if isinstance(spec, list) and spec else spec
+    text = one.get("version", "") if isinstance(one, dict) else str(one)
+    exact = re.fullmatch(r"(?:==\s*)?(\d+(?:\.\d+)*\w*)", text)
+    pin = exact[1] if exact else ("commit" if isinstance(one, dict) and "rev" in one else "")
+    mark = str(one.get("markers", "")) if isinstance(one, dict) else ""
+    return Dependency("python", python_name(name), text, where, group, pin, mark)
+
+
+def read_requirements(text, where, found):
+    """A requirements file; one that a tool resolved, or that constrains, is a lock."""
+    joined = re.sub(r"\\\r?\n", " ", text)
+    name = os.path.basename(where)
+    is_resolved = re.search(r"^\s*# +via\b|--hash=|autogenerated by", text, re.MULTILINE)
+    is_lock = name.startswith("constraints") or bool(is_resolved)
+    is_dev = DEV.search(name.removeprefix("requirements")) or DEV.search(os.path.basename(os.path.dirname(where)))
+    for line in joined.splitlines():
+        line = line.split(" --hash")[0].strip()
+        if not line or line.startswith(("#", "-")):
+            continue
+        one = requirement(line, where, f"file {name}" if is_dev else "")
+        if one and is_lock:
+            lock(found, "python", one.name, one.pin)
+        elif one:
+            found.declared.append(one)
+
+
+def read_setup_cfg(text, where, found):
+    parser = configparser.ConfigParser(interpolation=None, strict=False)
+    parser.read_string(text)
+    lists = [("", parser.get("options", "install_requires", fallback=""))]
+    if parser.has_section("options.extras_require"):
+        lists += [(f"extra {name}", value) for name, value in parser.items("options.extras_require")]
+    for group, value in lists:
+        found.declared += filter(None, (requirement(line, where, group) for line in value.splitlines() if line.strip()))
+
+
+def read_toml_lock(ecosystem):
+    def read(text, where, found):
+        for one in tomllib.loads(text).get("package", []):
+            name = str(one.get("name", ""))
+            lock(found, ecosystem, python_name(name) if ecosystem == "python" else name, str(one.get("version", "")))
+
+    return read
+
+
+def lock(found, ecosystem, name, version):
+    found.locked.setdefault((ecosystem, name), set()).update({version} - {""})
+
+
+# --- JavaScript, Rust, Go -----------------------------------------------------------------------
+
+NPM_GROUPS = {"dependencies": "", "devDependencies": "dev", "peerDependencies": "peer", "optionalDependencies": "optional"}
+
+
+def read_package_json(text, where, found):
+    whole = json.loads(text)
+    for key, group in NPM_GROUPS.items():
+        for name, spec in whole.get(key, {}).items():
+            exact = re.fullmatch(r"=?v?(\d+\.\d+\.\d+\S*)", str(spec))
+            pin = exact[1] if exact else "commit" if COMMIT.search(str(spec)) else ""
+            found.declared.append(Dependency("npm", name, str(spec), where, group, pin))
+
+
+def read_package_lock(text, where, found):
+    whole = json.loads(text)
+    for path, one in whole.get("packages", {}).items():
+        if path.startswith("node_modules/") and path.count("node_modules/") == 1 and not one.get("link"):
+            lock(found, "npm", path.removeprefix("node_modules/"), str(one.get("version", "")))
+    for name, one in whole.get("dependencies", {}).items() if "packages" not in whole else ():
+        lock(found, "npm", name, str(one.get("version", "")))
+
+
+def read_yarn_lock(text, where, found):
+    for names, version in re.findall(r'^([^\s#][^\n]{0,2000}):\n  version:? "?([^"\n]+)"?', text, re.MULTILINE):
+        for one in names.split(", "):
+            lock(found, "npm", one.strip('"').rpartition("@")[0].partition("@npm")[0], version)
+
+
+CARGO_GROUPS = {"dependencies": "", "dev-dependencies": "dev", "build-dependencies": "build"}
+
+
+def read_cargo(text, where, found):
+    whole = tomllib.loads(text)
+    workspace = whole.get("workspace", {})
+    targets = [(name, table) for name, table in whole.get("target", {}).items() if isinstance(table, dict)]
+    for mark, table in [("", whole), ("workspace", workspace), *targets]:
+        for key, group in CARGO_GROUPS.items():
+            for name, spec in table.get(key, {}).items():
+                if not (isinstance(spec, dict) and spec.get("workspace")):
+                    found.declared.append(cargo_one(name, spec, where, group, mark))
+
+
+def cargo_one(name, spec, where, group, mark):
+    table = spec if isinstance(spec, dict) else {"version": str(spec)}
+    version = str(table.get("version", ""))
+    pin = version[1:].strip() if version.startswith("=") else "commit" if "rev" in table else ""
+    return Dependency("cargo", str(table.get("package", name)), version, where, group, pin, mark)
+
+
+def read_go_mod(text, where, found):
+    """Go's manifest holds each module to one version; `// indirect` ones are what others need."""
+    is_open = False
+    for line in text.splitlines():
+        is_open = bool(re.match(r"require\s*\(", line)) or (is_open and not line.startswith(")"))
+        one = re.match(r"(?:require)?\s+(\S+)\s+(v\S+)(.*)$", line) if is_open or line.startswith("require") else None
+        if not one:
+            continue
+        name, version, rest = one.groups()
+        if "// indirect" in rest:
+            lock(found, "go", name, version)
+        else:
+            found.declared.append(Dependency("go", name, version, where, "", version))
+
+
+# --- all of them --------------------------------------------------------------------------------
+
+READERS = {
+    "pyproject.toml": read_pyproject,
+    "setup.cfg": read_setup_cfg,
+    "uv.lock": read_toml_lock("python"),
+    "poetry.lock": read_toml_lock("python"),
+    "package.json": read_package_json,
+    "package-lock.json": read_package_lock,
+    "yarn.lock": read_yarn_lock,
+    "Cargo.toml": read_cargo,
+    "Cargo.lock": read_toml_lock("cargo"),
+    "go.mod": read_go_mod,
+}
+
+
+def reader_of(name):
+    if re.fullmatch(r"(?:requirements|constraints)[\w.-]*\.(?:txt|in)", name):
+        return read_requirements
+    return READERS.get(name)
+
+
+def is_manifest(name):
+    return reader_of(name) is not None
+
+
+def read_all():
+    """Everything that the project's manifests say; one that cannot be read is named with the reason."""
+    found = Found()
+    for path in files_below(is_manifest):
+        reader = reader_of(os.path.basename(path))
+        try:
+            data = Path(path).read_bytes()
+            if len(data) > MAX_BYTES:
+                raise ValueError("is larger than 20 MB")
+            reader(data.decode("utf-8-sig"), path, found)
+            found.read.append(path)
+        except (OSError, ValueError, AttributeError, TypeError, RecursionError, configparser.Error) as error:
+            found.broken.append(f"{shown(path)}: {reason(error)}")
+    return found
+
+
+def reason(error):
+    if not isinstance(error, (OSError, ValueError, configparser.Error)):
+        return "is not laid out as expected"
+    return getattr(error, "strerror", None) or str(error).split("\n")[0][:100]
