@@ -158,7 +158,7 @@ def _read_word(part: str, text: str) -> Word:
     literals, slots = tuple(map(_fold, pieces[::2])), tuple(pieces[1::2])
     if not all(literals[1:-1]):
         raise BadPhrase(f"match.phrases: {text!r} has two slots with nothing between them")
-    if any(mark in literal for literal in literals for mark in "{}\"'`"):
+    if any(mark in literal for literal in literals for mark in '{}"`') or "'" in (part[0], part[-1]):
         raise BadPhrase(f"match.phrases: {text!r} has a stray brace or quote")
     return Word(literals, slots)
 
