@@ -16,7 +16,6 @@ import threading
 import time
 import zipfile
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import anyio
@@ -521,27 +520,17 @@ async def test_a_writer_cancelled_at_any_moment_is_one_row_that_tells_the_truth(
 
 
 def test_the_quick_walk_finds_every_secret_that_a_look_at_each_path_finds(tmp_path: Path) -> None:
-    pieces = [piece for line in deny_patterns() for piece in line.strip("!*").replace("*", "x").split("/") if piece]
-    names = [
-        *pieces,
-        "plain.txt",
-        "A.PEM",
-        "-dash",
-        "two words",
-        "\u202e.txt",
-        "\uff0eenv",
-        "new\nline",
-        "b~",
-        "back\\slash",
-    ]
-    random.seed(1)
-    for _ in range(150):
-        folder = tmp_path.joinpath(*random.sample([*names, "src", "data", "lib"] * 3, random.randint(0, 3)))
-        with suppress(OSError):
-            folder.mkdir(parents=True, exist_ok=True)
-            for name in random.sample([*names, *(f"file{at}.py" for at in range(60))], 2):
-                (folder / name).write_text("x")
-    for deny in ((), ("data/**", "*.CSV"), ("[ab]*",), ("src",)):
+    names = [piece for line in deny_patterns() for piece in line.strip("!*").replace("*", "x").split("/") if piece]
+    names += ["plain.txt", "A.PEM", "-dash", "two words", "\u202e.txt", "\uff0eenv", "new\nline", "b~", "back\\slash"]
+    for at, name in enumerate(names):
+        # Each alone in a harmless folder, and each as the folder of a harmless file.
+        for path in (f"src/at{at}/{name}", f"lib/at{at}/{name}x/plain.txt", f"lib/at{at}/{name}/.x/plain.txt"):
+            (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / path).write_text("x")
+    for path in ("-top/plain.txt", "data/deep/x.txt", ".docker/config.json", "t/.docker/config.json", "t/x.csv"):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text("x")
+    for deny in ((), ("data/**", "*.CSV"), ("[ab]*",), ("src/at1/*",)):
         ws = Workspace(tmp_path, deny)
         paths = [str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if not path.is_dir()]
         paths = [path for path in paths if ".git" not in path.split("/")[:-1]]  # Readable in the sandbox, all of it.

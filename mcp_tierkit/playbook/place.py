@@ -39,6 +39,9 @@ def _sweep(place: Path) -> None:
 
 def _remove(stage: Path) -> None:
     """All of it, folders that the script closed to us included."""
+    shutil.rmtree(stage, ignore_errors=True)
+    if not stage.exists():
+        return
     for here, folders, _ in os.walk(stage):
         for name in folders:
             with contextlib.suppress(OSError):
