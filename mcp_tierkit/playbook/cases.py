@@ -124,7 +124,7 @@ async def _turn(playbook: Playbook, name: str, case: Case, confinement: Confinem
             return await _skill_turn(playbook, name, inputs, workspace)
         outcome = await run(playbook, inputs, bench)
         ending = await conclude(playbook, outcome, workspace, state, "case")
-        diff = (project / ending.diff).read_text("utf-8") if ending.diff else ""
+        diff = (project / ending.diff).read_bytes().decode() if ending.diff else ""
         return _Turn(outcome, ending, moved(before, moment(project)), diff)
 
 

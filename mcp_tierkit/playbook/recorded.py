@@ -148,7 +148,6 @@ def _cases(seen: Recorded, parts: tuple[replay.Edit, ...], inputs: dict[str, str
         for path, text in seen.before.items()
         if text is not None
     }
-    files.setdefault(f"{recorded_case}workspace/.keep", Content(data=b""))
     files[f"{recorded_case}expected.diff"] = Content(data=patch(seen.before, seen.after).encode())
     files[f"{recorded_case}case.json"] = as_json({"inputs": inputs, "expect": expect})
     files[f"{elsewhere}workspace/{parts[0].path}"] = Content(data=b"A file of another project.\n")

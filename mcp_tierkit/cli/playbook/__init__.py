@@ -8,6 +8,7 @@ from mcp_tierkit.cli.playbook.authoring import lint, new, test
 from mcp_tierkit.cli.playbook.reading import list_, show
 from mcp_tierkit.cli.playbook.running import run
 from mcp_tierkit.cli.playbook.trusting import trust, untrust
+from mcp_tierkit.cli.suggest import suggest
 
 
 @click.group()
@@ -21,5 +22,5 @@ def playbook() -> None:
     """
 
 
-for command in (list_, show, new, lint, test, trust, untrust, run):
+for command in (list_, show, new, lint, test, trust, untrust, run, suggest):
     playbook.add_command(command)

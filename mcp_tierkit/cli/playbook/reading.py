@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,10 +10,13 @@ import click
 
 from mcp_tierkit.cli.options import json_option, print_json, project_option
 from mcp_tierkit.cli.playbook.chosen import config_of, plain, trusted_named
+from mcp_tierkit.errors import LedgerError
 
 if TYPE_CHECKING:
+    from mcp_tierkit.config import Config
     from mcp_tierkit.playbook.load import Playbook
     from mcp_tierkit.stages.playbook import Entry
+    from mcp_tierkit.stages.repetition import Figures
 
 
 @click.command("list")
@@ -26,22 +30,46 @@ def list_(project: Path | None, as_json: bool) -> int:
       tierkit playbook list --json
     """
     from mcp_tierkit.stages.playbook import list_entries
+    from mcp_tierkit.stages.repetition import Figures
 
-    entries = list_entries(config_of(project))
+    config = config_of(project)
+    entries, ran = list_entries(config), _ran(config)
+    # What ran was trusted: another playbook of the same name has no figures.
+    figures = [ran.get(entry.name, Figures()) if entry.trusted else Figures() for entry in entries]
     if as_json:
-        print_json([entry.model_dump() for entry in entries])
+        print_json([entry.model_dump() | known.model_dump() for entry, known in zip(entries, figures, strict=True)])
         return 0
-    for entry in entries:
+    for entry, known in zip(entries, figures, strict=True):
         click.echo("  ".join((entry.name, entry.version or "-", entry.kind or "-", entry.origin, _state(entry))))
         if told := entry.fault or entry.description:
             click.echo(f"    {plain(told)[:200]}")
+        if known.runs:
+            click.echo(f"    {_figures(known)}")
     if any(not entry.trusted for entry in entries):
         click.echo("What is not trusted is a name only. To read one and trust it: tierkit playbook trust NAME")
     return 0
 
 
+def _ran(config: Config) -> Mapping[str, Figures]:
+    from mcp_tierkit.stages.repetition import playbook_figures
+
+    try:
+        return playbook_figures(config)
+    except LedgerError as error:
+        click.echo(f"Runs and money saved are not known: {error.what}", err=True)
+        return {}
+
+
 def _state(entry: Entry) -> str:
-    return "not trusted" if not entry.trusted else "cannot be loaded" if entry.fault else "trusted"
+    state = "not trusted" if not entry.trusted else "cannot be loaded" if entry.fault else "trusted"
+    return f"{state}, hides that of the {' and the '.join(entry.hides)}" if entry.hides else state
+
+
+def _figures(figures: Figures) -> str:
+    from mcp_tierkit.receipts import usd
+
+    saved = "-" if figures.saved_nanousd is None else f"${usd(figures.saved_nanousd)}"
+    return f"runs: {figures.runs}, ok: {figures.ok}, last: {(figures.last_run or '-')[:10]}, saved: {saved}"
 
 
 @click.command()
