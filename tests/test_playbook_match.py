@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from mcp import Client
 
+from mcp_tierkit.errors import NotFound
+from mcp_tierkit.ledger.report import reading
 from mcp_tierkit.playbook.folder import read_folder
 from mcp_tierkit.playbook.load import Playbook, builtin_root, load
 from mcp_tierkit.playbook.match import PhraseBook, match
+from mcp_tierkit.playbook.memo import Memo
+from mcp_tierkit.playbook.trust import trust, untrust
 from mcp_tierkit.routing import Match
-from tests.playbooks import folder_of
+from mcp_tierkit.stages.playbook import Shelf, list_entries, match_playbook, open_shelf, repository_of
+from mcp_tierkit.types import Completion, Request
+from tests.playbooks import WRITES, World, folder_of, make_playbook, make_world
+from tests.support import client_at, make_config
 
 CONTRACT = """
 schema = 1
@@ -26,6 +37,11 @@ effects = {{ read_only = true }}
 [inputs]
 {inputs}
 """
+
+RUN = 'run = { script = "scripts/run.py", runtime = "python" }\n'
+JUDGE = CONTRACT.format(phrases=["judge {x}"], inputs='x = { type = "string" }').replace(RUN, "")
+SKILL = JUDGE.replace('"script"', '"skill"') + '[outputs]\ny = { type = "string" }\n'
+DECISION = JUDGE.replace('"script"', '"decision"').replace("[inputs]", '[decision]\nkey = ["x"]\n[inputs]')
 
 
 def made(name: str, *phrases: str, inputs: str = 'x = { type = "string" }') -> Playbook:
@@ -174,21 +190,13 @@ def test_a_value_that_ends_a_clause_or_opens_a_quotation_is_no_value(value: str)
 
 
 def test_a_decision_is_never_matched_and_a_skill_says_that_it_is_one() -> None:
-    phrases = ("judge {x}",)
-    toml = CONTRACT.format(phrases=list(phrases), inputs='x = { type = "string" }')
-    run = 'run = { script = "scripts/run.py", runtime = "python" }'
-    kinds = {
-        "skill": toml.replace(run, "[model]").replace('"script"', '"skill"'),
-        "decision": toml.replace(run, '[decision]\nkey = ["x"]').replace('"script"', '"decision"'),
-    }
-    effects = "effects = { read_only = true }"
-    moved = {kind: text.replace(f"\n{effects}", "").replace("version", f"{effects}\nversion")
-             for kind, text in kinds.items()}  # fmt: skip
-    made_of = {kind: load(folder_of({"playbook.toml": text}, kind), "", origin="project")
-               for kind, text in moved.items()}  # fmt: skip
-    hit = match("judge mallory", list(made_of.values()))
+    skill, decision = (
+        load(folder_of({"playbook.toml": text}, name), "", origin="project")
+        for name, text in (("skill", SKILL), ("decision", DECISION))
+    )
+    hit = match("judge mallory", [skill, decision])
     assert hit == Match(name="skill", inputs={"x": "mallory"}, kind="skill")
-    assert match("judge mallory", [made_of["decision"]]) is None
+    assert match("judge mallory", [decision]) is None
 
 
 def test_hostile_text_in_a_task_stays_a_value() -> None:
@@ -269,3 +277,187 @@ def test_a_task_is_looked_up_and_not_tried_against_each_phrase() -> None:
     finally:
         sys.setprofile(None)
     assert calls < 500
+
+
+# --- the shelf and the server
+
+
+class Forbidden:
+    """A gateway that no test here may reach."""
+
+    async def complete(self, request: Request) -> Completion:
+        raise AssertionError(f"a model was called: {request.stage}")
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return make_world(tmp_path)
+
+
+async def told(client: Client, tool: str, **arguments: Any) -> dict[str, Any]:
+    result = await client.call_tool(tool, arguments)
+    assert not result.is_error, result.content
+    reply: dict[str, Any] = result.structured_content
+    return reply
+
+
+@pytest.mark.anyio
+async def test_a_task_that_a_playbook_does_costs_no_token_from_plan_to_ledger(world: World) -> None:
+    world.add("greet", "say('hello ' + inputs['word'])")
+    async with client_at(world.config, Forbidden()) as client:
+        planned = await told(client, "plan_task", task="Please greet `Ada L.`.")
+        assert planned["decision"] == "run_playbook"
+        assert planned["playbook"] == {"name": "greet", "inputs": {"word": "Ada L."}}
+        assert planned["estimate"] == {"tokens": 0, "usd": "0"}
+        assert "zero tokens" in planned["summary"]
+        ran = await told(client, "run_playbook", **planned["playbook"])
+    assert (ran["status"], ran["output"]) == ("ok", {"said": "hello Ada L."})
+    with reading(world.config.ledger_url) as conn:
+        rows = conn.execute("select playbook, status, kind, tokens, cost_nanousd from playbook_runs").fetchall()
+        assert [tuple(row) for row in rows] == [("greet", "ok", "script", 0, 0)]
+        assert conn.execute("select count(*) from calls").fetchone()[0] == 0
+    [run] = await world.ledger.playbook_runs(ran["task_id"])
+    assert (run.origin, run.hides, run.kind, run.tokens, run.cost_nanousd) == ("project", (), "script", 0, 0)
+
+
+@pytest.mark.anyio
+async def test_what_could_not_run_here_is_not_advised(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.add("plain", "say('x')")
+    world.add("caller", "say('x')", effects="read_only = true, network = true")
+    world.add("writer", "say('x')", effects=WRITES)
+    path = CONTRACT.format(phrases=["weigh {x}"], inputs='x = { type = "string", format = "project-path" }')
+    world.add("weigher", "say('x')", toml=path)
+    skill = CONTRACT.format(phrases=["judge {x}"], inputs='x = { type = "string" }').replace('"script"', '"skill"')
+    skill = (
+        skill.replace('run = { script = "scripts/run.py", runtime = "python" }\n', "")
+        + '[outputs]\ny = { type = "string" }'
+    )
+    world.add("judge", "say('x')", toml=SKILL)
+    (world.project / "link").symlink_to("/etc/passwd")
+
+    async def decisions(*tasks: str) -> list[str]:
+        async with client_at(world.config, Forbidden()) as client:
+            return [(await told(client, "plan_task", task=task))["decision"] == "run_playbook" for task in tasks]
+
+    tasks = ("plain x", "caller x", "weigh it.txt", "weigh link", "judge x")
+    assert await decisions(*tasks) == [True, False, True, False, False]
+    monkeypatch.setenv("TIERKIT_NO_SANDBOX", "1")
+    assert await decisions("plain x", "writer x") == [True, False]
+
+
+@pytest.mark.anyio
+async def test_a_skill_is_advised_with_what_its_call_may_cost(tmp_path: Path) -> None:
+    project = tmp_path / "app"
+    project.mkdir()
+    config = make_config(project, tmp_path / "home")
+    skill = CONTRACT.format(phrases=["judge {x}"], inputs='x = { type = "string" }').replace('"script"', '"skill"')
+    skill = (
+        skill.replace('run = { script = "scripts/run.py", runtime = "python" }\n', "")
+        + '[outputs]\ny = { type = "string" }'
+    )
+    folder = make_playbook(project, "judge", "", toml=SKILL)
+    shutil.rmtree(folder / "scripts")
+    trust(config.state_dir, read_folder(folder), repository=repository_of(config, "project"))
+    async with client_at(config, Forbidden()) as client:
+        planned = await told(client, "plan_task", task="judge mallory")
+    assert planned["playbook"] == {"name": "judge", "inputs": {"x": "mallory"}}
+    assert "one cheap call" in planned["summary"]
+    assert "zero tokens" not in str(planned)
+    assert planned["estimate"]["model"] == "openai/tiny-cheap"
+    assert 0 < float(planned["estimate"]["run_usd_at_most"]) < 0.1
+
+
+def test_the_shelf_is_read_anew_when_anything_that_matters_has_changed(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened, memo = [0], Memo[Shelf]()
+
+    def counted(*args: Any, **more: Any) -> Shelf:
+        opened[0] += 1
+        return open_shelf(*args, **more)
+
+    monkeypatch.setattr("mcp_tierkit.stages.playbook.open_shelf", counted)
+    monkeypatch.setattr("mcp_tierkit.playbook.memo.FRESH_NS", -(10**12))  # These files are as old as they need be.
+    monkeypatch.setattr("mcp_tierkit.playbook.memo.FRESH_WHOLE_NS", -(10**12))
+
+    def seen(task: str) -> str | None:
+        hit = match_playbook(world.config, task, memo)
+        assert hit == match_playbook(world.config, task), "the memo never changes the answer"
+        return hit.name if hit else None
+
+    def reads() -> int:
+        read, opened[0] = opened[0], 0
+        return read - 1  # One of them is the look without a memo.
+
+    folder = world.add("greet", "say('x')")
+    assert (seen("greet you_all"), reads()) == ("greet", 1)
+    assert (seen("greet you_all"), reads()) == ("greet", 0)
+    assert (seen("mend the till"), reads()) == (None, 0)
+    script = folder / "scripts/run.py"
+    good = script.read_bytes()
+    script.write_bytes(good.replace(b"x", b"y"))
+    os.utime(script, ns=(1, 1))
+    assert (seen("mend the till"), reads()) == (None, 0), "nothing that it hides could do this task"
+    assert (seen("greet you_all"), reads()) == (None, 1), "other bytes of the same size, with the time set back"
+    script.write_bytes(good)
+    assert (seen("greet you_all"), reads()) == ("greet", 1), "trusted again, and the store is as it was"
+    make_playbook(world.project, "leave", "say('x')")
+    assert (seen("leave now"), reads()) == (None, 1), "a new name"
+    assert (seen("leave now"), reads()) == (None, 0)
+    world.trust(world.project / "playbooks/leave")
+    assert (seen("leave now"), reads()) == ("leave", 1)
+    mine = make_playbook(world.config.user_dir, "greet", "say('mine')", toml=CONTRACT.format(
+        phrases=["salute {x}"], inputs='x = { type = "string" }'))  # fmt: skip
+    trust(world.config.state_dir, read_folder(mine), repository=None)
+    assert (seen("salute ada"), reads()) == (None, 1), "the nearer one hides it"
+    script.chmod(0o600)
+    assert (seen("salute ada"), reads()) == ("greet", 1), "and no longer does"
+    untrust(world.config.state_dir, "greet", repository=None)
+    assert (seen("salute ada"), reads()) == (None, 1)
+    shutil.rmtree(world.project / "playbooks")
+    assert (seen("leave now"), reads()) == (None, 1)
+
+
+def test_nothing_is_kept_of_a_file_that_was_written_a_moment_ago(tmp_path: Path) -> None:
+    file, memo = tmp_path / "file", Memo[bytes]()
+    for n in range(200):
+        file.write_bytes(b"%04d" % n)
+        assert memo.get(None, lambda: [tmp_path], file.read_bytes, lambda value: [tmp_path]) == b"%04d" % n
+
+
+def test_the_nearer_one_says_what_it_hides_and_a_broken_one_does_not_give_way(world: World) -> None:
+    far = make_playbook(world.config.user_dir, "greet", "say('far')")
+    near = make_playbook(world.project, "greet", "say('near')")
+    trust(world.config.state_dir, read_folder(far), repository=None)
+    assert (open_shelf(world.config).named("greet").origin, open_shelf(world.config).hides("greet")) == ("user", ())
+    world.trust(near)
+    assert (open_shelf(world.config).named("greet").origin, open_shelf(world.config).hides("greet")) == (
+        "project", ("user",),
+    )  # fmt: skip
+    [entry] = [entry for entry in list_entries(world.config) if entry.name == "greet"]
+    assert (entry.origin, entry.hides) == ("project", ("user",))
+    (near / "playbook.toml").write_text("schema = 2")
+    assert open_shelf(world.config).named("greet").origin == "user", "it is not trusted as it is now"
+    world.trust(near)
+    with pytest.raises(NotFound, match="cannot be loaded"):
+        open_shelf(world.config).named("greet")
+    assert match_playbook(world.config, "greet ada") is None
+    [entry] = [entry for entry in list_entries(world.config) if entry.name == "greet"]
+    assert (entry.origin, entry.trusted, entry.hides) == ("project", True, ("user",))
+    assert entry.fault
+
+
+def test_a_folder_that_was_never_trusted_is_not_looked_into(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_playbook(world.project, "stranger", "say('x')")
+    world.add("friend", "say('x')")
+    read: list[str] = []
+
+    def noted(path: Path, **more: Any) -> Any:
+        read.append(path.name)
+        return read_folder(path, **more)
+
+    monkeypatch.setattr("mcp_tierkit.stages.playbook.read_folder", noted)
+    shelf = open_shelf(world.config)
+    assert "stranger" in {found.name for found in shelf.untrusted}
+    assert "friend" in read
+    assert "stranger" not in read

@@ -177,13 +177,13 @@ async def record(world: World, task_id: str, goal: str, cost: int | None, *, ago
 
 async def fill(world: World) -> None:
     for n, cost in enumerate((3_000_000, 5_000_000, None, 4_000_000)):
-        await record(world, f"t{n}", f"changelog since v1.{n}.0", cost, ago=n + 1)
-    await record(world, "old", "changelog since v0.1.0", 9_000_000, ago=200)
-    await record(world, "red", "changelog since v8.0.0", 9_000_000, status="needs_work")
-    await record(world, "back", "changelog since v9.0.0", 9_000_000, outcome="reverted")
-    await record(world, "kept", "changelog since v7.0.0", 4_000_000, outcome="edited", ago=9)
-    await record(world, "else", "changelog since v6.0.0", 1, repository="/elsewhere")
-    await record(world, "secret", f"changelog since {SECRET}", 1)
+        await record(world, f"t{n}", f"list tags since v1.{n}.0", cost, ago=n + 1)
+    await record(world, "old", "list tags since v0.1.0", 9_000_000, ago=200)
+    await record(world, "red", "list tags since v8.0.0", 9_000_000, status="needs_work")
+    await record(world, "back", "list tags since v9.0.0", 9_000_000, outcome="reverted")
+    await record(world, "kept", "list tags since v7.0.0", 4_000_000, outcome="edited", ago=9)
+    await record(world, "else", "list tags since v6.0.0", 1, repository="/elsewhere")
+    await record(world, "secret", f"list tags since {SECRET}", 1)
     await world.ledger.close()
 
 
@@ -199,7 +199,7 @@ async def test_only_what_was_applied_here_and_kept_counts_as_solved(world: World
     assert {task.task_id for task in every} == {"t0", "t1", "t2", "t3", "kept", "old", "else", "secret"}
     first = next(task for task in tasks if task.task_id == "t0")
     assert first == Solved(
-        task_id="t0", at=(NOW - timedelta(days=1)).isoformat(), goal="changelog since v1.0.0", files=("CHANGELOG.md",),
+        task_id="t0", at=(NOW - timedelta(days=1)).isoformat(), goal="list tags since v1.0.0", files=("CHANGELOG.md",),
         checks=(("make", "lint"),), calls=1, cost_nanousd=3_000_000,
     )  # fmt: skip
     assert next(task for task in tasks if task.task_id == "t2").cost_nanousd is None
@@ -219,14 +219,14 @@ async def test_a_job_that_a_trusted_playbook_does_is_said_to_be_done(world: Worl
     assert [one.count for one in suggest(world.config, since=since, all_projects=True).repeats] == [6]
     world.add("history", "say('x')", toml=CHANGELOG)
     [repeat] = suggest(world.config, since=since).repeats
-    assert repeat.playbook in ("history", None), "two that fit equally well are no match"
+    assert repeat.playbook == "history"
 
 
 CHANGELOG = """
 schema = 1
 kind = "script"
 version = "1.0.0"
-match.phrases = ["changelog since {ref}"]
+match.phrases = ["list tags since {ref}"]
 run = { script = "scripts/run.py", runtime = "python" }
 effects = { read_only = true }
 [inputs]
@@ -242,14 +242,16 @@ async def test_money_saved_is_told_only_where_such_a_task_has_a_known_cost(world
     world.add("history", "say('x')", toml=CHANGELOG)
     world.add("fresh", "say('x')")
     of: dict[str, Any] = {"version": "1.0.0", "digest": "d"}
-    for n, (name, status, more) in enumerate([
+    runs: list[tuple[str, str, dict[str, Any]]] = [
         ("history", "ok", {}), ("history", "ok", {}), ("history", "declined", {}), ("fresh", "ok", {}),
         ("history", "ok", {"kind": "skill", "tokens": 9, "cost_nanousd": 500_000}),
-    ]):  # fmt: skip
+    ]  # fmt: skip
+    for n, (name, status, more) in enumerate(runs):
         task = Task(task_id=f"run{n}", project=str(world.project), repository=str(world.config.repository),
                     goal="Run it", created_at=NOW)  # fmt: skip
         await world.ledger.open_task(task)
-        await world.ledger.save(PlaybookRun(task_id=task.task_id, playbook=name, status=status, **of, **more))
+        row = {"task_id": task.task_id, "playbook": name, "status": status, **of, **more}
+        await world.ledger.save(PlaybookRun.model_validate(row))
     nothing = {name: (one.runs, one.ok, one.saved_nanousd) for name, one in playbook_figures(world.config).items()}
     assert nothing == {"history": (4, 3, None), "fresh": (1, 1, None)}
     await fill(world)
@@ -273,8 +275,8 @@ def test_the_command_shows_each_job_with_its_cost_and_what_to_do(
     assert run(["playbook", "suggest"]) == 0
     shown = capsys.readouterr().out
     assert "8 tasks since" in shown
-    row = next(line for line in shown.splitlines() if line.startswith("changelog since {version}"))
-    assert row.split()[3:] == ["5", "0.016", "+", "1", "unknown", "0.004", f"{NOW - timedelta(days=1):%Y-%m-%d}"]
+    row = next(line for line in shown.splitlines() if line.startswith("list tags since {version}"))
+    assert row.split()[4:] == ["5", "0.016", "+", "1", "unknown", "0.004", f"{NOW - timedelta(days=1):%Y-%m-%d}"]
     assert SECRET not in shown
     assert run(["playbook", "suggest", "--json", "--since", "1d"]) == 0
     told = json.loads(capsys.readouterr().out)
