@@ -23,7 +23,7 @@ NAMES = ("check-files-exist", "compare-data", "convert-data", "date-arithmetic",
 few = settings(max_examples=60, deadline=None)
 
 
-dates, urls = script("date-arithmetic"), script("canonical-urls")
+dates, urls, files = map(script, ("date-arithmetic", "canonical-urls", "check-files-exist"))
 
 
 # --- the contracts ------------------------------------------------------------------------------
@@ -233,6 +233,49 @@ def test_only_tracking_goes_and_sorting_keeps_the_order_of_one_name(parts: list[
 def test_what_is_no_url_is_said_to_be_none(url: str) -> None:
     with pytest.raises(urls.BadUrl):
         urls.canonical(url)
+
+
+# --- files --------------------------------------------------------------------------------------
+
+steps = st.sampled_from(["*", "?", "a*", "[aB]", "[!a]", "*.md", "x.md", "a", "d e", ".c", "**"])
+globs = st.lists(steps, min_size=1, max_size=4).filter(lambda parts: parts.count("**") < 3 and parts[-1] != "**")
+
+
+def test_a_glob_names_what_pathlib_finds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for folder in ("a/a", "a/B/d e", "B/.c", "d e/a", "ab"):
+        (tmp_path / folder).mkdir(parents=True)
+        for name in ("x.md", "y.MD", ".z.md", "[aB]"):
+            (tmp_path / folder / name).touch()
+    monkeypatch.chdir(tmp_path)
+
+    @settings(max_examples=150, deadline=None)
+    @given(globs)
+    def holds(parts: list[str]) -> None:
+        found = {str(path) for path in Path().glob("/".join(parts))}
+        assert set(files.matches("/".join(parts))[0]) == found
+        assert all(files.look(path)[0] in ("file", "folder") for path in found)
+
+    holds()
+
+
+@pytest.mark.parametrize(
+    ("markdown", "targets"),
+    [
+        ("[a](b.md) [c](<d e.md> 'title') ![f](g.png \"t\")", ["b.md", "d e.md", "g.png"]),
+        ("[![a](b.png)](c.md)", ["b.png", "c.md"]),
+        ("[a](b_(c).md) [a]( d.md ) [a](e\\(f.md)", ["b_(c).md", "d.md", "e\\(f.md"]),
+        ("`[a](b)` ``[a](`b)`` [c](d)", ["d"]),
+        ("~~~\n[a](b)\n```\n[a](b)\n~~~\n[c](d)", ["d"]),
+        ("> - ```py\n>   [a](b)\n>   ```\n[c](d)", ["d"]),
+        ("[a](https://x.example/) [a](#b) [a](mailto:b) [a](//c) [a]()", []),
+        ("[a]: <b c.md>\n   [d]: e.md 'f'\ntext [g]: h", ["b c.md", "e.md"]),
+        ("<img alt='[' src='a&amp;b.png'> <A href=\"c.md#d\">", ["a&b.png", "c.md#d"]),
+        ("```\n[a](b)", []),
+    ],
+    ids=range(10),
+)
+def test_links_of_markdown_are_those_that_a_reader_could_follow(markdown: str, targets: list[str]) -> None:
+    assert [target for _, target in files.links(markdown)] == targets
 
 
 # --- a project's status -------------------------------------------------------------------------

@@ -38,7 +38,7 @@ class BadUrl(ValueError):
 def canonical(url, *, tracking=(), sort_query=False, drop_fragment=False):
     """The canonical form; raises BadUrl. It leads to the same place, and is its own canonical form."""
     found = PARTS.fullmatch(url)
-    if not found or len(url) > MAX_URL or re.search(r"[\s\\\x00-\x20\x7f]", url):
+    if not found or len(url) > MAX_URL or re.search(r"[\s\\\x00-\x20\x7f\ud800-\udfff]", url):
         raise BadUrl("is no absolute URL")
     scheme, place, path, query, fragment = found.groups()
     scheme = scheme.lower()

@@ -15,12 +15,12 @@ from urllib.parse import unquote
 
 MAX_BYTES = 4 * 1024 * 1024
 MAX_NAMES = 20_000
-MAX_FOUND = 100_000
+MAX_FOUND = 50_000
 MAX_DEEP = 2
 GLOB = re.compile(r"[*?\[]")
 SKIPPED = frozenset({".git", "node_modules", "__pycache__", ".venv", "venv", ".tierkit"})
 # A fence, or a comment of HTML: what looks like a link in there is none.
-FENCED = re.compile(r"(?ms)^[ \t>]*(```+|~~~+)[^`\n]*\n.*?(?:^[ \t>]*\1[`~]*[ \t]*$|\Z)|<!--.*?-->")
+FENCED = re.compile(r"(?ms)^[ \t>*+\-0-9.)]*(```+|~~~+)[^`\n]*\n.*?(?:^[ \t>]*\1[`~]*[ \t]*$|\Z)|<!--.*?-->")
 CODE_SPAN = re.compile(r"(?<!`)(`+)(?!`)[^\n]*?(?<!`)\1(?!`)")
 INLINE_LINK = re.compile(r"\]\(\s*(?:<([^<>\n]*)>|((?:[^\s()\\]|\\.|\([^\s()]*\))+))(?:\s+[\"'(][^\n]*?[\"')])?\s*\)")
 REFERENCE = re.compile(r"^ {0,3}\[[^\]\n]+\]:\s+(?:<([^<>\n]*)>|(\S+))", re.MULTILINE)
@@ -109,30 +109,36 @@ def described(path):
 
 
 def matches(pattern):
-    """The project's paths that a glob names; `**` stands for any folders. Links are not followed."""
+    """(the project's paths that a glob names, why there are none). `**` stands for any folders, links left out."""
     parts = [part for part in pattern.split("/") if part not in ("", ".")]
-    if pattern.startswith("/") or ".." in parts or parts.count("**") > MAX_DEEP:
-        raise NotForMe(f"the pattern {shown(pattern)} is not one that can be looked for")
-    return [path for path in everything() if fits(parts, path.split("/"))]
+    if pattern.startswith("/") or ".." in parts:
+        return [], "leads out of the project"
+    if parts.count("**") > MAX_DEEP:
+        return [], "too many ** in one pattern"
+    found = set(islice(expanded("", parts), MAX_FOUND + 1))
+    if len(found) > MAX_FOUND:
+        raise NotForMe(f"the pattern {shown(pattern)} names more than {MAX_FOUND} files")
+    return sorted(found), "the pattern names nothing"
 
 
-def fits(parts, names):
+def expanded(here, parts):
     if not parts:
-        return not names
+        yield here
+        return
     if parts[0] == "**":
-        return any(fits(parts[1:], names[at:]) for at in range(len(names) + 1))
-    return bool(names) and fnmatchcase(names[0], parts[0]) and fits(parts[1:], names[1:])
+        yield from expanded(here, parts[1:] or ["*"])
+        for folder in folders_in(here):
+            yield from expanded(os.path.join(here, folder), parts)
+        return
+    for name in sorted(names_in(here or ".") - SKIPPED):
+        if fnmatchcase(name, parts[0]):
+            yield from expanded(os.path.join(here, name), parts[1:])
 
 
 @functools.cache
-def everything():
-    found = []
-    for folder, folders, files in os.walk("."):
-        folders[:] = sorted(name for name in folders if name not in SKIPPED)
-        found += (os.path.join(folder, name)[2:] for name in sorted([*folders, *files]))
-        if len(found) > MAX_FOUND:
-            raise NotForMe(f"the project has more than {MAX_FOUND} files: name the paths without globs")
-    return tuple(found)
+def folders_in(here):
+    paths = ((name, os.path.join(here, name)) for name in sorted(names_in(here or ".") - SKIPPED))
+    return tuple(name for name, path in paths if os.path.isdir(path) and not os.path.islink(path))
 
 
 def read_text(path):
@@ -213,20 +219,21 @@ def judged(names):
     """(missing, found) of (line, name, path): each missing one as a row, each found one as path, kind and size."""
     missing, found = [], {}
     for line, name, path in names:
-        paths = matches(path) if GLOB.search(path) and look(path)[0] == "missing" else [path]
+        is_glob = GLOB.search(path) and look(path)[0] in ("missing", "outside")
+        paths, why = matches(path) if is_glob else ([path], "")
         if not paths:
-            missing.append(row(line, name, "the pattern names nothing"))
+            missing.append(row(line, name, why))
         for one in paths:
             kind, size, why = look(one)
             if kind in ("missing", "outside"):
-                missing.append(row(line, name, why))
+                missing.append(row(line, one if is_glob else name, why))
             else:
                 found[os.path.normpath(one)] = kind, size
     return missing, found
 
 
 def row(line, name, why):
-    one = {"name": name[:300]}
+    one = {"name": spelt(name)[:300]}
     return one | ({"line": line} if line else {}) | ({"why": why} if why else {})
 
 
@@ -236,6 +243,11 @@ def collisions(paths):
     for path in paths:
         groups.setdefault(path.casefold(), []).append(path)
     return [" ".join(map(shown, sorted(group))) for _, group in sorted(groups.items()) if len(group) > 1]
+
+
+def spelt(text):
+    """The name with escapes in place of bytes that are no text."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def shown(text):
@@ -253,7 +265,7 @@ def report(inputs):
     limit = inputs.get("limit", 20)
     missing, found = judged(names)
     alike = collisions(found)
-    sizes = ({"path": path, "kind": kind, "bytes": size} for path, (kind, size) in sorted(found.items()))
+    sizes = ({"path": spelt(path), "kind": kind, "bytes": size} for path, (kind, size) in sorted(found.items()))
     return {
         "verdict": "missing" if missing else "all there",
         "named": len(names),
