@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import sys
@@ -277,6 +278,19 @@ def test_a_task_is_looked_up_and_not_tried_against_each_phrase() -> None:
     finally:
         sys.setprofile(None)
     assert calls < 500
+
+
+def test_every_labelled_task_gets_the_shipped_playbook_and_inputs_of_its_label(shipped: list[Playbook]) -> None:
+    tasks = json.loads((Path(__file__).parent / "fixtures/match_tasks.json").read_text("utf-8"))
+    book, named = PhraseBook(shipped), {playbook.name: playbook for playbook in shipped}
+    wrong = []
+    for row in tasks:
+        hit, name = book.match(row["task"]), row["playbook"]
+        expected = (name, named[name].inputs.check(row["inputs"])) if name else None
+        if (hit and (hit.name, hit.inputs)) != expected:
+            wrong.append((row, hit))
+    assert wrong == []
+    assert {row["playbook"] for row in tasks} - {None} == {playbook.name for playbook in shipped if playbook.phrases}
 
 
 # --- the shelf and the server
