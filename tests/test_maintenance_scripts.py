@@ -25,13 +25,13 @@ from mcp_tierkit.playbook.load import BadPlaybook, load
 from mcp_tierkit.playbook.trust import trust
 from mcp_tierkit.sandbox import probe
 from tests.playbooks import World, folder_of, loaded, make_world, until
-from tests.support import client_at, snapshot
+from tests.support import TIERS, client_at, said, snapshot
 
 pytestmark = pytest.mark.anyio
 FOLDER = Path(__file__).parent / "fixtures" / "maintenance"
 ROWS: dict[str, dict[str, Any]] = {row["id"]: row for row in tomllib.loads((FOLDER / "rows.toml").read_text())["row"]}
 NAMES = sorted(path.name for path in FOLDER.iterdir() if path.is_dir())
-WITH_NETWORK = [name for name in NAMES if "network = true" in (FOLDER / name / "playbook.toml").read_text()]
+WITH_NETWORK = [name for name in NAMES if ROWS[name.split("-")[0]].get("network", False)]
 LEAVE = "[policy]\nallow_network_playbooks = true\n"
 VARIABLES = ("CI", "RELEASE_REF", "PYRIGHT_PYTHON", "TWINE_PASSWORD")
 Test = TypeVar("Test", bound=Callable[..., Any])
@@ -71,6 +71,20 @@ class Stage:
     def own(self) -> Path:
         return self.world.config.user_dir / "playbooks" / self.name
 
+    def add(self, name: str) -> Stage:
+        """Another playbook of the same user, for the same project."""
+        other = Stage(name, self.world)
+        shutil.copytree(FOLDER / name, other.own)
+        other.trust()
+        return other
+
+    def edit(self, path: str, old: str, new: str) -> None:
+        """A change of the playbook, trusted again."""
+        text = (self.own / path).read_text()
+        assert old in text
+        (self.own / path).write_text(text.replace(old, new))
+        self.trust()
+
     def trust(self) -> None:
         trust(self.world.config.state_dir, read_folder(self.own), repository=None)
 
@@ -81,18 +95,18 @@ class Stage:
         target.write_text(text)
         target.chmod(0o755 if target.parent.name == "bin" else 0o644)
 
-    async def ask(self, *, dry_run: bool = False, **inputs: Any) -> dict[str, Any] | str:
-        """The reply of the real server; the text of its refusal where it refuses. No model is there to be asked."""
-        nobody = ScriptedGateway()
-        async with client_at(self.world.config, nobody) as client:
+    async def ask(self, *, dry_run: bool = False, words: tuple[str, ...] = (), **inputs: Any) -> dict[str, Any] | str:
+        """The reply of the real server; the text of its refusal where it refuses. A model says `words` and no more."""
+        model = ScriptedGateway([said(text) for text in words])
+        async with client_at(self.world.config, model) as client:
             arguments = {"name": self.name, "inputs": inputs, "dry_run": dry_run}
             result = await client.call_tool("run_playbook", arguments)
-        assert nobody.requests == []
+        assert len(model.requests) == len(words)
         reply: dict[str, Any] | None = result.structured_content
         return reply if reply is not None else result.content[0].text  # type: ignore[union-attr]
 
-    async def run(self, *, dry_run: bool = False, **inputs: Any) -> dict[str, Any]:
-        reply = await self.ask(dry_run=dry_run, **inputs)
+    async def run(self, *, dry_run: bool = False, words: tuple[str, ...] = (), **inputs: Any) -> dict[str, Any]:
+        reply = await self.ask(dry_run=dry_run, words=words, **inputs)
         assert isinstance(reply, dict), reply
         return reply
 
@@ -152,9 +166,12 @@ def is_alive(word: str) -> bool:
 
 
 def test_the_table_the_facts_and_the_folders_speak_of_the_same_rows() -> None:
-    table = re.findall(r"^\| (pb\d\d) \| ([^|]+) \|", (FOLDER / "README.md").read_text(), re.MULTILINE)
-    assert [row for row, _ in table] == list(ROWS) == [f"pb{number:02}" for number in range(1, 25)]
-    assert {row: source.replace(", ", " ", 1) for row, source in table} == {r: f["source"] for r, f in ROWS.items()}
+    lines = [line.split(" | ") for line in (FOLDER / "README.md").read_text().splitlines() if line[:4] == "| pb"]
+    table = {line[0].removeprefix("| "): line[1:] for line in lines}
+    assert list(table) == list(ROWS) == [f"pb{number:02}" for number in range(1, 25)]
+    for row, (source, _, gate, _) in table.items():
+        assert source.replace(", ", " ", 1) == ROWS[row]["source"]
+        assert ("the network" in gate) == ROWS[row].get("network", False)
     assert {name.split("-")[0] for name in NAMES} == set(ROWS)
 
 
@@ -443,9 +460,7 @@ async def test_two_outputs_are_compared_and_a_difference_says_what_to_do(stage: 
 @shows("pb02", "read-only")
 async def test_a_read_only_playbook_that_comes_to_write_fails(stage: Make) -> None:
     made = stage("pb02", "in-step")
-    script = made.own / "scripts/run.sh"
-    script.write_text(script.read_text().replace("set -eu", "set -eu\necho x >> CHANGELOG.md"))
-    made.trust()
+    made.edit("scripts/run.sh", "set -eu", "set -eu\necho x >> CHANGELOG.md")
     before = snapshot(made.project)
     assert "Read-only file system" in (await made.log("failed"))[0]
     assert snapshot(made.project) == before
@@ -523,6 +538,13 @@ async def test_a_folder_is_deleted_only_where_the_playbook_may_write(stage: Make
     assert not (made.project / "docs/_build/old.html").exists()
 
 
+@pytest.mark.xfail(strict=True, reason="a deletion below a folder that was deleted and made again is not collected")
+async def test_what_was_in_a_folder_that_is_made_again_is_gone_at_every_depth(stage: Make) -> None:
+    made = stage("pb12", "afresh")
+    made.put("docs/_build/html/gone.html", "old\n")
+    assert "docs/_build/html/gone.html" in (await made.run())["changed"]
+
+
 @shows("pb16", "prerequisite made once (file target)", "clean-up after")
 async def test_a_tool_is_installed_once_and_the_rest_is_tidied_up(stage: Make) -> None:
     made = stage("pb16", "house-index")
@@ -555,6 +577,8 @@ async def test_worktrees_are_gone_whether_the_build_worked_or_not(stage: Make) -
 @shows("pb10", "long-running")
 async def test_what_would_run_for_ever_is_ended_with_all_its_processes_when_its_time_is_up(stage: Make) -> None:
     server, container = stage("pb06", "serves-for-ever"), stage("pb10", "no-daemon")
+    server.edit("playbook.toml", "timeout_s = 5", "timeout_s = 2")
+    container.edit("playbook.toml", "timeout_s = 900", "timeout_s = 2")
     container.put("bin/docker", '#!/bin/sh\necho "docker $1"\n[ "$1" = build ] || sleep 984.25\n')
     logs: dict[str, list[str]] = {}
 
@@ -567,8 +591,8 @@ async def test_what_would_run_for_ever_is_ended_with_all_its_processes_when_its_
         await until(lambda: is_alive("983.25") and is_alive("984.25"))
     assert not is_alive("983.25")
     assert not is_alive("984.25")
-    assert logs["pb06"] == ["mkdocs serve", "stopped after 1 s"]
-    assert logs["pb10"] == ["docker build", "docker run", "stopped after 1 s"]
+    assert logs["pb06"] == ["mkdocs serve", "stopped after 2 s"]
+    assert logs["pb10"] == ["docker build", "docker run", "stopped after 2 s"]
 
 
 # --- around a model -------------------------------------------------------------------------------
@@ -576,10 +600,21 @@ async def test_what_would_run_for_ever_is_ended_with_all_its_processes_when_its_
 
 @shows("pb23", "mixed: scripted steps around ONE model step", "typed file hand-over between steps")
 async def test_two_scripts_stand_around_one_step_of_words_and_hand_over_typed_files(stage: Make) -> None:
-    read, fill = stage("pb23-read", "two-fields"), stage("pb23-fill", "both-fields")
-    fill.world.project = read.project
-    listed = await read.run()
-    assert json.loads((read.project / listed["output"]["written"]).read_text()) == listed["output"]["fields"]
+    read = stage("pb23-read", "two-fields", toml=TIERS.format(url="http://127.0.0.1:9"))
+    answer, fill = read.add("pb23-answer"), read.add("pb23-fill")
+    listed = (await read.run())["output"]
+    assert json.loads((read.project / listed["written"]).read_text()) == listed["fields"]
+    read.put("request.txt", "Please fill this in for Ada (London), and she needs it by express.\n")
+    words = (FOLDER / "pb23-answer/tests/both-fields/reply.txt").read_text()
+    values = (await answer.run(words=(words,)))["output"]
+    assert (await fill.run(**values))["output"] == {"filled": 2}
+    filled = (read.project / "filled.fdf").read_text()
+    assert r"/T (customer) /FT /Tx /V (Ada \(London\))" in filled
+    assert "/T (express) /FT /Btn /V /Yes" in filled
+    # What is of the wrong type stops at the next step, whoever wrote it.
+    assert str(await fill.ask(texts=[{"name": "customer"}], ticked=[])).startswith("invalid_input: texts.0.text: ")
+    read.put("work/fields.json", '[{"name": "customer", "kind": "box"}]')
+    assert "customer: is no text of the form" in (await fill.log("failed", **values))[0]
 
 
 @shows("pb24", "zero-token context gathering before a model review", "many outputs, size limits")
