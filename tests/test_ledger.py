@@ -914,6 +914,30 @@ async def test_a_ledger_of_schema_two_keeps_every_figure(
         assert [copy.execute(query).fetchall() for query in TOLD_BEFORE] == before
 
 
+async def test_a_run_of_schema_three_was_a_scripts_and_cost_nothing(
+    url: str, state: Path, ledger: Ledger, raw: sqlite3.Connection
+) -> None:
+    from sqlite_utils import Database
+
+    state.mkdir(parents=True)
+    with closing(sqlite3.connect(ledger_path(url), isolation_level=None)) as old:
+        migrations().apply(Database(old, execute_plugins=False), stop_before="m0004_costs_of_playbook_runs")
+        old.execute("pragma user_version = 3")
+        record = task().model_dump_json()
+        old.execute("insert into tasks values ('t1', '/p', '/p', null, '', 'open', null, 0, null, ?)", (record,))
+        run = '{"task_id":"t1","playbook":"rename","version":"1.0.0","digest":"ab","status":"ok"}'
+        old.execute("insert into playbook_runs values (1, 't1', 'then', 'rename', '1.0.0', 'ab', 'ok', 7, ?)", (run,))
+        before = old.execute("select * from playbook_runs").fetchall()
+    made_of = {"task_id": "t1", "playbook": "judge", "version": "1.0.0", "digest": "cd", "status": "ok"}
+    skill = PlaybookRun.model_validate(made_of | {"kind": "skill", "tokens": None, "cost_nanousd": None})
+    await ledger.save(skill)
+    first, second = raw.execute("select * from playbook_runs order by run_id").fetchall()
+    assert [tuple(first)[:-3]] == before
+    assert [tuple(row)[-3:] for row in (first, second)] == [("script", 0, 0), ("skill", None, None)]
+    assert await ledger.playbook_runs("t1") == (PlaybookRun.model_validate_json(run), skill)
+    assert len(list(state.glob("ledger.db.schema3.*.backup"))) == 1
+
+
 async def test_a_migration_that_fails_leaves_the_file_as_it_was(url: str, state: Path, ledger: Ledger) -> None:
     from sqlite_utils import Database
 

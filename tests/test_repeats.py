@@ -27,7 +27,8 @@ SECRET = "sk-ant-api03-" + "A1b2C3d4" * 12
 
 def solved(goals: list[str], **fields: Any) -> list[Solved]:
     fixed = {"files": ("shop/cart.py",), "checks": (("pytest", "-q"),), "calls": 1, "cost_nanousd": 1000} | fields
-    return [Solved(task_id=f"t{n}", at=f"2026-10-{n + 1:02}", goal=goal, **fixed) for n, goal in enumerate(goals)]
+    rows = ({"task_id": f"t{n}", "at": f"2026-10-{n + 1:02}", "goal": goal, **fixed} for n, goal in enumerate(goals))
+    return list(map(Solved.model_validate, rows))
 
 
 def phrases(goals: list[str], **fields: Any) -> list[str | None]:
