@@ -1,0 +1,1 @@
+# TODO: in no commit yet
