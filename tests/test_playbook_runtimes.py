@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 from mcp_tierkit.playbook import environment
@@ -513,6 +514,24 @@ async def test_a_writer_cancelled_at_any_moment_is_one_row_that_tells_the_truth(
     assert not is_alive(seconds)
     assert leftovers() == []
     assert len(os.listdir("/proc/self/fd")) <= handles + 2
+
+
+@pytest.mark.usefixtures("sandboxed")
+async def test_a_change_that_is_made_as_the_caller_leaves_is_on_the_ledger(world: World) -> None:
+    (world.project / "a.txt").write_text("before")
+    add(world, None, "writes", "python", WRITERS["python"], effects=WRITES)
+
+    async def leave_once_changed(scope: anyio.CancelScope) -> None:
+        with anyio.fail_after(20):
+            while (world.project / "a.txt").read_text() == "before":
+                await anyio.lowlevel.checkpoint()
+        scope.cancel()
+
+    with anyio.CancelScope() as scope:
+        async with anyio.create_task_group() as group:
+            group.start_soon(leave_once_changed, scope)
+            await world.run("writes")
+    assert [row.status for row in await world.ledger.playbook_runs("t1")] == ["ok"]
 
 
 # --- what is hidden, in large trees -----------------------------------------------------------------
