@@ -262,9 +262,7 @@ async def execute(prepared: Prepared, ledger: Ledger, task_id: str, *, dry_run: 
             await ledger.save(_record(prepared, cut, Ending(status="cancelled"), task_id))
         raise
     record = _record(prepared, outcome, ending, task_id)
-    # Shielded: a change that is applied is on the ledger though the caller has just left.
-    with anyio.CancelScope(shield=True):
-        await ledger.save(record)
+    await ledger.save(record)
     return record
 
 
