@@ -10,6 +10,9 @@ import pytest
 
 from mcp_tierkit.cli import run as cli
 from tests.playbooks import World, make_playbook, make_world
+from tests.support import client_at
+
+pytestmark = pytest.mark.anyio
 
 Ask = Callable[..., tuple[int, str]]
 
@@ -36,18 +39,18 @@ def tierkit(world: World, capfd: pytest.CaptureFixture[str]) -> Ask:
 
 
 def test_a_new_playbook_lints_tests_and_runs_once_it_is_trusted(world: World, tierkit: Ask) -> None:
-    for name, runtime in (("my-report", "python"), ("sh-report", "bash")):
-        assert tierkit("new", name, "--runtime", runtime)[0] == 0
-        assert tierkit("lint", name) == (0, "0 findings.\n")
-        code, said = tierkit("test", name, "--json")
-        assert (code, [case["faults"] for case in json.loads(said)]) == (0, [[], []])
-        code, said = tierkit("run", name, "who=Ada")
-        assert (code, said[:9]) == (3, "untrusted")
-        world.trust(world.project / "playbooks" / name)
-        code, said = tierkit("run", name, "who=Ada", "--json")
-        record = json.loads(said)
-        assert (code, record["status"]) == (0, "ok")
-        assert (next(iter(record)), next(reversed(record))) == ("summary", "next")
+    assert tierkit("new", "my-report")[0] == 0
+    assert tierkit("lint", "my-report") == (0, "0 findings.\n")
+    code, said = tierkit("test", "my-report")
+    assert (code, said.count("passed  ")) == (0, 2)
+    assert said.endswith("2 cases passed, each twice. Next: tierkit playbook trust my-report\n")
+    code, said = tierkit("run", "my-report", "who=Ada")
+    assert (code, said[:9]) == (3, "untrusted")
+    world.trust(world.project / "playbooks" / "my-report")
+    code, said = tierkit("run", "my-report", "who=Ada", "--json")
+    record = json.loads(said)
+    assert (code, record["status"]) == (0, "ok")
+    assert (next(iter(record)), next(reversed(record))) == ("summary", "next")
     assert tierkit("new", "my-report")[0] == 2
     assert tierkit("new", "../evil")[0] == 2
     assert not (world.project.parent / "evil").exists()
@@ -63,7 +66,26 @@ def test_the_list_names_the_untrusted_and_describes_the_trusted(world: World, ti
     assert "HOSTILE" not in said
     assert tierkit("show", "theirs")[0] == 3
     code, said = tierkit("show", "rename-symbol", "--files")
-    assert (code, "scripts/run.py" in said) == (0, True)
+    assert (
+        code,
+        "=== scripts/run.py\n" in said and "\nimport " in said,
+        "old  string, pattern ^[A-Za-z_]" in said,
+    ) == (0, True, True)
+
+
+def test_the_list_tells_what_is_hidden_what_is_broken_and_what_ran(world: World, tierkit: Ask) -> None:
+    world.add("rename-symbol", "say('mine')")
+    world.trust(make_playbook(world.project, "broken", "", files={"playbook.toml": "schema = 2"}))
+    assert tierkit("run", "rename-symbol")[0] == 0
+    code, said = tierkit("list")
+    lines = said.splitlines()
+    at = lines.index("rename-symbol  1.0.0  script  project  trusted, hides that of the package")
+    assert (code, lines[at + 2].startswith("    runs: 1, ok: 1, last: 2")) == (0, True)
+    assert lines[at + 2].endswith(", saved: -")
+    assert "broken  -  -  project  cannot be loaded" in lines
+    entries = {entry["name"]: entry for entry in json.loads(tierkit("list", "--json")[1])}
+    assert (entries["rename-symbol"]["runs"], entries["rename-symbol"]["saved_nanousd"]) == (1, None)
+    assert (entries["changelog-from-git"]["runs"], entries["broken"]["runs"]) == (0, 0)
 
 
 @pytest.mark.parametrize(
@@ -75,6 +97,7 @@ def test_the_list_names_the_untrusted_and_describes_the_trusted(world: World, ti
         (["run", "changelog-from-git", "from_ref=--all"], 2, "invalid_input: from_ref"),
         (["run", "changelog-from-git", "--json", "none.json"], 2, "invalid_input"),
         (["run", "changelog-from-git", "from_ref=none"], 0, "summary"),
+        (["show", "none"], 2, "not_found"),
         (["lint", "none"], 2, "not_found"),
         (["test", "changelog-from-git", "--case", "none"], 2, ""),
         (["untrust", "none"], 1, ""),
@@ -85,6 +108,51 @@ def test_the_list_names_the_untrusted_and_describes_the_trusted(world: World, ti
 def test_exit_codes_are_those_of_the_page(tierkit: Ask, args: list[str], code: int, begins: str) -> None:
     told, said = tierkit(*args)
     assert (told, said[: len(begins)]) == (code, begins)
+
+
+@pytest.mark.parametrize(
+    ("args", "told"),
+    [
+        (["run", "changelog-from-git"], "run changelog-from-git from_ref=v1.0.0"),
+        (["run", "rename-symbol", "old=1"], "run rename-symbol old=total new=grand_total"),
+        (["run", "sample", "word=1", "other=2"], "run sample"),
+        (["run", "renam-symbl"], "Did you mean rename-symbol?"),
+        (["show", "changelog-git"], "Did you mean changelog-from-git?"),
+        (["test", "sampel"], "Did you mean sample?"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)  # fmt: skip
+def test_a_refused_call_says_what_would_have_fitted(args: list[str], told: str, world: World, tierkit: Ask) -> None:
+    world.add("sample", "say('x')")
+    make_playbook(world.project, "renam-symbol", "")  # Nearer, and not trusted.
+    code, said = tierkit(*args)
+    assert (code, said.rstrip().endswith(told)) == (2, True), said
+
+
+async def test_a_change_is_seen_by_a_running_server(world: World) -> None:
+    folder = world.add("sample", "say('first')")
+    async with client_at(world.config) as client:
+        for said in ("first", "second"):
+            if said == "second":
+                make_playbook(world.project, "sample", "say('second')")
+                refused = await client.call_tool("run_playbook", {"name": "sample"})
+                assert (refused.is_error, "untrusted: The playbook sample" in str(refused.content)) == (True, True)
+                world.trust(folder)
+            reply = (await client.call_tool("run_playbook", {"name": "sample"})).structured_content
+            assert reply is not None
+            assert (reply["status"], reply["output"]) == ("ok", {"said": said})
+
+
+def test_a_playbook_that_wants_the_network_is_tested_without_it(world: World, tierkit: Ask) -> None:
+    script = (
+        "import socket\ntry:\n    socket.create_connection(('127.0.0.1', 9))\nexcept OSError as e:\n    say(str(e))"
+    )
+    case = '{"expect": {"status": "ok"}}'
+    make_playbook(
+        world.project, "sample", script, effects="read_only = true, network = true", files={"tests/a/case.json": case}
+    )
+    code, said = tierkit("test", "sample", "--json")
+    assert (code, json.loads(said)[0]["faults"]) == (0, [])
 
 
 def test_inputs_may_come_from_a_file_and_from_the_line(world: World, tierkit: Ask) -> None:
@@ -104,6 +172,7 @@ def test_findings_and_failing_cases_end_with_one(world: World, tierkit: Ask) -> 
     assert (code, "tests: it has 1 cases" in said) == (1, True)
     code, said = tierkit("test", "sample")
     assert (code, "not 'other'" in said) == (1, True)
+    assert said.endswith("then: tierkit playbook test sample --case a\n")
     assert "\x1b" not in said
 
 

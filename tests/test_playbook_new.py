@@ -272,6 +272,20 @@ def test_replaying_the_recorded_words_on_the_files_before_gives_the_files_after(
     assert len(inputs) == len(holes)
 
 
+@pytest.mark.parametrize(
+    ("before", "after", "text"),
+    [
+        ("a\n", "b\n", "a\na\n"), ("a\n", "b\n", "c\n"), ("a\n", "b\n", None), ("", "b\n", "c\n"), (None, "b\n", "c\n"),
+        ("a\n", None, "a\nc\n"), ("aXa", "b", "aXaXa"),
+    ],
+)  # fmt: skip
+def test_a_change_is_made_again_only_where_there_is_one_way_to_make_it(
+    before: str | None, after: str | None, text: str | None
+) -> None:
+    with pytest.raises(REPLAY["Declined"]):
+        REPLAY["replayed"]([{"path": "x", "before": before, "after": after}], {}, {"x": text}.get)
+
+
 def test_holes_are_the_goals_own_words_and_no_others() -> None:
     before, after = {"a.py": "retries = 3\nlimit = total(3)\n"}, {"a.py": "retries = 5\nlimit = total(3)\n"}
     found = slots("Set the `retries` to 5, not 3, and return total.", edits(before, after))

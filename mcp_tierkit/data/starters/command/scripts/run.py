@@ -20,7 +20,7 @@ TELLS = re.compile(r"error|fail|assert|exception|traceback|panic|warning", re.IG
 PASSING = (
     (re.compile(r"\x1b\[[0-9;?]*[A-Za-z]"), ""),
     (re.compile(r"\b\d+(?:\.\d+)?(?=\s?(?:ms|us|µs|ns|s|secs?|seconds?)\b)"), "…"),
-    (re.compile(r"(?<=duration_ms )[\d.]+"), "…"),
+    (re.compile(r"(?<=duration_ms)(:? )[\d.]+"), r"\1…"),
     (re.compile(r"(?<![\w:.])\d{1,2}:\d{2}(?::\d{2}(?:\.\d+)?)?(?![\w:])"), "…"),
     (re.compile(r"\b0x[0-9a-f]{6,}\b"), "0x…"),
 )
