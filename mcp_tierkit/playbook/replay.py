@@ -147,7 +147,7 @@ def _hunks(old: str, new: str) -> list[tuple[str, str]]:
 def _hunk(
     start: int, stop: int, blocks: Sequence[tuple[int, int, int, int]], a: list[str], b: list[str]
 ) -> tuple[str, str]:
-    """The lines of a span and what they become. Every block lies in one span as a whole, between lines alike in both."""
+    """The lines of a span and what they become: a block lies in one span as a whole, between lines alike in both."""
     inside = [block for block in blocks if start <= block[0] and block[1] <= stop]
     first, last = inside[0], inside[-1]
     return "".join(a[start:stop]), "".join(b[first[2] - (first[0] - start) : last[3] + (stop - last[1])])

@@ -74,7 +74,7 @@ def check_name(root: Path, name: str) -> None:
     if len(name) > 64 or not NAME.fullmatch(name):
         raise ValueError(f"{name[:64]!a} is not a playbook's name: a-z, 0-9 and single hyphens, at most 64")
     if root.is_symlink() or (root / name).is_symlink() or (root / name).exists():
-        raise ValueError(f"playbooks/{name} is there already, or leads elsewhere")
+        raise ValueError(f"there is a playbooks/{name} already, or it leads elsewhere")
 
 
 def write(starter: Starter, root: Path) -> tuple[str, ...]:
