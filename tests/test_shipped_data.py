@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.shipped import by_hand, script
+from tests.by_hand import by_hand, script
 
 few = settings(max_examples=60, deadline=None)
 compare, convert, urls = map(script, ("compare-data", "convert-data", "canonical-urls"))
@@ -62,6 +62,39 @@ def test_what_is_converted_without_a_loss_comes_back_the_same(value: Any, form: 
     lost = list(convert.losses(value, back))
     assert (exactly(again) == exactly(value)) == (not lost)
     assert not lost or form != "json"
+
+
+@pytest.mark.parametrize(
+    ("value", "form"),
+    [
+        ([{"a": ""}, {"a": "x"}], "csv"), ([{"a": " b "}, {"a": "\r"}, {"a": ";\t|"}, {"a": "\ufeff"}], "csv"),
+        ([{"\t": '"', "b": "\r\n"}], "tsv"), ([{"a": 1, "b": [1, {"c": None}], "c": None}], "csv"), ([], "csv"),
+        ({"a": "\x7f\x00\u2028", "": {"b.c": [{}, {"d": []}], "": [[{"e": True}]]}}, "toml"), ({}, "toml"),
+        ({"a": {"b": "c = d", "e": 1, "f": None}, "DEFAULT": {}}, "ini"), ([1, "a", None, {"b": []}], "jsonl"),
+        ({"a": Decimal("1E+300"), "b": 10**300, "c": Decimal("-0.10")}, "json"), ("\u2028", "json"),
+    ],
+    ids=range(11),
+)  # fmt: skip
+def test_these_are_converted_without_a_loss(value: Any, form: str) -> None:
+    text, typed, back = convert.convert(value, form)
+    assert list(convert.losses(value, back)) == []
+    assert exactly(convert.parse(text, form, typed=typed)) == exactly(value)
+
+
+@pytest.mark.parametrize(
+    ("value", "form", "lost"),
+    [
+        ([{"a": 1, "b": "1"}], "csv", "/0/b: text becomes a number"),
+        ([{"a": 1, "b": ""}], "csv", "/0/b: text becomes null"),
+        ([{"a": "x"}, {"b": "y"}], "csv", "/0/b: was not there and is empty"),
+        ({"a": None}, "toml", "/a: is left out"),
+        ({"rows": [{"a": "x"}], "b": 1}, "csv", "/b: is left out"),
+        ({"a": {"b": " c "}}, "ini", "/a/b: text becomes text"),
+    ],
+)
+def test_what_would_be_lost_is_named(value: Any, form: str, lost: str) -> None:
+    _, _, back = convert.convert(value, form, "rows")
+    assert lost in list(convert.losses(value, back))
 
 
 @few
@@ -257,7 +290,7 @@ def test_nothing_outside_the_project_is_read_or_written(tmp_path: Path, monkeypa
         (project / "link.toml").unlink(missing_ok=True)
         (project / "link.toml").symlink_to("new.toml")
         with pytest.raises(convert.NotForMe):
-            convert.report({"source": "in.json", "target": target, "rows_at": "rows"})
+            convert.report({"source": "in.json", "target": target, "rows_at": "rows", "overwrite": True})
     code, found, _ = by_hand(
         "check-files-exist", {"paths": ["link.json", "up/outside.json", "../outside.json"]}, project
     )
