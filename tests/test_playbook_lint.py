@@ -85,7 +85,8 @@ def test_a_shell_script_is_read_too(tmp_path: Path, script: str, found: set[str]
 
 
 def test_harmless_code_is_left_alone(tmp_path: Path) -> None:
-    script = "import subprocess, urllib.parse\nsubprocess.run(['git', 'log'], shell=False)\nsay('x')"
+    script = "import pathlib, subprocess, urllib.parse\nsubprocess.run(['git', 'log'], shell=False)\n"
+    script += "pathlib.Path(os.environ['PLAYBOOK_RESULT']).write_text('{}')"
     assert rules(tmp_path, script) == set()
 
 

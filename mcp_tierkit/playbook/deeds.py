@@ -47,7 +47,17 @@ _NODE: tuple[tuple[Deed, re.Pattern[str]], ...] = (
 
 
 def deeds(entry: Entry) -> Iterator[Seen]:
-    """What the file plainly does, in no order; nothing for a language that is not known."""
+    """What the file plainly does, in no order; nothing for a language that is not known.
+
+    Writing the result, on a line that names PLAYBOOK_RESULT, is no deed.
+    """
+    lines = entry.data.split(b"\n")
+    for seen in _deeds(entry):
+        if seen.deed != "change" or b"PLAYBOOK_RESULT" not in lines[seen.line - 1]:
+            yield seen
+
+
+def _deeds(entry: Entry) -> Iterator[Seen]:
     suffix = entry.path.rpartition(".")[2]
     if suffix == "py":
         yield from _in_python(entry.data)
