@@ -349,7 +349,7 @@ async def test_what_could_not_run_here_is_not_advised(world: World, monkeypatch:
     world.add("judge", "say('x')", toml=SKILL)
     (world.project / "link").symlink_to("/etc/passwd")
 
-    async def decisions(*tasks: str) -> list[str]:
+    async def decisions(*tasks: str) -> list[bool]:
         async with client_at(world.config, Forbidden()) as client:
             return [(await told(client, "plan_task", task=task))["decision"] == "run_playbook" for task in tasks]
 
@@ -409,8 +409,9 @@ def test_the_shelf_is_read_anew_when_anything_that_matters_has_changed(
     assert (seen("mend the till"), reads()) == (None, 0)
     script = folder / "scripts/run.py"
     good = script.read_bytes()
+    was = script.stat()
     script.write_bytes(good.replace(b"x", b"y"))
-    os.utime(script, ns=(1, 1))
+    os.utime(script, ns=(was.st_atime_ns, was.st_mtime_ns))
     assert (seen("mend the till"), reads()) == (None, 0), "nothing that it hides could do this task"
     assert (seen("greet you_all"), reads()) == (None, 1), "other bytes of the same size, with the time set back"
     script.write_bytes(good)
@@ -432,11 +433,22 @@ def test_the_shelf_is_read_anew_when_anything_that_matters_has_changed(
     assert (seen("leave now"), reads()) == (None, 1)
 
 
-def test_nothing_is_kept_of_a_file_that_was_written_a_moment_ago(tmp_path: Path) -> None:
-    file, memo = tmp_path / "file", Memo[bytes]()
-    for n in range(200):
-        file.write_bytes(b"%04d" % n)
-        assert memo.get(None, lambda: [tmp_path], file.read_bytes, lambda value: [tmp_path]) == b"%04d" % n
+def test_nothing_is_kept_of_a_file_that_was_written_a_moment_ago(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "file"
+    file.write_bytes(b"x")
+
+    def makes(moment_ns: int) -> int:
+        made, memo = [0], Memo[None]()
+        monkeypatch.setattr("mcp_tierkit.playbook.memo.FRESH_NS", moment_ns)
+        monkeypatch.setattr("mcp_tierkit.playbook.memo.FRESH_WHOLE_NS", moment_ns)
+        for _ in range(3):
+            memo.get(None, lambda: [tmp_path], lambda: made.__setitem__(0, made[0] + 1), lambda value: [tmp_path])
+        return made[0]
+
+    assert makes(10**15) == 3
+    assert makes(-(10**15)) == 1
 
 
 def test_the_nearer_one_says_what_it_hides_and_a_broken_one_does_not_give_way(world: World) -> None:

@@ -15,11 +15,12 @@ import pytest
 from mcp_tierkit.cli import run
 from mcp_tierkit.ledger import report
 from mcp_tierkit.ledger.solved import solved_tasks
+from mcp_tierkit.playbook.match import match
 from mcp_tierkit.repeats import Repeat, Solved, find_repeats
 from mcp_tierkit.stages.repetition import Figures, playbook_figures, suggest
 from mcp_tierkit.types import Budgets, Call, Check, Draft, PlaybookRun, Request, Route, Score, Task
 from tests.playbooks import World, make_world
-from tests.test_playbook_match import made, match
+from tests.test_playbook_match import made
 
 NOW = datetime.now(UTC)
 SECRET = "sk-ant-api03-" + "A1b2C3d4" * 12
@@ -171,7 +172,8 @@ async def record(world: World, task_id: str, goal: str, cost: int | None, *, ago
                       max_output_tokens=1, timeout_s=1, prompt_id="p")  # fmt: skip
     call_id = await ledger.reserve(request, 1, Budgets())
     await ledger.settle(call_id, Call(status="settled", cost_nanousd=cost))
-    await ledger.save(Draft.model_validate({"task_id": task_id, "status": status}))
+    for word in status.split():
+        await ledger.save(Draft.model_validate({"task_id": task_id, "status": word}))
     if outcome:
         await ledger.save(Score.model_validate({"task_id": task_id, "outcome": outcome}))
 
@@ -180,9 +182,11 @@ async def fill(world: World) -> None:
     for n, cost in enumerate((3_000_000, 5_000_000, None, 4_000_000)):
         await record(world, f"t{n}", f"list tags since v1.{n}.0", cost, ago=n + 1)
     await record(world, "old", "list tags since v0.1.0", 9_000_000, ago=200)
-    await record(world, "red", "list tags since v8.0.0", 9_000_000, status="needs_work")
+    await record(world, "red", "list tags since v8.0.0", 9_000_000, status="applied needs_work")
     await record(world, "back", "list tags since v9.0.0", 9_000_000, outcome="reverted")
-    await record(world, "kept", "list tags since v7.0.0", 4_000_000, outcome="edited", ago=9)
+    await record(
+        world, "kept", "list tags since v7.0.0", 4_000_000, outcome="edited", ago=9, status="needs_work applied"
+    )
     await record(world, "else", "list tags since v6.0.0", 1, repository="/elsewhere")
     await record(world, "secret", f"list tags since {SECRET}", 1)
     await world.ledger.close()
