@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.by_hand import by_hand, script
+from tests.shipped import by_hand, script
 
 few = settings(max_examples=60, deadline=None)
 compare, convert, urls = map(script, ("compare-data", "convert-data", "canonical-urls"))

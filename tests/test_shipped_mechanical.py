@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from mcp_tierkit.playbook.folder import digest, read_folder
 from mcp_tierkit.playbook.load import Playbook, builtin_root, load
 from mcp_tierkit.playbook.match import match
-from tests.by_hand import by_hand, script
 from tests.playbooks import git
+from tests.shipped import by_hand, script
 
 NAMES = ("check-files-exist", "compare-data", "convert-data", "date-arithmetic", "canonical-urls", "status-report")
 few = settings(max_examples=60, deadline=None)
