@@ -14,7 +14,7 @@ _ASSIGNED = re.compile(
 _BEARER = re.compile(r"(?i)\b(bearer|basic)\s{1,4}(?=[A-Za-z._~+/=-]{0,200}[0-9])[A-Za-z0-9._~+/=-]{8,}")
 _LOGIN = re.compile(r"://[^\s/:@]{0,100}:[^\s/@]{1,200}@")
 _KNOWN = re.compile(
-    r"(?<![A-Za-z0-9])(?:(?:AKIA|ASIA)[A-Z0-9]{12,}|AIza[\w-]{30,}|eyJ[\w-]{10,}\.[\w.-]{8,}"
+    r"(?<![A-Za-z0-9])(?:(?:AKIA|ASIA)[A-Z0-9]{12,}|AIza[\w-]{30,}|eyJ[\w-]{10,}\.[\w.-]{8,}|SG\.[\w-]{16,}\.[\w-]{16,}|\d{8,10}:AA[\w-]{30,}"
     r"|(?:gh[opsur]|github_pat|glpat|xox[abeprs]|[srp]k|hf|npm|pypi|whsec)[_-][A-Za-z0-9_-]{16,})"
 )
 _RANDOM = re.compile(r"[A-Za-z0-9_+/=-]{20,}")

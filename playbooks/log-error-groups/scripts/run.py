@@ -47,8 +47,10 @@ def open_log(path):
         decline(f"the log cannot be opened: {error.strerror}")
     if not stat.S_ISREG(os.fstat(raw.fileno()).st_mode):
         decline("the log is not a plain file")
-    packed = raw.peek(2)[:2] == b"\x1f\x8b"
-    data = io.BufferedReader(gzip.GzipFile(fileobj=raw), 1 << 20) if packed else raw
+    data = raw
+    if raw.peek(2)[:2] == b"\x1f\x8b":
+        raw.close()
+        data = io.BufferedReader(gzip.open(path), 1 << 20)
     start = data.peek(4096)[:4096]
     if start[:2] in (b"\xff\xfe", b"\xfe\xff"):
         encoding = "utf-16"
@@ -142,7 +144,8 @@ def report(stream, level, limit):
 def main():
     inputs = json.load(sys.stdin)
     try:
-        found = report(open_log(inputs["log"]), inputs.get("level", "error"), inputs.get("limit", 10))
+        with open_log(inputs["log"]) as stream:
+            found = report(stream, inputs.get("level", "error"), inputs.get("limit", 10))
     except (EOFError, OSError, zlib.error) as error:
         fail(f"the log cannot be read to its end: {error}")
     with open(os.environ.get("PLAYBOOK_RESULT", "/dev/stdout"), "w", encoding="utf-8") as out:
