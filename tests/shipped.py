@@ -16,6 +16,8 @@ from mcp_tierkit.playbook.load import builtin_root
 def script(name: str) -> ModuleType:
     """The playbook's script as a module; files beside it can be imported, as when it runs, by this playbook alone."""
     folder = str(builtin_root() / name / "scripts")
+    for helper in Path(folder).glob("*.py"):
+        sys.modules.pop(helper.stem, None)
     sys.path.insert(0, folder)
     try:
         spec = importlib.util.spec_from_file_location("shipped_" + name.replace("-", "_"), folder + "/run.py")
@@ -26,8 +28,6 @@ def script(name: str) -> ModuleType:
         spec.loader.exec_module(module)
     finally:
         sys.path.remove(folder)
-        for helper in Path(folder).glob("*.py"):
-            sys.modules.pop(helper.stem, None)
     return module
 
 
