@@ -136,8 +136,8 @@ def _uv(playbook: Playbook, uv: str, stage: Path, *words: str) -> str:
     except (OSError, subprocess.SubprocessError) as error:
         raise _refused(playbook, f"could not be given its environment: {type(error).__name__}", _RETRY) from None
     if said.returncode != 0:
-        words = " ".join(tail(said.stderr).split())
-        why = (words.partition("error: ")[2] or words)[:300]
+        told = " ".join(tail(said.stderr).split())
+        why = (told.partition("error: ")[2] or told)[:300]
         raise _refused(playbook, f"could not be given its environment; uv says: {why!a}", _RETRY)
     return said.stdout
 

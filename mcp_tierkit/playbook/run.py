@@ -7,7 +7,7 @@ import json
 import os
 import re
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -94,39 +94,36 @@ async def run(playbook: Playbook, inputs: Mapping[str, Any], bench: Bench) -> Ou
 
     Raises PolicyRefused before anything is started, where it may not run here.
     """
-    program = await anyio.to_thread.run_sync(refuse_unless_runnable, playbook, bench)
-    async with _stage(bench) as stage:
-        await anyio.to_thread.run_sync(_lay_out, stage, playbook)
-        job = await anyio.to_thread.run_sync(_Job.prepare, playbook, bench, program, stage)
-        try:
-            started = time.monotonic()
-            ran = await run_process(
-                job.argv,
-                cwd=job.cwd,
-                env=job.env,
-                stdin=json.dumps(dict(inputs)).encode(),
-                limits=job.limits,
-                layer=job.layer,
-            )
-            ms = int((time.monotonic() - started) * 1000)
-            return await anyio.to_thread.run_sync(job.judge, ran, ms)
-        finally:
-            os.close(job.result)
-
-
-@contextlib.asynccontextmanager
-async def _stage(bench: Bench) -> AsyncIterator[Path]:
-    """The run's private folder. A script may leave many files there, so other work goes on while it is removed.
-
-    Without a sandbox it lies in our state folder: above the common temporary one node would find what others left.
-    """
-    within = bench.state_dir / "runs" if bench.state_dir and bench.confinement.kind == "none" else None
     folder = contextlib.ExitStack()
     try:
-        yield await anyio.to_thread.run_sync(folder.enter_context, private_folder(within))
+        job = await anyio.to_thread.run_sync(_set_up, playbook, bench, folder)
+        started = time.monotonic()
+        ran = await run_process(
+            job.argv,
+            cwd=job.cwd,
+            env=job.env,
+            stdin=json.dumps(dict(inputs)).encode(),
+            limits=job.limits,
+            layer=job.layer,
+        )
+        ms = int((time.monotonic() - started) * 1000)
+        return await anyio.to_thread.run_sync(job.judge, ran, ms)
     finally:
+        # In a thread: a script may leave many files, and other work goes on while they are removed.
         with anyio.CancelScope(shield=True):
             await anyio.to_thread.run_sync(folder.close)
+
+
+def _set_up(playbook: Playbook, bench: Bench, folder: contextlib.ExitStack) -> _Job:
+    """The job, in a private folder that goes with `folder`."""
+    program = refuse_unless_runnable(playbook, bench)
+    # Without a sandbox in our state folder: above the common temporary one node would find what others left.
+    within = bench.state_dir / "runs" if bench.state_dir and bench.confinement.kind == "none" else None
+    stage = folder.enter_context(private_folder(within))
+    _lay_out(stage, playbook)
+    job = _Job.prepare(playbook, bench, program, stage)
+    folder.callback(os.close, job.result)
+    return job
 
 
 _MEND = "Run it where user namespaces are allowed (see tierkit doctor), or make the change yourself."
