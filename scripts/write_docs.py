@@ -32,7 +32,8 @@ from mcp_tierkit.config import _OTHER_VARIABLES, _settable, load_config  # noqa:
 from mcp_tierkit.demo import Scene, run_demo  # noqa: E402
 from mcp_tierkit.desk import open_desk  # noqa: E402
 from mcp_tierkit.kit import open_kit  # noqa: E402
-from mcp_tierkit.playbook.load import Contract  # noqa: E402
+from mcp_tierkit.playbook.folder import read_folder  # noqa: E402
+from mcp_tierkit.playbook.load import Contract, builtin_root, read_contract, read_front_matter  # noqa: E402
 from mcp_tierkit.providers import known  # noqa: E402
 from mcp_tierkit.redact import deny_patterns  # noqa: E402
 from mcp_tierkit.settings import Settings, TierConfig, TierPrice, check_settings  # noqa: E402
@@ -318,6 +319,20 @@ def _plain_default(field: Any) -> str:
     return f"`{json.dumps(value)}`" if value not in (None, (), {}) else "none"
 
 
+def shipped() -> str:
+    """The playbooks in the package: what each does, and whether it changes files or asks a model."""
+    rows = []
+    for path in sorted(builtin_root().iterdir()):
+        folder = read_folder(path, shipped=True)
+        contract = read_contract(folder)
+        does = read_front_matter(folder).description.split(". ")[0].rstrip(".")
+        effect = (
+            "one call of a model" if contract.kind == "skill" else "" if contract.effects.read_only else "changes files"
+        )
+        rows.append((f"`{path.name}`", does, effect))
+    return table(("name", "what it does", ""), rows)
+
+
 def table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
     lines = [head, tuple("---" for _ in head), *rows]
     return "".join(f"| {' | '.join(row)} |\n" for row in lines)
@@ -329,7 +344,7 @@ def table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
 BLOCKS: dict[str, Callable[[], str]] = {
     "settings": settings, "variables": variables, "keys": keys, "engines": engines, "commands": commands,
     "instructions": instructions, "rooms": rooms, "waits": waits, "deny": deny, "secrets": secrets, "guarded": guarded,
-    "contract": contract,
+    "contract": contract, "shipped": shipped,
 }  # fmt: skip
 
 
