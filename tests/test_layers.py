@@ -19,11 +19,11 @@ FLOORS = {
     "rules": (
         "config settings narrowing keys places prices price_map providers tokens prompts edits routing packing redact "
         "tiers served scope reply calls diffs usage failures receipts evidence cascade outline answers merge digests "
-        "tables repeats"
+        "tables repeats audit"
     ),
     "seams": (
         "gateway wire ledger workspace sandbox shapes _launch checks guards _witness journal playbook clients engines "
-        "git demo_upstream"
+        "git demo_upstream transcripts"
     ),
     "work": "kit metering stages jobs desk checkup",
     "doors": "server web cli demo entry __main__",

@@ -1,0 +1,86 @@
+"""What one transcript file says, in plain tuples: they travel between processes by the hundred thousand."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Tokens(NamedTuple):
+    """Tokens of one model call in five buckets that never overlap; the two writes differ in how long they are kept."""
+
+    input: int = 0
+    cache_read: int = 0
+    write_5m: int = 0
+    write_1h: int = 0
+    output: int = 0
+
+
+class Call(NamedTuple):
+    """One answer of a model. Rows of the same `key`, in whatever file, are the same answer.
+
+    `prompt` is a position in the sheet's prompts, -1 where none came before. A `key` that starts with "~" is unique
+    among a session and its forks only. `is_known` is false where a count was missing or cannot be true.
+    """
+
+    key: str
+    at: str
+    model: str
+    tokens: Tokens
+    prompt: int
+    is_sub: bool = False
+    is_copy: bool = False
+    is_known: bool = True
+
+
+class Prompt(NamedTuple):
+    """What a person asked; `text` has no secrets, and at most a thousand characters and one."""
+
+    key: str
+    at: str
+    text: str
+
+
+class Use(NamedTuple):
+    """A tool that a call asked for. `command` is what a shell was given, else empty."""
+
+    id: str
+    name: str
+    command: str
+    call: int
+
+
+CALL, RESULT, CUT = 0, 1, 2
+
+
+class Event(NamedTuple):
+    """What happened to the context, in order: a call read it, a result was added, or it was cut."""
+
+    kind: int
+    is_sub: bool
+    at: int = -1  # position of the call, or of the use whose result this is; -1 where it is not in the file
+    tokens: int = 0
+
+
+class Ours(NamedTuple):
+    """A reply of this product's own tools that names one of its tasks."""
+
+    task_id: str
+    use: int
+
+
+class Sheet(NamedTuple):
+    """One file. `parent` is the session that it was forked or spawned from."""
+
+    path: str
+    client: str
+    session: str
+    project: str
+    is_sub: bool = False
+    parent: str = ""
+    prompts: tuple[Prompt, ...] = ()
+    calls: tuple[Call, ...] = ()
+    uses: tuple[Use, ...] = ()
+    events: tuple[Event, ...] = ()
+    ours: tuple[Ours, ...] = ()
+    counts: tuple[tuple[str, int], ...] = ()
+    versions: tuple[str, ...] = ()
