@@ -194,3 +194,23 @@ def test_a_dry_run_leaves_the_tree(world: World, tierkit: Ask) -> None:
     assert world.tree() == before
     assert tierkit("run", "sample")[0] == 0
     assert (world.project / "a.txt").read_text() == "x"
+
+
+def test_a_case_sets_its_own_variables_sees_none_of_the_testers_and_is_held_to_the_log(
+    world: World, tierkit: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REPORT_SEASON", "winter")
+    cases = {
+        "tests/told/case.json": """{"setup": {"env": {"REPORT_SEASON": "spring"}},
+            "expect": {"status": "failed", "log": ["no spring", "exit code 3"]}}""",
+        "tests/untold/case.json": '{"expect": {"status": "failed", "log": ["no None"]}}',
+        "tests/wrong/case.json": '{"expect": {"status": "failed", "log": ["no autumn"]}}',
+    }
+    script = "print('no', os.environ.get('REPORT_SEASON')); sys.exit(3)"
+    world.add("seasonal", script, run=', env = ["REPORT_SEASON"]', files=cases)
+    code, said = tierkit("test", "seasonal")
+    assert code == 1
+    assert [line.split()[:2] for line in said.splitlines() if line.startswith(("passed ", "failed "))] == [
+        ["passed", "told"], ["passed", "untold"], ["failed", "wrong"],
+    ]  # fmt: skip
+    assert "the log lacks 'no autumn'" in said

@@ -8,7 +8,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -34,12 +34,14 @@ _ATTACH, _DETACH = 24, 25  # SQLite's authoriser codes: a script may open no fil
 
 class Setup(Record):
     sqlite: dict[str, str] = Field(default_factory=dict)
+    env: dict[str, str] = Field(default_factory=dict)
 
 
 class Expect(Record):
     status: PlaybookStatus | Literal["invalid_input"]
     output: dict[str, Any] = Field(default_factory=dict)
     contains: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    log: tuple[str, ...] = ()
     changed: tuple[str, ...] | None = None
     diff: str | None = None
 
@@ -85,10 +87,13 @@ def read_cases(playbook: Playbook) -> dict[str, Case]:
 async def run_cases(
     playbook: Playbook, confinement: Confinement, *, only: str | None = None, state_dir: Path | None = None
 ) -> AsyncIterator[CaseResult]:
-    """Each case as it ends. Where `confinement` is none the scripts run with the user's own rights.
+    """Each case as it ends, without the network.
 
+    Where `confinement` is none the scripts run with the user's own rights, the network included.
     `state_dir` is where the environment of a `uv` playbook was prepared.
     """
+    effects = playbook.contract.effects.model_copy(update={"network": False})
+    playbook = replace(playbook, contract=playbook.contract.model_copy(update={"effects": effects}))
     for name, case in read_cases(playbook).items():
         if only in (None, name):
             yield await _run_case(playbook, name, case, confinement, state_dir)
@@ -114,7 +119,10 @@ async def _turn(playbook: Playbook, name: str, case: Case, confinement: Confinem
         await anyio.to_thread.run_sync(_build, playbook, name, case, project)
         workspace = Workspace(project)
         before = moment(project)
-        bench = Bench(workspace=workspace, confinement=confinement, allow_unconfined_writes=True, state_dir=state_dir)
+        bench = Bench(
+            workspace=workspace, confinement=confinement, allow_unconfined_writes=True, state_dir=state_dir,
+            environ=case.setup.env,
+        )  # fmt: skip
         try:
             inputs = playbook.inputs.check(case.inputs)
         except ValueError as error:
@@ -210,6 +218,8 @@ def _faults(playbook: Playbook, name: str, case: Case, turn: _Turn) -> tuple[str
     ]
     for key, parts in expect.contains.items():
         faults += [f"output {key} lacks {part!r}" for part in parts if part not in str(output.get(key))]
+    log = f"{turn.outcome.log_tail}\n{turn.ending.note}"
+    faults += [f"the log lacks {part!r}: {log[-300:]}" for part in expect.log if part not in log]
     changed = tuple(sorted(turn.ending.changed))
     if expect.changed is not None and changed != tuple(sorted(expect.changed)):
         faults.append(f"changed {list(changed)}, not {sorted(expect.changed)}")

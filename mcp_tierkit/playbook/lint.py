@@ -90,7 +90,9 @@ def _secrets(folder: Folder) -> Iterator[Finding]:
 def _contract(playbook: Playbook) -> Iterator[Finding]:
     contract = playbook.contract
     yield from _phrases(playbook)
-    if not contract.effects.read_only and not contract.effects.writes and contract.kind == "script":
+    effects = contract.effects
+    # One that acts outward may have nothing to change here.
+    if not (effects.read_only or effects.writes or effects.network) and contract.kind == "script":
         told = "it may write, and writes names nothing that it may"
         yield _in_contract(
             playbook, ["effects"], "effects", told, 'Add writes = ["docs/*.md"], or set read_only = true.'

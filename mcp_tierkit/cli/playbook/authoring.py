@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -138,19 +137,13 @@ async def _tried(starter: Starter) -> Starter:
     confinement = await probe()
     if confinement.kind == "none":
         return starter.noting("There is no sandbox here, so its test cases were not tried.")
-    results = [result async for result in run_cases(_offline(starter.loaded()), confinement)]
+    results = [result async for result in run_cases(starter.loaded(), confinement)]
     faults = [f"{result.name}: {fault}" for result in results for fault in result.faults]
     if not faults:
         return starter
     if "assets/command.json" not in starter.files:
         raise ValueError(f"the change cannot be made again from its parts ({faults[0][:300]})")
     return without_ok_case(starter, faults[0][:300])
-
-
-def _offline(playbook: Playbook) -> Playbook:
-    """The playbook as tests run it: what needs the network does without."""
-    effects = playbook.contract.effects.model_copy(update={"network": False})
-    return replace(playbook, contract=playbook.contract.model_copy(update={"effects": effects}))
 
 
 def _ignored(root: Path, starter: Starter) -> list[str]:
@@ -250,7 +243,7 @@ async def _test(
     await anyio.to_thread.run_sync(prepare, chosen, config.state_dir)
     results = []
     try:
-        async for result in run_cases(_offline(chosen), confinement, only=case, state_dir=config.state_dir):
+        async for result in run_cases(chosen, confinement, only=case, state_dir=config.state_dir):
             results.append(result)
             if echo:
                 _echo_case(result)
