@@ -114,7 +114,11 @@ def test_planted_errors_come_out_in_just_their_groups(templates: list[tuple[str,
     assert found["events"] == len(planted)
     assert sorted(one["count"] for one in found["groups"]) == sorted(planted.count(which) for which in set(planted))
     for one in found["groups"]:
-        mine = [number for number, which in enumerate(planted) if " ".join(templates[which]) + " <n>" in one["shape"]]
+        mine = [
+            number
+            for number, which in enumerate(planted)
+            if f"{' '.join(templates[which])} <n> <text>" == one["shape"].removeprefix("ERROR ")
+        ]
         assert (len(mine), one["first"][-2:], one["last"][-2:]) == (one["count"], f"{mine[0]:02}", f"{mine[-1]:02}")
 
 
@@ -163,6 +167,31 @@ def test_a_trace_of_each_kind_stays_with_its_error() -> None:
     assert [(one["count"], one["frames"][0]) for one in found["groups"]] == [
         (4, "a/b.py:1 in f"), (2, "com.a.B.c(B.java:1)"), (2, "f (a.js:1:1)"), (2, "a/b.py:1 in f"),
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "password=swordfish",
+        "passwd: sw0rdfish",
+        "'secret': 'swordfish'",
+        "https://ada:swordfish@db/x",
+        "token=swordfish",
+    ],
+)
+def test_a_password_that_looks_like_a_word_is_hidden_too(said: str) -> None:
+    sample = groups(f"ERROR refused with {said}\n")["groups"][0]["sample"]
+    assert ("swordfish" in sample, "sw0rdfish" in sample, "<hidden>" in sample) == (False, False, True)
+
+
+def test_a_trace_between_two_programs_goes_to_its_own() -> None:
+    text = (
+        "Mar 05 10:00:00 host web[1]: ERROR: page lost\n"
+        "Mar 05 10:00:00 host job[2]: Traceback (most recent call last):\n"
+        'Mar 05 10:00:00 host job[2]:   File "/x/y.py", line 3, in f\n'
+        "Mar 05 10:00:00 host job[2]: ValueError: bad\n"
+    )
+    assert [one["sample"] for one in groups(text)["groups"]] == ["web: ERROR: page lost", "ValueError: bad"]
 
 
 def test_any_encoding_colour_or_ending_of_a_log_reads_the_same(tmp_path: Path) -> None:

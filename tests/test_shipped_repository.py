@@ -128,7 +128,7 @@ def test_a_secret_is_told_by_place_and_never_by_text(repo: Path) -> None:
     files: dict[str, str | bytes] = {f"{number}.txt": f"\n{key}\n" for number, key in enumerate(keys.values())}
     put(
         repo,
-        {**files, f"{keys['github-token']}.txt": "named\n", "wide.txt": f"\n{keys['npm-token']}\n".encode("utf-16")},
+        {**files, f"{keys['github-token']}.orig": "named\n", "wide.txt": f"\n{keys['npm-token']}\n".encode("utf-16")},
     )
     code, found, said = run("repository-sweep", repo, limit=100)
     secrets = [(one["path"], one["line"], one["detail"]) for one in found["findings"] if one["kind"] == "secret"]
@@ -138,6 +138,7 @@ def test_a_secret_is_told_by_place_and_never_by_text(repo: Path) -> None:
     ]
     told = json.dumps(found) + said
     assert code == 0
+    assert "<github-token>.orig" in told
     assert [kind for kind, key in keys.items() if key.split("\n")[-1][-12:] in told] == []
 
 
