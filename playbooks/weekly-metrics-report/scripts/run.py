@@ -50,6 +50,8 @@ try:
     orders_before, _ = database.execute(query, {"start": str(before), "stop": str(start)}).fetchone()
 except sqlite3.DatabaseError as error:
     decline(f"the report cannot be made from this file: {error}")
+if type(cents) is not int:
+    decline("the report cannot be made from this file: cents are not whole numbers")
 
 report = Template((ASSETS / "report.md").read_text(encoding="utf-8")).substitute(
     week=inputs["week"], orders=orders, change=f"{orders - orders_before:+d}", revenue=money(cents)
