@@ -33,7 +33,11 @@ def samples_of(found):
     for source in found.good:
         text = source.comment.decode("utf-8", "replace").strip()
         is_docstring = text.startswith(('"""', "'''"))
-        if legal_lines(source.comment) == found.header and len(plain(text)) == len(plain(found.header)) and not is_docstring:
+        if (
+            legal_lines(source.comment) == found.header
+            and len(plain(text)) == len(plain(found.header))
+            and not is_docstring
+        ):
             samples.setdefault(source.suffix, "\n".join(re.split(r"\r\n|\r|\n", text)))
     return samples
 
@@ -43,7 +47,9 @@ def place_of(data):
     at = start_of(data)
     if at and not data[:at].endswith((b"\n", b"\r")) and data[:at] != b"\xef\xbb\xbf":
         return None  # A lone first line without an end.
-    block = re.match(rb"\s*(?:/\*.*?\*/|(?://[^\r\n]*(?:\r\n|\r|\n|$))+)[ \t]*(?:\r\n|\r|\n)?", data[at : at + 4000], re.DOTALL)
+    block = re.match(
+        rb"\s*(?:/\*.*?\*/|(?://[^\r\n]*(?:\r\n|\r|\n|$))+)[ \t]*(?:\r\n|\r|\n)?", data[at : at + 4000], re.DOTALL
+    )
     return at + block.end() if block and PRAGMA.search(block[0]) else at
 
 

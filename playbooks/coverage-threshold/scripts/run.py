@@ -68,13 +68,13 @@ def without_filters():
 
 
 def find_report(given):
-    """The report's path: the one given, or the newest of those with a usual name."""
+    """The report's path: the one given, or the first with a usual name."""
     root = os.path.realpath(".")
     names = USUAL if given == "auto" else (given,)
     real = [(name, os.path.realpath(name)) for name in names if "\0" not in name and not os.path.isabs(name)]
     inside = [name for name, path in real if path.startswith(root + os.sep) and os.path.isfile(path)]
     if not inside:
-        decline("there is no coverage report" if given == "auto" else f"there is no file {printable(given)} in the project")
+        decline(f"there is no {'coverage report' if given == 'auto' else 'file ' + printable(given)} in the project")
     return next((name for name in inside if name != ".coverage"), inside[0])
 
 
@@ -129,7 +129,9 @@ def report(files, threshold, limit):
         "total_percent": whole,
         "files": len(counts),
         "files_under": len(under),
-        "worst": [{"file": printable(path), "percent": value, "missing": ranges(files[path])} for value, path in under[:limit]],
+        "worst": [
+            {"file": printable(path), "percent": value, "missing": ranges(files[path])} for value, path in under[:limit]
+        ],
         "more": max(0, len(under) - limit),
     }
 
@@ -157,7 +159,9 @@ def main():
     files = {name: lines for name, lines in files.items() if name in changed}
     if not any(files.values()):
         decline("none of the changed files is in the report" if since else "the report covers no lines")
-    result = report(files, inputs.get("threshold", 80), inputs.get("limit", 20)) | {"source": f"{printable(path)} ({kind})"}
+    result = report(files, inputs.get("threshold", 80), inputs.get("limit", 20)) | {
+        "source": f"{printable(path)} ({kind})"
+    }
     with open(os.environ.get("PLAYBOOK_RESULT", "/dev/stdout"), "w", encoding="utf-8") as out:
         json.dump(result, out)
     return 0

@@ -8,16 +8,20 @@ import sys
 import warnings
 from pathlib import Path
 
-from manifests import files_below, python_name
+from manifests import files_below, is_manifest, python_name
 
-NAMES = json.loads((Path(__file__).resolve().parent.parent / "assets" / "import_names.json").read_text(encoding="utf-8"))
+NAMES = json.loads(
+    (Path(__file__).resolve().parent.parent / "assets" / "import_names.json").read_text(encoding="utf-8")
+)
 MAX_FILES = 20_000
 MAX_BYTES = 1_000_000
+CONFIGURING = (".toml", ".cfg", ".ini", ".yaml", ".yml", ".sh", "Dockerfile", "Procfile", "Makefile", "Justfile")
+MODULE = re.compile(r"[A-Za-z_]\w*(?:/|\.(?:py|so|abi3|cpython))")
 STANDARD = sys.stdlib_module_names | {"distutils", "imp", "asyncore", "asynchat", "smtpd", "__main__"}
 
 
 def read_imports():
-    """(dotted name to the first place that needs it, dotted names that are only tried for, files that are not Python)"""
+    """(dotted name to the first place that needs it, names that are only tried for, how many files are not Python)"""
     needed, tried, unread, count = {}, set(), 0, 0
     local = Local()
     for path in files_below(lambda name: name.endswith(".py")):
@@ -45,6 +49,18 @@ def named_as_text(tree):
     """Texts that may be a module's name: for what is imported by name at run time."""
     texts = {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)}
     return {text for text in texts if len(text) < 80 and re.fullmatch(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*", text)}
+
+
+def mentioned():
+    """Names in files that start or configure programs; manifests are left out, they name every package."""
+    found = set()
+    for path in files_below(lambda name: name.endswith(CONFIGURING) and not is_manifest(name)):
+        try:
+            with open(path, encoding="utf-8", errors="replace") as file:
+                found.update(map(python_name, re.findall(r"[A-Za-z][\w-]{1,80}", file.read(MAX_BYTES))))
+        except OSError:
+            continue
+    return found
 
 
 class Local:
@@ -84,7 +100,8 @@ def is_attempt(node):
     if isinstance(node, ast.If):
         return "TYPE_CHECKING" in ast.dump(node.test)
     caught = [handler.type for handler in getattr(node, "handlers", [])]
-    return any(one is None or re.search(r"'(?:ImportError|ModuleNotFoundError|Exception)'", ast.dump(one)) for one in caught)
+    wide = re.compile(r"'(?:ImportError|ModuleNotFoundError|Exception)'")
+    return any(one is None or wide.search(ast.dump(one)) for one in caught)
 
 
 def installed():
@@ -96,7 +113,7 @@ def installed():
                 files = (info / "RECORD").read_text(encoding="utf-8", errors="replace").splitlines()
             except OSError:
                 continue
-            tops = {re.split(r"[/.]", line)[0] for line in files if re.match(r"[A-Za-z_]\w*(?:/|\.(?:py|so|abi3|cpython))", line)}
+            tops = {re.split(r"[/.]", line)[0] for line in files if MODULE.match(line)}
             found[python_name(info.name.removesuffix(".dist-info").rpartition("-")[0])] = tops
     return found
 

@@ -15,7 +15,9 @@ SKIPPED = {
 }
 MARKS = ("pyvenv.cfg", "CACHEDIR.TAG")
 # Groups of what a project needs to be worked on, not to run.
-DEV = re.compile(r"dev|test|doc|lint|type|check|format|build|ci\b|bench|example|tool|release|style|debug|qa", re.IGNORECASE)
+DEV = re.compile(
+    r"dev|test|doc|lint|type|check|format|build|ci\b|bench|example|tool|release|style|debug|qa", re.IGNORECASE
+)
 REQUIREMENT = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*)\s*(?:\[[^\]]*\])?\s*(.*)")
 COMMIT = re.compile(r"[@#=][0-9a-f]{40}\b")
 
@@ -102,7 +104,9 @@ def read_pyproject(text, where, found):
     tables = [("", poetry.get("dependencies", {})), ("group dev", poetry.get("dev-dependencies", {}))]
     tables += [(f"group {name}", group.get("dependencies", {})) for name, group in poetry.get("group", {}).items()]
     for group, table in tables:
-        found.declared += [poetry_one(name, spec, where, group) for name, spec in table.items() if name.lower() != "python"]
+        found.declared += [
+            poetry_one(name, spec, where, group) for name, spec in table.items() if name.lower() != "python"
+        ]
 
 
 def poetry_one(name, spec, where, group):
@@ -157,7 +161,12 @@ def lock(found, ecosystem, name, version):
 
 # --- JavaScript, Rust, Go -----------------------------------------------------------------------
 
-NPM_GROUPS = {"dependencies": "", "devDependencies": "dev", "peerDependencies": "peer", "optionalDependencies": "optional"}
+NPM_GROUPS = {
+    "dependencies": "",
+    "devDependencies": "dev",
+    "peerDependencies": "peer",
+    "optionalDependencies": "optional",
+}
 
 
 def read_package_json(text, where, found):

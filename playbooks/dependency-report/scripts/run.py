@@ -6,7 +6,7 @@ import re
 import sys
 
 sys.dont_write_bytecode = True  # Nothing may appear beside the scripts: the folder is trusted byte by byte.
-from imports import brings, installed, read_imports  # noqa: E402
+from imports import brings, installed, mentioned, read_imports  # noqa: E402
 from manifests import read_all, shown  # noqa: E402
 
 UNKNOWN = "Not known offline: newer versions, security notices, licences, and what setup.py computes."
@@ -52,10 +52,13 @@ def unused_and_undeclared(found):
     python = [one for one in found.declared if one.ecosystem == "python"]
     needed, tried, unread = read_imports()
     environment, names = installed(), {one.name for one in python}
+    named = mentioned()
     unused = [
         label(one)
         for one in python
-        if one.is_for_running and not any(brings(one.name, name, environment) for name in [*needed, *tried])
+        if one.is_for_running
+        and one.name not in named
+        and not any(brings(one.name, name, environment) for name in [*needed, *tried])
     ]
     undeclared = {}
     for name, place in needed.items():
@@ -98,7 +101,9 @@ def report(found, limit):
     unused, undeclared, unread = unused_and_undeclared(found) if has_python else ([], [], 0)
     (twice, clash), loose = repeated(found), sorted(label(one) for one in open_ones(found))
     read = ", ".join(shown(path) for path in found.read[:limit])
-    notes = [UNKNOWN] + ([f"{unread} Python files could not be read, so their imports are not counted."] if unread else [])
+    notes = [UNKNOWN] + (
+        [f"{unread} Python files could not be read, so their imports are not counted."] if unread else []
+    )
     parts = [
         [f"Read: {read}" + (f" and {len(found.read) - limit} more" if len(found.read) > limit else "")],
         counted(found),

@@ -34,7 +34,8 @@ STAMP = re.compile(r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:[.,]\d+)?Z? ")
 
 def lines_of(text):
     """The log's lines without colours, time stamps of a build server, and overlong tails."""
-    return [STAMP.sub("", CODES.sub("", line[: 2 * MAX_LINE]))[:MAX_LINE].rstrip() for line in re.split(r"\r\n|\r|\n", text)]
+    lines = (line[: 2 * MAX_LINE] for line in re.split(r"\r\n|\r|\n", text))
+    return [STAMP.sub("", CODES.sub("", line))[:MAX_LINE].rstrip() for line in lines]
 
 
 def first(pattern, lines):
@@ -56,7 +57,10 @@ def cut(lines, is_head):
 
 # --- pytest -------------------------------------------------------------------------------------
 
-PYTEST_END = re.compile(r"^=+ .*\b\d+ (?:passed|failed|error|errors|skipped|deselected|xfailed)\b.* =+$|^\d+ (?:passed|failed|errors?|skipped)\b.* in [\d.]+s")
+PYTEST_END = re.compile(
+    r"^=+ .*\b\d+ (?:passed|failed|errors?|skipped|deselected|xfailed)\b.* =+$"
+    r"|^\d+ (?:passed|failed|errors?|skipped)\b.* in [\d.]+s"
+)
 PYTEST_HEAD = re.compile(r"^_{3,} (.+?) _{3,}$")
 PYTEST_SUMMARY = re.compile(r"^(?:FAILED|ERROR|SUBFAILED(?:\[[^\]]{0,200}\]|\(.{0,200}?\))?) (\S.*)$")
 PYTEST_PLACE = re.compile(r"^(\S[^:]{0,200}:\d+): ?(?:in .+|([A-Za-z_][\w.]*))?$")
@@ -73,7 +77,9 @@ def read_pytest(lines):
             test, said, block = paired(found[1], blocks)
             if block:
                 blocks.remove(block)
-            failures.append(Failure(test, *(block.error or said, block.where, block.lines) if block else (said, "", [])))
+            failures.append(
+                Failure(test, *(block.error or said, block.where, block.lines) if block else (said, "", []))
+            )
     return Run("pytest", failures + blocks, number(r"\b(\d+) passed\b", lines) or 0)
 
 
@@ -90,7 +96,9 @@ def paired(summary, blocks):
 
 
 def is_same_test(head, test):
-    bare = head.removeprefix("ERROR at setup of ").removeprefix("ERROR at teardown of ").removeprefix("ERROR collecting ")
+    bare = (
+        head.removeprefix("ERROR at setup of ").removeprefix("ERROR at teardown of ").removeprefix("ERROR collecting ")
+    )
     bare = re.sub(r" (?:\[.*\] )?\([^()]*\)$| \[[^\]]*\]$", "", bare) if " " in bare else bare  # Of a subtest.
     path, mark, values = test.partition("[")
     return bare in (test, ".".join(path.split("::")[1:]) + mark + values)
@@ -183,6 +191,7 @@ def is_code(line):
 # --- go -----------------------------------------------------------------------------------------
 
 GO_FAIL = re.compile(r"^\s*--- FAIL: (\S+)")
+GO_OWN = re.compile(r"/src/(?:testing|runtime)/")
 GO_PLACE = re.compile(r"^\s*(?:\w+: )?(\S+\.go:\d+)(?::\d+)?: (.*)$")
 
 
@@ -240,7 +249,7 @@ def go_said(lines):
 
 def go_failure(name, said):
     panic = next((line for line in said if line.startswith("panic: ")), None)
-    frames = [line for line in said if re.match(r"^/\S+\.go:\d+", line) and "/src/testing/" not in line and "/src/runtime/" not in line]
+    frames = [line for line in said if re.match(r"^/\S+\.go:\d+", line) and not GO_OWN.search(line)]
     if panic:
         return Failure(name, panic, frames[0].split(" ")[0] if frames else "")
     found = next((one for line in said if (one := GO_PLACE.match(line))), None)
@@ -284,7 +293,8 @@ def cargo_build(found, body):
 
 
 def cargo_block(name, body):
-    stop = next((at for at, line in enumerate(body) if re.match(r"^(?:failures:|test result:|note: )", line)), len(body))
+    end = re.compile(r"^(?:failures:|test result:|note: )")
+    stop = next((at for at, line in enumerate(body) if end.match(line)), len(body))
     body = [line for line in body[:stop] if line.strip()]
     at, found = next(((at, one) for at, line in enumerate(body) if (one := PANIC.match(line))), (-1, None))
     if not found:

@@ -11,7 +11,8 @@ import sys
 from pathlib import Path
 
 sys.dont_write_bytecode = True  # Nothing may appear beside the scripts: the folder is trusted byte by byte.
-from unused import blocks, clean_folder, examine, parse, read, shown  # noqa: E402
+from source import blocks, clean_folder, parse, read, shown  # noqa: E402
+from unused import examine  # noqa: E402
 
 LINE = re.compile(rb"[^\r\n]*(?:\r\n|\r|\n|$)")
 
@@ -93,9 +94,14 @@ def cleared(data, starts, block, node, doomed):
     line, last = starts[mates[0].lineno - 1], span(starts, mates[-1])[1]
     end = LINE.match(data, last).end()
     is_alone = all(mate in doomed for mate in mates) and not data[line : span(starts, mates[0])[0]].strip()
-    if len(doomed) == len(block) and node is doomed[0]:
+    is_emptied = len(doomed) == len(block)
+    if is_emptied and node is doomed[0]:
         yield start, stop, b"pass"
-    elif is_alone and re.fullmatch(rb";?[ \t]*(#[^\r\n]*)?(\r\n|\r|\n)?", data[last:end]):
+    elif (
+        is_alone
+        and not (is_emptied and mates[0] is doomed[0])
+        and re.fullmatch(rb";?[ \t]*(#[^\r\n]*)?(\r\n|\r|\n)?", data[last:end])
+    ):
         yield line, end, b""
     elif node is not mates[-1]:
         yield start, span(starts, block[at + 1])[0], b""

@@ -5,36 +5,26 @@ file takes, a path in a string. What is reported is plainly unused; some that is
 """
 
 import ast
-import io
 import os
 import re
-import symtable
 import sys
-import tokenize
-import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 
-SKIPPED = {"node_modules", "__pycache__", "site-packages", "dist-packages"}
-MARKS = ("pyvenv.cfg", "CACHEDIR.TAG")
+from dead import gather_words, privates, unreachable
+from source import DEFINITIONS, MAX_BYTES, SCOPES, WORD, blocks, files_below, names_in, parse, read
+
 MAX_FILES = 20_000
-MAX_BYTES = 1_000_000
 # Modules of the standard library that are imported for what they do, not for a name.
 EFFECTS = {"readline", "rlcompleter", "antigravity", "this", "sitecustomize", "usercustomize", "__main__"}
 DYNAMIC = {"eval", "exec", "globals", "locals", "vars"}
 TYPING = {"cast", "TypeVar", "NewType", "ForwardRef", "TypedDict", "NamedTuple", "TypeAliasType", "assert_type"}
 GENERIC = {"list", "dict", "tuple", "set", "frozenset", "type"}
 
-WORD = re.compile(r"[^\W\d]\w*")
-PRIVATE = re.compile(r"_[^\W_]\w*")
 NOQA = re.compile(r"#\s*noqa(?!\w)(?P<codes>:\s*[A-Z][0-9A-Z]*(?:[,\s]+[A-Z]+[0-9]+)*)?", re.IGNORECASE)
 WHOLE_FILE = re.compile(r"^\s*#\s*(?:ruff|flake8):\s*noqa(?P<codes>:\s*[A-Z0-9,\s]+)?", re.IGNORECASE)
 TYPE_COMMENT = re.compile(r"#\s*type:(?!\s*ignore\b)(.*)")
 DOTTED = re.compile(r"[^\W\d]\w*(?:\.[^\W\d]\w*)+")
-
-SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef)
-DEFINITIONS = (*SCOPES, ast.ClassDef)
-ENDS = (ast.Return, ast.Raise, ast.Continue, ast.Break)
 
 
 @dataclass
@@ -60,48 +50,6 @@ class Facts:
     words: set = field(default_factory=set)
     taken: set = field(default_factory=set)
     starred: set = field(default_factory=set)
-
-
-def shown(path):
-    """A path as one printable line."""
-    text = os.fsencode(path).decode("utf-8", "backslashreplace")
-    return text if text.isprintable() else ascii(text)[1:-1]
-
-
-def files_below(folder, suffixes):
-    """Regular files by path order; no link is followed and no environment or cache is entered."""
-    for here, folders, names in os.walk(folder):
-        folders[:] = sorted(name for name in folders if is_ours(here, name))
-        for name in sorted(names):
-            path = os.path.join(here, name)
-            if name.endswith(suffixes) and os.path.isfile(path) and not os.path.islink(path):
-                yield os.path.normpath(path).replace(os.sep, "/")
-
-
-def is_ours(here, name):
-    inside = os.path.join(here, name)
-    return (
-        not name.startswith(".")
-        and name not in SKIPPED
-        and not os.path.exists(os.path.join(here, "case.json"))  # The made-up project of a playbook's test.
-        and not os.path.islink(inside)
-        and not any(os.path.exists(os.path.join(inside, mark)) for mark in MARKS)
-    )
-
-
-def read(path):
-    """(text, encoding) as Python would read it; OSError, SyntaxError or UnicodeError where it cannot."""
-    data = Path(path).read_bytes()
-    if len(data) > MAX_BYTES:
-        raise OSError("is larger than 1 MB")
-    encoding, _ = tokenize.detect_encoding(io.BytesIO(data).readline)
-    return data.decode(encoding), encoding
-
-
-def parse(text):
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # An odd escape in their code is not our news.
-        return ast.parse(text), symtable.symtable(text, "file", "exec")
 
 
 def study(path, text):
@@ -177,26 +125,12 @@ def statements(scope):
             stack.extend((one, inner) for block in blocks(node) for one in block)
 
 
-def blocks(node):
-    """The lists of statements directly in a node."""
-    for name in ("body", "orelse", "finalbody"):
-        block = getattr(node, name, None)
-        if isinstance(block, list) and block and isinstance(block[0], ast.stmt):
-            yield block
-    for part in [*getattr(node, "handlers", []), *getattr(node, "cases", [])]:
-        yield part.body
-
-
 def guards(node):
     if isinstance(node, (ast.With, ast.AsyncWith)):
         return any("ImportError" in names_in(item) or "ModuleNotFoundError" in names_in(item) for item in node.items)
     caught = [handler.type for handler in getattr(node, "handlers", [])]
     wide = {"ImportError", "ModuleNotFoundError", "Exception", "BaseException"}
     return any(one is None or names_in(one) & wide for one in caught)
-
-
-def names_in(node):
-    return {one.id for one in ast.walk(node) if isinstance(one, ast.Name)}
 
 
 def bound(node, alias):
@@ -348,58 +282,6 @@ def gather_uses(tree, facts):
                 facts.taken.update(zip(parts, parts[1:]))
 
 
-# --- dead code ----------------------------------------------------------------------------------
-
-
-def unreachable(tree):
-    """(first line, last line, what ended the block before) of statements that no run can reach."""
-    for node in ast.walk(tree):
-        for block in blocks(node):
-            ends = [at for at, one in enumerate(block) if isinstance(one, ENDS)]
-            rest = block[ends[0] + 1 :] if ends else []
-            # A yield that is never reached still makes its function a generator.
-            if rest and not any(isinstance(one, (ast.Yield, ast.YieldFrom)) for part in rest for one in ast.walk(part)):
-                yield rest[0].lineno, rest[-1].end_lineno, type(block[ends[0]]).__name__.lower()
-
-
-def privates(tree):
-    """The module's private functions, classes and variables: name to (line, kind)."""
-    found = {}
-    for node in tree.body:
-        if isinstance(node, DEFINITIONS) and not node.decorator_list:
-            kind = "class" if isinstance(node, ast.ClassDef) else "function"
-            found.setdefault(node.name, (node.lineno, kind))
-        for name in assigned(node):
-            found.setdefault(name, (node.lineno, "variable"))
-    return {name: place for name, place in found.items() if PRIVATE.fullmatch(name)}
-
-
-def assigned(node):
-    targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
-    return [target.id for target in targets if isinstance(target, ast.Name)]
-
-
-def gather_words(tree):
-    """Every name the file uses, those within its texts too; a definition is no use of itself."""
-    found = set()
-    for node in tree.body:
-        words = set()
-        for one in ast.walk(node):
-            if isinstance(one, ast.Name) and not isinstance(one.ctx, ast.Store):
-                words.add(one.id)
-            elif isinstance(one, ast.AugAssign):
-                words |= names_in(one.target)
-            elif isinstance(one, ast.Attribute):
-                words.add(one.attr)
-            elif isinstance(one, ast.alias):
-                words.add(one.name.split(".")[-1])
-            elif isinstance(one, ast.Constant) and isinstance(one.value, str):
-                words.update(WORD.findall(one.value))
-        own = {node.name} if isinstance(node, DEFINITIONS) else set(assigned(node))
-        found |= words - own
-    return found
-
-
 # --- the whole project --------------------------------------------------------------------------
 
 
@@ -444,7 +326,7 @@ def judge(project, facts, words, folder):
     words = words.union(*(one.words for one in facts))
     taken = set().union(*(one.taken for one in facts))
     starred = set().union(*(one.starred for one in facts))
-    for one in facts:
+    for one in sorted(facts, key=lambda one: one.path):
         if folder != "." and not one.path.startswith(folder + "/") and one.path != folder:
             continue
         stem = os.path.basename(one.path)[: -len(".py")]
@@ -462,12 +344,3 @@ def judge(project, facts, words, folder):
 
 def in_order(imports):
     return sorted(imports, key=lambda one: (one.alias.lineno, one.alias.col_offset))
-
-
-def clean_folder(text):
-    """The folder as a path below the project; None where it is not one."""
-    folder = os.path.normpath(text or ".").replace(os.sep, "/")
-    is_inside = not os.path.isabs(folder) and folder.split("/")[0] != ".." and "\0" not in folder
-    root = os.path.realpath(".")
-    real = os.path.realpath(folder) if is_inside else ""
-    return folder if is_inside and (real == root or real.startswith(root + os.sep)) and os.path.exists(real) else None

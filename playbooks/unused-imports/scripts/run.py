@@ -5,18 +5,25 @@ import os
 import sys
 
 sys.dont_write_bytecode = True  # Nothing may appear beside the scripts: the folder is trusted byte by byte.
-from unused import clean_folder, examine, shown  # noqa: E402
+from source import clean_folder, shown  # noqa: E402
+from unused import examine  # noqa: E402
 
 
 def lines_of(project):
     """One line for each finding, in path and line order, those that need no thought first."""
-    plain = [(one.path, one.alias.lineno, f"unused import {one.label}") for one in project.imports if not one.for_effect]
+    plain = [
+        (one.path, one.alias.lineno, f"unused import {one.label}") for one in project.imports if not one.for_effect
+    ]
     for path, first, last, end in project.unreachable:
         where = f"line {first}" if first == last else f"lines {first}-{last}"
         plain.append((path, first, f"{where} unreachable after {end}"))
     for path, line, kind, name in project.privates:
         plain.append((path, line, f"private {kind} {name} is never used"))
-    effect = [(one.path, one.alias.lineno, f"import {one.label}: only for its effect?") for one in project.imports if one.for_effect]
+    effect = [
+        (one.path, one.alias.lineno, f"import {one.label}: only for its effect?")
+        for one in project.imports
+        if one.for_effect
+    ]
     return [f"{shown(path)}:{line}: {text}" for part in (plain, effect) for path, line, text in sorted(part)]
 
 

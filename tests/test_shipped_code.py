@@ -1,0 +1,413 @@
+"""The shipped playbooks about code, held against ruff, against planted answers, and against hostile files."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from xml.sax.saxutils import escape, quoteattr
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mcp_tierkit.playbook.folder import digest, read_folder
+from mcp_tierkit.playbook.load import builtin_root, load
+from mcp_tierkit.playbook.match import match
+from tests.playbooks import git
+from tests.shipped import by_hand, script
+
+NAMES = (
+    "dependency-report", "unused-imports", "remove-unused-imports", "failing-tests-digest", "coverage-threshold",
+    "licence-headers", "add-licence-headers",
+)  # fmt: skip
+few = settings(max_examples=40, deadline=None)
+
+digester, coverage, adder = script("failing-tests-digest"), script("coverage-threshold"), script("add-licence-headers")
+
+
+def beside(function: Any) -> SimpleNamespace:
+    """All that the file of an imported function has."""
+    return SimpleNamespace(**function.__globals__)
+
+
+headers, reports = beside(adder.begin), beside(coverage.read_report)
+junit, logs = beside(digester.read_junit), beside(digester.read_log)
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def put(root: Path, files: dict[str, str | bytes]) -> None:
+    for name, content in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+
+
+# --- the contracts ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("task", "name", "inputs"),
+    [
+        ("Find unused imports in src/app", "unused-imports", {"folder": "src/app"}),
+        ("find dead code.", "unused-imports", {}),
+        ("remove unused imports from src", "remove-unused-imports", {"folder": "src"}),
+        ("Which tests failed in out/test.log?", "failing-tests-digest", {"log": "out/test.log"}),
+        ("which files are below 85% coverage", "coverage-threshold", {"threshold": 85}),
+        ("which files changed since main are under 90% coverage", "coverage-threshold", {"since": "main"}),
+        (
+            'add the license header "SPDX-License-Identifier: MIT" to all files', "add-licence-headers",
+            {"header": "SPDX-License-Identifier: MIT"},
+        ),
+        ("check licence headers in src", "licence-headers", {"folder": "src"}),
+        ("what does this project depend on?", "dependency-report", {}),
+        ("remove unused imports and add tests", None, {}),
+        ("which files are under lots coverage", None, {}),
+    ],
+)  # fmt: skip
+def test_a_task_in_plain_words_finds_its_playbook(task: str, name: str | None, inputs: dict[str, Any]) -> None:
+    folders = [read_folder(builtin_root() / name, shipped=True) for name in NAMES]
+    found = match(task, [load(folder, digest(folder, shipped=True), origin="package") for folder in folders])
+    assert (found and found.name) == name
+    assert found is None or inputs.items() <= dict(found.inputs).items()
+
+
+def test_twins_judge_with_the_same_code() -> None:
+    for twin, other in [("unused-imports", "remove-unused-imports"), ("licence-headers", "add-licence-headers")]:
+        helpers = [path for part in ("scripts", "assets") for path in (builtin_root() / twin / part).glob("*.*")]
+        for file in {path.relative_to(builtin_root() / twin) for path in helpers if path.name != "run.py"}:
+            assert (builtin_root() / other / file).read_bytes() == (builtin_root() / twin / file).read_bytes()
+
+
+# --- digest -------------------------------------------------------------------------------------
+
+word = st.from_regex(r"[a-z]{3,8}", fullmatch=True)
+planted = st.lists(word, min_size=1, max_size=4, unique=True).flatmap(
+    lambda errors: st.lists(st.tuples(st.sampled_from(errors), st.integers(1, 99)), min_size=1, max_size=12)
+)
+
+
+def as_pytest(tests: list[tuple[str, str]]) -> str:
+    blocks = "".join(
+        f"____________ {name} ____________\n\n>       assert it\nE       {error}\nE       more\n\nt.py:7: Boom\n"
+        for name, error in tests
+    )
+    lines = "".join(f"FAILED t.py::{name} - {error[:12]}...\n" for name, error in tests)
+    tail = f"=========== short test summary info ===========\n{lines}===== {len(tests)} failed, 7 passed in 0.10s ====="
+    return f"======== test session starts ========\n======== FAILURES ========\n{blocks}{tail}\n"
+
+
+def as_unittest(tests: list[tuple[str, str]]) -> str:
+    blocks = "".join(
+        f"{'=' * 70}\nFAIL: {name} (t.T.{name})\n{'-' * 70}\nTraceback (most recent call last):\n"
+        f'  File "t.py", line 7, in {name}\n    it()\n{error}\n\n'
+        for name, error in tests
+    )
+    return f"{blocks}{'-' * 70}\nRan {len(tests) + 7} tests in 0.001s\n\nFAILED (failures={len(tests)})\n"
+
+
+def as_jest(tests: list[tuple[str, str]]) -> str:
+    blocks = "".join(f"  ● suite › {name}\n\n    {error}\n\n      at Object.x (t.js:7:3)\n\n" for name, error in tests)
+    total = f"Tests:       {len(tests)} failed, 7 passed, {len(tests) + 7} total"
+    return f" FAIL  t.js\n{blocks}Summary of all failing tests\n{blocks}{total}\n"
+
+
+def as_go(tests: list[tuple[str, str]]) -> str:
+    blocks = "".join(f"    --- FAIL: TestAll/{name} (0.00s)\n        t.go:7: {error}\n" for name, error in tests)
+    passed = "--- PASS: TestOk (0.00s)\n" * 7
+    return f"=== RUN   TestAll\n{passed}--- FAIL: TestAll (0.00s)\n{blocks}FAIL\nFAIL\texample.com/m\t0.1s\nFAIL\n"
+
+
+def as_cargo(tests: list[tuple[str, str]]) -> str:
+    blocks = "".join(
+        f"---- {name} stdout ----\nthread '{name}' panicked at src/t.rs:7:9:\n{error}\nnote: run with\n\n"
+        for name, error in tests
+    )
+    names = "".join(f"    {name}\n" for name, _ in tests)
+    verdict = f"test result: FAILED. 7 passed; {len(tests)} failed; 0 ignored"
+    return f"failures:\n\n{blocks}\nfailures:\n{names}\n{verdict}\n"
+
+
+def as_junit(tests: list[tuple[str, str]]) -> str:
+    cases = "".join(
+        f"<testcase classname='t' name={quoteattr(name)}>"
+        f"<failure message={quoteattr(error)}>{escape(error)}</failure></testcase>"
+        for name, error in tests
+    )
+    others = "<testcase name='ok'/>" * 7 + "<testcase name='s'><skipped/></testcase>"
+    return f"<testsuite>{cases}{others}</testsuite>"
+
+
+@few
+@given(
+    planted, st.sampled_from([as_pytest, as_unittest, as_jest, as_go, as_cargo, as_junit]), st.booleans(), st.booleans()
+)
+def test_planted_failures_come_out_in_their_groups(faults: Any, write: Any, colours: bool, crlf: bool) -> None:
+    tests = [(f"test_{at}", f"Boom: {error} was {number}") for at, (error, number) in enumerate(faults)]
+    text = write(tests)
+    if write is as_junit:
+        run = junit.read_junit(text.encode())
+    else:
+        text = re.sub("(?m)^(.+)$", "\x1b[31m\\1\x1b[0m", text) if colours else text
+        run = logs.read_log(text.replace("\n", "\r\n") if crlf else text)
+    assert {one.test.split("::")[-1].split("/")[-1].split(".")[-1].split(" ")[-1] for one in run.failures} == {
+        name for name, _ in tests
+    }
+    sizes: dict[str, int] = {}
+    for error, _ in faults:
+        sizes[error] = sizes.get(error, 0) + 1
+    said = digester.report(run, 10)
+    assert (said["failed"], said["passed"], said["groups"]) == (len(tests), 7, len(sizes))
+    heads = re.findall(r"(?m)^(\d+)x Boom: (\w+) was", said["digest"])
+    assert {error: int(count) for count, error in heads} == sizes
+    assert [int(count) for count, _ in heads] == sorted(sizes.values(), reverse=True)
+    assert len(said["digest"].split("\n")) <= 1 + 6 * len(sizes)
+
+
+def test_the_digest_of_a_run_of_pytest_is_what_happened(here: Path) -> None:
+    body = "import pytest\n@pytest.mark.parametrize('n', ['a - b', 'c] - d', 'x::y'])\ndef test_p(n): assert n == 'q'\n"
+    put(here, {"test_it.py": body + "def test_e(nothing): pass\ndef test_ok(): pass\n"})
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "--color=yes",
+        "-p",
+        "no:cacheprovider",
+        "-c",
+        os.devnull,
+        "--rootdir=.",
+    ]
+    put(here, {"log": subprocess.run([*command, "."], capture_output=True, check=False).stdout})
+    code, said, _ = by_hand("failing-tests-digest", {"log": "log"}, here)
+    assert (code, said["failed"], said["passed"], said["framework"]) == (0, 4, 1, "pytest")
+    for name in ("test_p[a - b]", "test_p[c] - d]", "test_p[x::y]", "test_e"):
+        assert f"test_it.py::{name}" in said["digest"]
+
+
+# --- coverage -----------------------------------------------------------------------------------
+
+hits_by_line = st.dictionaries(st.integers(1, 60), st.integers(0, 3))
+covered = st.dictionaries(st.from_regex(r"[a-z]{1,8}\.py", fullmatch=True), hits_by_line, min_size=1, max_size=6)
+
+
+def as_cobertura(files: dict[str, dict[int, int]]) -> str:
+    classes = "".join(
+        f"<class filename='{path}'><methods/><lines>"
+        + "".join(f"<line number='{line}' hits='{hits}'/>" for line, hits in lines.items())
+        + "</lines></class>"
+        for path, lines in files.items()
+    )
+    return f"<coverage><packages><package><classes>{classes}</classes></package></packages></coverage>"
+
+
+def as_json(files: dict[str, dict[int, int]]) -> str:
+    split = {
+        path: {"executed_lines": [n for n in lines if lines[n]], "missing_lines": [n for n in lines if not lines[n]]}
+        for path, lines in files.items()
+    }
+    return json.dumps({"meta": {}, "files": split})
+
+
+def as_lcov(files: dict[str, dict[int, int]]) -> str:
+    return "".join(
+        f"SF:{path}\n" + "".join(f"DA:{line},{hits}\n" for line, hits in lines.items()) + "end_of_record\n"
+        for path, lines in files.items()
+    )
+
+
+@few
+@given(covered, st.integers(0, 100), st.sampled_from([as_cobertura, as_json, as_lcov]))
+def test_coverage_is_counted_as_by_hand(files: dict[str, dict[int, int]], threshold: int, write: Any) -> None:
+    _, read, sources = reports.read_report(write(files).encode())
+    said = coverage.report(coverage.located(read, sources), threshold, 50)
+    told = [(hits > 0, path, line) for path, lines in files.items() for line, hits in lines.items()]
+    share = sum(hit for hit, *_ in told) / len(told) * 100 if told else 100
+    assert said["total_percent"] == pytest.approx(share, abs=0.011)
+    assert said["verdict"] == ("under" if share < threshold - 1e-9 else "over")
+    shares = {path: sum(map(bool, lines.values())) / len(lines) * 100 for path, lines in files.items() if lines}
+    assert {one["file"] for one in said["worst"]} == {path for path, one in shares.items() if one < threshold - 1e-9}
+    assert [one["percent"] for one in said["worst"]] == sorted(one["percent"] for one in said["worst"])
+    for one in said["worst"]:
+        lines = files[one["file"]]
+        spans = [list(map(int, part.split("-"))) for part in one["missing"].split(", ") if not part.startswith("and")]
+        if len(spans) < coverage.NAMED_RANGES:
+            inside = {line for span in spans for line in lines if span[0] <= line <= span[-1]}
+            assert inside == {line for line in lines if not lines[line]}
+
+
+def test_changed_files_are_found_without_running_what_the_repository_names(here: Path) -> None:
+    report = as_json({"a.py": {1: 0}, "b.py": {1: 0}, "new.py": {1: 1}})
+    put(here, {"a.py": "1\n", "b.py": "1\n", ".gitattributes": "* filter=a=b\n", "coverage.json": report})
+    git(here, "init", "-q", "-b", "main")
+    git(here, "add", ".")
+    git(here, "commit", "-qm", "one")
+    put(here, {"a.py": "2\n", "new.py": "3\n"})
+    with (here / ".git/config").open("a") as config:
+        config.write('[filter "a=b"]\n\tclean = touch marker\n\tprocess = touch marker\n\trequired = true\n')
+        config.write("[core]\n\tfsmonitor = touch marker\n\tpager = touch marker\n[diff]\n\texternal = touch marker\n")
+    code, said, _ = by_hand("coverage-threshold", {"since": "main"}, here)
+    assert (code, said["files"], [one["file"] for one in said["worst"]]) == (0, 2, ["a.py"])
+    assert not (here / "marker").exists()
+    assert by_hand("coverage-threshold", {"since": "nowhere"}, here)[0] == 10
+
+
+# --- headers ------------------------------------------------------------------------------------
+
+TOPS = {
+    "py": [
+        b"#!/usr/bin/env python\n",
+        b"# -*- coding: latin-1 -*-\n",
+        b"\xef\xbb\xbf",
+        b"#!/bin/sh\n# coding: utf-8\n",
+    ],
+    "js": [b"#!/usr/bin/env node\n", b"/** @jest-environment jsdom */\n", b"// @ts-check\n\n", b"\xef\xbb\xbf"],
+    "php": [b"<?php\n", b"#!/usr/bin/env php\n<?php\n", b"<?php echo 1;\n", b"<p>\n"],
+    "css": [b'@charset "utf-8";\n', b'@charset "utf-8"; /*\n*/\n'],
+    "xml": [b'<?xml version="1.0"?>\n', b'<?xml version="1.0"?><a\n', b"<!DOCTYPE a [\n"],
+    "rs": [b"#![allow(x)]\n", b"//! docs\n"],
+    "rb": [b"# frozen_string_literal: true\n", b"#!/usr/bin/ruby\n# encoding: utf-8\n"],
+    "sql": [b"-- and more\n"],
+}
+bodies = st.sampled_from([
+    b"", b"x\n", b"\n\nx = 1\n", b"# and then\ny\n", b"/* a */\nb", b'"""Doc."""\nz = 1\n', b"x\xe9\n", b"/* open",
+])  # fmt: skip
+tops = st.sampled_from([(suffix, top) for suffix, some in TOPS.items() for top in [b"", *some]])
+notices = st.sampled_from([
+    "SPDX-License-Identifier: MIT", "Copyright 2024 Ada Ünal\nSPDX-License-Identifier: Apache-2.0",
+    "Licensed under X.\n\nSee LICENSE; coding: utf-8",
+])  # fmt: skip
+
+
+@few
+@given(files=st.lists(st.tuples(tops, bodies, st.booleans()), min_size=1, max_size=12), notice=notices)
+def test_a_header_is_added_once_and_nothing_else_changes(
+    files: Any, notice: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    root = tmp_path_factory.mktemp("headers")
+    before = {}
+    for at, ((suffix, top), body, crlf) in enumerate(files):
+        data = (top + body).replace(b"\n", b"\r\n") if crlf else top + body
+        before[f"f{at}.{suffix}"] = data
+    put(root, {**before})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(root)
+        inputs = {"header": notice, "extensions": ",".join(TOPS)}
+        first, _ = headers.begin(inputs)
+        changed, left = adder.apply(first) if first else ([], [])
+        second, _ = headers.begin(inputs)
+    assert [one.path for one in second.missing] == left if second else not first
+    for name, data in before.items():
+        after = (root / name).read_bytes()
+        assert (after != data) == (name in changed)
+        start = next((at for at, byte in enumerate(data) if after[at] != byte), len(data))
+        assert data[:start] + after[start : start + len(after) - len(data)] + data[start:] == after
+        first_line = data.split(b"\n")[0]
+        if first_line.startswith((b"#!/", b"<?", b"@charset", b"# -*-", b"/** @")):
+            assert after.startswith(first_line)
+        assert (b"\r\n" in after) <= (b"\r\n" in data)
+        if name.endswith(".py") and name in changed:
+            assert ast.dump(ast.parse(after)) == ast.dump(ast.parse(data))
+
+
+def test_a_wider_licence_is_not_the_one_asked_for(here: Path) -> None:
+    texts = ["MIT", "MIT OR Apache-2.0", "MIT-0", "MIT */", "  MIT  "]
+    put(here, {f"f{at}.c": f"/* SPDX-License-Identifier: {text}\n*/\nint x;\n" for at, text in enumerate(texts)})
+    code, said, _ = by_hand("licence-headers", {"header": "SPDX-License-Identifier: MIT"}, here)
+    assert (code, said["missing"], said["other_files"]) == (0, 0, ["f1.c", "f2.c"])
+
+
+# --- hostile files ------------------------------------------------------------------------------
+
+ENTITIES = [("b", "x" * 99), ("c", "&b;" * 99), ("d", "&c;" * 99)]
+BOMB = "<!DOCTYPE a [" + "".join(f'<!ENTITY {name} "{text}">' for name, text in ENTITIES) + "]>"
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "utf-16-be"])
+def test_xml_that_expands_is_refused_before_it_does(encoding: str) -> None:
+    mark = b"\xfe\xff" if encoding == "utf-16-be" else b""
+    for body in ("<testsuite name='&d;'/>", "<testsuite/>"):
+        with pytest.raises(junit.Refused, match="document type"):
+            junit.read_junit(mark + (BOMB + body).encode(encoding))
+    with pytest.raises(reports.Refused, match="document type"):
+        reports.read_report(mark + (BOMB + "<coverage>&d;</coverage>").encode(encoding))
+    outside = '<!DOCTYPE coverage SYSTEM "file:///etc/passwd"><coverage>&x;</coverage>'
+    assert reports.read_report(mark + outside.encode(encoding)) in [("cobertura", {}, [])]
+
+
+@pytest.fixture
+def hostile(here: Path) -> Path:
+    outside = here.parent / "outside"
+    put(outside, {"secret.py": "import os\n", "log": "FAILED x.py::y - z\n1 failed in 1s\n"})
+    project = here / "project"
+    put(project, {
+        "empty.py": "", "bom.py": b"\xef\xbb\xbfimport os\r\n", "lat.py": b"# coding: latin-1\nimport os\ns = '\xe9'\n",
+        "bad.py": b"import os\n\xff", "lies.py": "# coding: no-such\nimport os\n", "nul.py": b"import os\0\n",
+        "deep.py": "(" * 3000 + ")" * 3000, "long.py": "x = '" + "a" * 2_000_000, "two\nlines é.py": "import os\n",
+        "escape.py": "import re\nx = '\\d'\n", "tabs.py": "if 1:\n\timport os\n        import re\n",
+        "cr.py": b"import os\rx = 1\r",
+        "pyproject.toml": "[project]\ndependencies = ['a==1', 'a==2', '\x1b[31m', 'b @ file:///x', ';', '-r x']\n",
+        "requirements.txt": b"\xff\xfea\n", "package.json": "[" * 100_000, "Cargo.toml": "dependencies = 3",
+        "go.mod": "require (" * 9999,
+        "one-line.log": "FAILED " + "a::b - " * 800_000, "esc.log": "\x1b[" * 300_000 + "\nRan 1 test in 0.1s\n\nOK\n",
+        "heads.log": "FAIL: a (b)\n" * 50_000 + "Ran 9 tests in 1s\n", "broken.xml": "<testsuite><testcase",
+        "deep.xml": "<a>" * 200_000,
+        "coverage.json": '{"files": {"../x\\n": {"executed_lines": [true], "missing_lines": [1e9]}}}',
+        "lcov.info": "SF:/etc/passwd\nDA:99999999999999999999,1\n",
+        "coverage.xml": "<coverage><class><line number='x'/></class></coverage>",
+    })  # fmt: skip
+    (project / os.fsdecode(b"\xff\xfe.py")).write_bytes(b"import os\n")
+    (project / "link.py").symlink_to(outside / "secret.py")
+    (project / "log").symlink_to(outside / "log")
+    (project / "linked").symlink_to(outside, target_is_directory=True)
+    (project / "loop").symlink_to(project, target_is_directory=True)
+    os.mkfifo(project / "pipe.py")
+    return project
+
+
+@pytest.mark.parametrize(
+    ("name", "inputs", "expected"),
+    [
+        ("unused-imports", {}, 0),
+        ("unused-imports", {"folder": "linked"}, 10),
+        ("unused-imports", {"folder": "/etc"}, 10),
+        ("remove-unused-imports", {}, 0),
+        ("dependency-report", {}, 0),
+        ("failing-tests-digest", {"log": "one-line.log"}, 10),
+        ("failing-tests-digest", {"log": "esc.log"}, 0),
+        ("failing-tests-digest", {"log": "heads.log"}, 0),
+        ("failing-tests-digest", {"log": "log"}, 10),
+        ("failing-tests-digest", {"log": "broken.xml"}, 1),
+        ("failing-tests-digest", {"log": "deep.xml"}, 1),
+        ("failing-tests-digest", {"log": "empty.py"}, 10),
+        ("coverage-threshold", {}, 1),
+        ("coverage-threshold", {"report": "lcov.info"}, 1),
+        ("coverage-threshold", {"report": "coverage.xml"}, 1),
+        ("coverage-threshold", {"report": "../outside/log"}, 10),
+        ("licence-headers", {"header": "SPDX-License-Identifier: MIT"}, 0),
+        ("add-licence-headers", {"header": "Ünal SPDX-License-Identifier: MIT"}, 0),
+    ],
+)
+def test_a_hostile_project_gets_an_answer_or_one_line(
+    hostile: Path, name: str, inputs: dict[str, Any], expected: int
+) -> None:
+    code, said, told = by_hand(name, inputs, hostile)
+    assert code == expected, told
+    assert len(told) < 300
+    if said is not None:
+        playbook = load(read_folder(builtin_root() / name, shipped=True), "sha256:", origin="package")
+        playbook.outputs.check(said)
+        assert len(json.dumps(said)) < 8_000
+        assert "outside" not in json.dumps(said)
+    assert (hostile.parent.parent / "outside" / "secret.py").read_text() == "import os\n"
