@@ -366,18 +366,20 @@ class Collector:
             if content is not None and path not in seen and lower_mode(self.upper, path) is None:
                 self.changes.append((path, None, None))
 
-    def walk(self, folder: str = "") -> None:
+    def walk(self, folder: str = "", *, is_new: bool = False) -> None:
         fd = os.open(folder or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self.upper)
         try:
             names = sorted(os.listdir(fd))
-            if folder and is_opaque(fd):
+            # Below a folder that was removed and made again the layer marks nothing: all in it is new.
+            is_new = is_new or (folder != "" and is_opaque(fd))
+            if is_new:
                 self.drop_missing(folder, set(names))
             for name in names:
-                self.entry(fd, name, f"{folder}/{name}" if folder else name)
+                self.entry(fd, name, f"{folder}/{name}" if folder else name, is_new=is_new)
         finally:
             os.close(fd)
 
-    def entry(self, parent: int, name: str, path: str) -> None:
+    def entry(self, parent: int, name: str, path: str, *, is_new: bool) -> None:
         self.entries_left -= 1
         if self.entries_left < 0:
             if self.entries_left == -1:
@@ -387,7 +389,7 @@ class Collector:
         if stat.S_ISDIR(found.st_mode):
             if not self.is_lower(path, stat.S_ISDIR):
                 self.drop(path)
-            self.walk(path)
+            self.walk(path, is_new=is_new)
         elif stat.S_ISCHR(found.st_mode) and found.st_rdev == 0:
             self.drop(path)
         elif stat.S_ISREG(found.st_mode):

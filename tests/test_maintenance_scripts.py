@@ -538,7 +538,6 @@ async def test_a_folder_is_deleted_only_where_the_playbook_may_write(stage: Make
     assert not (made.project / "docs/_build/old.html").exists()
 
 
-@pytest.mark.xfail(strict=True, reason="a deletion below a folder that was deleted and made again is not collected")
 async def test_what_was_in_a_folder_that_is_made_again_is_gone_at_every_depth(stage: Make) -> None:
     made = stage("pb12", "afresh")
     made.put("docs/_build/html/gone.html", "old\n")
