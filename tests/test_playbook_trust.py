@@ -21,8 +21,8 @@ from mcp_tierkit.playbook.load import builtin_root
 from mcp_tierkit.playbook.trust import (
     TrustStoreUnreadable,
     approved_before,
+    approved_digests,
     describe_change,
-    is_trusted,
     trust,
     untrust,
 )
@@ -152,7 +152,8 @@ def test_a_new_approval_replaces_the_old_one(world: World) -> None:
     (folder / "scripts/run.py").write_text("new")
     world.trust(folder)
     repository = str(world.config.repository)
-    assert not is_trusted(world.config.state_dir, "sample", digest(old), repository=repository)
+    assert approved_digests(world.config.state_dir) == {("sample", repository): digest(read_folder(folder))}
+    assert digest(old) != digest(read_folder(folder))
     assert approved_before(world.config.state_dir, "sample", repository=repository) == read_folder(folder)
 
 

@@ -16,7 +16,7 @@ import shutil
 import sys
 import tomllib
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from functools import cache
 from importlib import resources
@@ -29,6 +29,10 @@ from mcp_tierkit.types import Record
 
 STORE_VERSION = 1
 MAX_STORE = 4 * 1024 * 1024
+
+
+Approved = Mapping[tuple[str, str | None], str]
+"""The approved digest by name and repository; None where the playbook is in the user's own folder."""
 
 
 class Approval(Record):
@@ -49,13 +53,16 @@ class TrustStoreUnreadable(ValueError):
     """The store is of another version or damaged: nothing is trusted, and it is not overwritten."""
 
 
-def is_trusted(state_dir: Path, name: str, folder_digest: str, *, repository: str | None) -> bool:
-    """Whether just these bytes were approved under this name, for this repository."""
+def approved_digests(state_dir: Path) -> Approved:
+    """All that is trusted; nothing where the store is of another version, damaged, or open to others."""
     try:
-        approvals = _read(state_dir).approvals
+        return {(one.name, one.repository): one.digest for one in _read(state_dir).approvals}
     except TrustStoreUnreadable:
-        return False
-    return any(one.name == name and one.repository == repository and one.digest == folder_digest for one in approvals)
+        return {}
+
+
+def store_path(state_dir: Path) -> Path:
+    return state_dir / "trust.json"
 
 
 def is_shipped(name: str, folder_digest: str) -> bool:
@@ -142,13 +149,9 @@ def _shipped() -> dict[str, str]:
     return digests
 
 
-def _store_path(state_dir: Path) -> Path:
-    return state_dir / "trust.json"
-
-
 def _read(state_dir: Path) -> _Store:
     try:
-        fd = os.open(_store_path(state_dir), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        fd = os.open(store_path(state_dir), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError:
         return _Store(version=STORE_VERSION)
     except OSError as error:
@@ -176,7 +179,7 @@ def _write(state_dir: Path, approvals: tuple[Approval, ...]) -> None:
             file.write(data)
             file.flush()
             os.fsync(fd)
-        os.replace(spare, _store_path(state_dir))
+        os.replace(spare, store_path(state_dir))
     except BaseException:
         spare.unlink(missing_ok=True)
         raise

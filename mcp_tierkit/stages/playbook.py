@@ -20,16 +20,13 @@ from mcp_tierkit.playbook.match import PhraseBook
 from mcp_tierkit.playbook.memo import Memo
 from mcp_tierkit.playbook.run import Bench, Outcome, refuse_unless_runnable, run
 from mcp_tierkit.playbook.schema import invalid_input
-from mcp_tierkit.playbook.trust import TrustStoreUnreadable, _read, _store_path, is_shipped
+from mcp_tierkit.playbook.trust import Approved, approved_digests, is_shipped, store_path
 from mcp_tierkit.routing import Match
 from mcp_tierkit.sandbox import probe
 from mcp_tierkit.types import PlaybookOrigin, PlaybookRun, Record
 from mcp_tierkit.workspace import Workspace
 
 SHOWN = 25
-
-Approved = Mapping[tuple[str, str | None], str]
-"""The digest that is trusted, by name and what the trust is bound to."""
 
 
 class Entry(Record):
@@ -107,7 +104,7 @@ def open_shelf(config: Config, *, name: str | None = None) -> Shelf:
     places: dict[str, tuple[Found, ...]] = {}
     untrusted: list[Found] = []
     broken: dict[str, str] = {}
-    approved = _approved(config)
+    approved = approved_digests(config.state_dir)
     for found in find(config.project, config.user_dir):
         if name is not None and found.name != name:
             continue
@@ -127,7 +124,7 @@ def open_shelf(config: Config, *, name: str | None = None) -> Shelf:
 
 def read_trusted(config: Config, found: Found, approved: Approved | None = None) -> tuple[Folder, str] | None:
     """The folder's bytes and their digest, where just these bytes are trusted; else None."""
-    approved = _approved(config) if approved is None else approved
+    approved = approved_digests(config.state_dir) if approved is None else approved
     if not _is_known(config, found, approved):
         return None
     shipped = found.origin == "package"
@@ -139,14 +136,6 @@ def read_trusted(config: Config, found: Found, approved: Approved | None = None)
     if shipped:
         return (folder, value) if is_shipped(found.name, value) else None
     return (folder, value) if approved[found.name, repository_of(config, found.origin)] == value else None
-
-
-def _approved(config: Config) -> Approved:
-    """All that is trusted, read once; nothing where the store cannot be read."""
-    try:
-        return {(one.name, one.repository): one.digest for one in _read(config.state_dir).approvals}
-    except TrustStoreUnreadable:
-        return {}
 
 
 def _is_known(config: Config, found: Found, approved: Approved) -> bool:
@@ -164,11 +153,11 @@ def match_playbook(config: Config, task: str, memo: Memo[Shelf] | None = None) -
 
     With a memo the shelf is opened anew only where something has changed that matters to this task.
     """
-    places, store = find(config.project, config.user_dir), _store_path(config.state_dir)
+    places, store = find(config.project, config.user_dir), store_path(config.state_dir)
 
     def watched() -> Iterator[Path]:
         yield store  # First, for it says which folders are read at all.
-        approved = _approved(config)
+        approved = approved_digests(config.state_dir)
         yield from (found.path for found in places if _is_known(config, found, approved))
 
     def rests_on(shelf: Shelf) -> Iterator[Path]:
