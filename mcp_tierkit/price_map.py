@@ -25,6 +25,8 @@ _KEYS = {
     "cache_write_1h": "cache_creation_input_token_cost_above_1hr{}",
     "batch_input": "input_cost_per_token{}_batches",
     "batch_output": "output_cost_per_token{}_batches",
+    "batch_cache_read": "cache_read_input_token_cost{}_batches",
+    "batch_cache_write": "cache_creation_input_token_cost{}_batches",
 }
 
 

@@ -34,6 +34,8 @@ class Rates(Record):
     cache_write_1h: Decimal | None = Field(default=None, ge=0, description="Writes kept for an hour; we ask for none.")
     batch_input: Decimal | None = Field(default=None, ge=0)
     batch_output: Decimal | None = Field(default=None, ge=0)
+    batch_cache_read: Decimal | None = Field(default=None, ge=0)
+    batch_cache_write: Decimal | None = Field(default=None, ge=0)
 
 
 class LongContext(Rates):
@@ -59,19 +61,18 @@ LOCAL_PRICE = Price(input=Decimal(0), output=Decimal(0), cache_read=Decimal(0), 
 """A model on the user's own machine: nobody sends a bill."""
 
 
-def cost(price: Price, usage: Usage) -> int | None:
+def cost(price: Price, usage: Usage, *, hour_writes: int = 0, batch: bool = False) -> int | None:
     """Nanodollars of one call; None where a count or a rate that matters is unknown.
 
     The four buckets never overlap, so each token is charged once. A bucket without tokens needs no
     rate, and a rate of zero needs no count. Exact, then rounded once, half to even.
+
+    `hour_writes` is the part of `usage.cache_write` that the provider keeps for an hour. `batch` is a call that may
+    wait for its answer, at the provider's rates for those.
     """
-    rates = _rates(price, _input_tokens(usage))
-    parts = [
-        _part(usage.input, rates.input),
-        _part(usage.cached_input, rates.cache_read),
-        _part(usage.cache_write, rates.cache_write),
-        _part(usage.output, rates.output),
-    ]
+    written = None if usage.cache_write is None else usage.cache_write - hour_writes
+    counts = (usage.input, usage.cached_input, written, hour_writes, usage.output)
+    parts = list(map(_part, counts, _charged(_rates(price, _input_tokens(usage)), batch)))
     known = [part for part in parts if part is not None]
     return round(sum(known, Fraction(0))) if len(known) == len(parts) else None
 
@@ -88,6 +89,13 @@ def worst_cost(price: Price, input_tokens: int, max_output: int) -> int:
 
 def _rates(price: Price, input_tokens: int) -> Rates:
     return price.above if price.above is not None and input_tokens > price.above.tokens else price
+
+
+def _charged(rates: Rates, batch: bool) -> tuple[Decimal | None, ...]:
+    """What input read fresh, read from the cache, written there for minutes and for an hour, and output cost."""
+    if batch:
+        return rates.batch_input, rates.batch_cache_read, rates.batch_cache_write, None, rates.batch_output
+    return rates.input, rates.cache_read, rates.cache_write, rates.cache_write_1h, rates.output
 
 
 def _input_tokens(usage: Usage) -> int:

@@ -79,7 +79,8 @@ def _genai_row(spec: str) -> tuple[str, Price]:
 
 
 def _as_batch(rates: dict[str, Any] | None) -> dict[str, Any]:
-    return {"batch_input": rates["input"], "batch_output": rates["output"]} if rates else {}
+    names = ("input", "output", "cache_read", "cache_write")
+    return {f"batch_{name}": rates[name] for name in names if name in rates} if rates else {}
 
 
 def _genai_rates(provider: str, model: str, *, step: bool = False) -> dict[str, Any] | None:
