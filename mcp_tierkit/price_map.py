@@ -1,4 +1,4 @@
-"""litellm's price map read as a file, since importing litellm costs seconds."""
+"""Prices that installed packages name: litellm's map, read as a file since its import costs seconds, and genai-prices."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from mcp_tierkit.prices import LongContext, Price, names
 
 MAP_NAME = "model_prices_and_context_window_backup.json"
+ROUTED = "openrouter/"
 _KEYS = {
     "input": "input_cost_per_token{}",
     "output": "output_cost_per_token{}",
@@ -32,10 +33,16 @@ _KEYS = {
 
 @cache
 def price_in_map(model: str) -> Price | None:
-    """The price that the installed litellm names, None where it names none we can vouch for."""
+    """The price that the installed litellm names, None where it names none we can vouch for.
+
+    Of OpenRouter's models, which it names none of, what genai-prices says today, where that is installed.
+    """
     source = f"litellm {map_version()} model_prices map"
     entries = (entry for name in names(model) if isinstance(entry := _map().get(name), dict))
-    return next((price for e in entries if (price := from_entry(e, source=source, as_of=None)) is not None), None)
+    listed = next((price for e in entries if (price := from_entry(e, source=source, as_of=None)) is not None), None)
+    if listed is None and model.startswith(ROUTED):
+        return from_genai("openrouter", model.removeprefix(ROUTED), on=date.today(), as_of=None)
+    return listed
 
 
 def from_entry(entry: Mapping[str, Any], *, source: str, as_of: date | None) -> Price | None:
@@ -58,14 +65,28 @@ def map_path() -> Path | None:
 
 
 @cache
-def map_version() -> str:
-    """The installed litellm's version, `none` where it is not installed."""
+def map_version(package: str = "litellm") -> str:
+    """The version of the installed package, `none` where it is not installed."""
     from importlib.metadata import PackageNotFoundError, version
 
     try:
-        return version("litellm")
+        return version(package)
     except PackageNotFoundError:
         return "none"
+
+
+def from_genai(provider: str, model: str, *, on: date, as_of: date | None) -> Price | None:
+    """The price that the installed genai-prices has in force on a day; None where it has none for exactly that name."""
+    try:
+        row = _genai_rates(provider, model, on)
+        batch = _as_batch(_genai_rates(provider, f"{model}:batch", on) if provider == "openrouter" else {})
+        if above := _genai_rates(provider, model, on, step=True):
+            beyond = _as_batch(_genai_rates(provider, f"{model}:batch", on, step=True) if batch else {})
+            row["above"] = LongContext(**above, **beyond)
+        source = f"genai-prices {map_version('genai-prices')} {provider} {model}"
+        return Price(**row, **batch, as_of=as_of, source=source) if row else None
+    except (ValidationError, AttributeError, TypeError, ValueError):
+        return None
 
 
 @cache
@@ -108,3 +129,39 @@ def _remarks(entry: Mapping[str, Any]) -> dict[str, Any]:
     if "off_peak_pricing" in entry:
         remarks["note"] = "Cheaper off-peak; the peak price is used at all hours."
     return remarks
+
+
+def _as_batch(rates: Mapping[str, Any]) -> dict[str, Any]:
+    names = ("input", "output", "cache_read", "cache_write")
+    return {f"batch_{name}": rates[name] for name in names if name in rates}
+
+
+def _genai_rates(provider: str, model: str, on: date, *, step: bool = False) -> dict[str, Any]:
+    """Base rates, or those above the one long-context step with its length; empty where there are none."""
+    if find_spec("genai_prices") is None:
+        return {}
+    from genai_prices.data import providers
+
+    models = next(p.models for p in providers if p.id == provider)
+    prices = next((_in_force(m.prices, on) for m in models if m.id == model), None)
+    rates: dict[str, Any] = {}
+    for ours in ("input", "output", "cache_read", "cache_write", "cache_write_1h"):
+        value: Any = getattr(prices, f"{ours}_mtok", None)
+        if tiers := getattr(value, "tiers", None):
+            (tier,) = tiers  # More than one step is not ours to flatten.
+            rates["tokens"] = tier.start
+            value = tier.price if step else value.base
+        if value is not None:
+            rates[ours] = value
+    tokens = rates.pop("tokens", None)
+    if not step:
+        return rates
+    return {**rates, "tokens": tokens} if tokens else {}
+
+
+def _in_force(prices: Any, on: date) -> Any:
+    """The prices of a day. One by the hour starts on no day and is not ours to flatten: it raises AttributeError."""
+    if not isinstance(prices, list):
+        return prices
+    starts = [(p.constraint.start_date if p.constraint else date.min, p.prices) for p in prices]
+    return max((pair for pair in starts if pair[0] <= on), key=lambda pair: pair[0])[1]

@@ -113,7 +113,7 @@ def _nanos(tokens: int, usd_per_mtok: Decimal) -> Fraction:
 
 
 class PriceTable:
-    """Prices by litellm's model names: the user's own first, then the packaged ones, then litellm's whole map."""
+    """Prices by litellm's model names: the user's own first, then the packaged ones, then what is installed."""
 
     def __init__(self, overrides: Mapping[str, Price] | None = None) -> None:
         self._overrides = dict(overrides or {})
@@ -135,7 +135,7 @@ class PriceTable:
 
     @cached_property
     def digest(self) -> str:
-        """Twelve hex digits over the packaged rows, the user's own prices and the installed map's version."""
+        """Twelve hex digits over the packaged rows, the user's own prices and the versions of the installed maps."""
         own = {model: price.model_dump(mode="json") for model, price in sorted(self._overrides.items())}
         text = json.dumps([own, _map_version()], sort_keys=True)
         return hashlib.sha256((_DATA / "prices.toml").read_bytes() + text.encode()).hexdigest()[:12]
@@ -162,4 +162,4 @@ def _in_map(model: str) -> Price | None:
 def _map_version() -> str:
     from mcp_tierkit.price_map import map_version
 
-    return map_version()
+    return f"{map_version()} {map_version('genai-prices')}"

@@ -15,8 +15,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from mcp_tierkit.price_map import from_entry, map_path
-from mcp_tierkit.prices import LongContext, Price, Rates
+from mcp_tierkit.price_map import from_entry, from_genai, map_path
+from mcp_tierkit.prices import Price, Rates
 
 AS_OF = date(2026, 11, 22)
 TARGET = Path(__file__).parent.parent / "mcp_tierkit" / "data" / "prices.toml"
@@ -66,53 +66,9 @@ def _litellm_row(name: str, entry: dict[str, Any]) -> Price:
 
 def _genai_row(spec: str) -> tuple[str, Price]:
     provider, model = spec.split(":", 1)
-    batch = _genai_rates(provider, f"{model}:batch") if provider == "openrouter" else None
-    above = _genai_rates(provider, model, step=True)
-    row: dict[str, Any] = _genai_rates(provider, model) or {}
-    if above:
-        batch_above = _genai_rates(provider, f"{model}:batch", step=True) if batch else None
-        row["above"] = LongContext(**above, **_as_batch(batch_above))
-    row |= _as_batch(batch)
-    source = f"genai-prices {version('genai-prices')} {provider} {model}"
-    name = f"openrouter/{model}" if provider == "openrouter" else model
-    return name, Price(**row, as_of=AS_OF, source=source)
-
-
-def _as_batch(rates: dict[str, Any] | None) -> dict[str, Any]:
-    names = ("input", "output", "cache_read", "cache_write")
-    return {f"batch_{name}": rates[name] for name in names if name in rates} if rates else {}
-
-
-def _genai_rates(provider: str, model: str, *, step: bool = False) -> dict[str, Any] | None:
-    """Base rates, or those above the one long-context step with its length; None where there are none."""
-    from genai_prices.data import providers
-
-    models = next(p.models for p in providers if p.id == provider)
-    prices = next((_current(m.prices) for m in models if m.id == model), None)
-    if prices is None:
-        return None
-    rates: dict[str, Any] = {}
-    for ours in ("input", "output", "cache_read", "cache_write", "cache_write_1h"):
-        value: Any = getattr(prices, f"{ours}_mtok", None)
-        tiers = getattr(value, "tiers", None)
-        if tiers:
-            assert len(tiers) == 1, f"{model} has more than one step"
-            rates["tokens"] = tiers[0].start
-            value = tiers[0].price if step else value.base
-        if value is not None:
-            rates[ours] = value
-    tokens = rates.pop("tokens", None)
-    if not step:
-        return rates
-    return {**rates, "tokens": tokens} if tokens else None
-
-
-def _current(prices: Any) -> Any:
-    """The prices in force on `AS_OF`; a price by the hour of the day is not ours to flatten."""
-    if not isinstance(prices, list):
-        return prices
-    starts = [(getattr(p.constraint, "start_date", date.min) if p.constraint else date.min, p.prices) for p in prices]
-    return max((pair for pair in starts if pair[0] <= AS_OF), key=lambda pair: pair[0])[1]
+    price = from_genai(provider, model, on=AS_OF, as_of=AS_OF)
+    assert price is not None, f"{spec} has no price in genai-prices"
+    return (f"openrouter/{model}" if provider == "openrouter" else model), price
 
 
 def to_toml(rows: dict[str, Price]) -> str:
