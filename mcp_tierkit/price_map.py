@@ -1,4 +1,4 @@
-"""Prices that installed packages name: litellm's map, read as a file since its import costs seconds, and genai-prices."""
+"""Prices that installed packages name: litellm's map, read as a file since it imports slowly, and genai-prices."""
 
 from __future__ import annotations
 
