@@ -8,7 +8,7 @@ from decimal import Decimal
 from fractions import Fraction
 from typing import NamedTuple
 
-from mcp_tierkit.audit.sheet import Tokens
+from mcp_tierkit.audit.sheet import Call, Tokens
 from mcp_tierkit.prices import Price, Rates
 
 _DATED = re.compile(r"(\[[^\]]*\])?$")
@@ -49,6 +49,13 @@ class Pricer:
                     return None
                 total += count * rate
         return round(Fraction(total, _SCALE))
+
+    def write_cost(self, call: Call, tokens: int) -> int | None:
+        """Tokens that a call read for the first time: as a write where it wrote to the cache, else as fresh input."""
+        wrote = call.tokens
+        if wrote.write_1h > wrote.write_5m:
+            return self.cost(call.model, Tokens(write_1h=tokens))
+        return self.cost(call.model, Tokens(write_5m=tokens) if wrote.write_5m else Tokens(input=tokens))
 
     def knows(self, model: str) -> bool:
         return self._priced(model) is not None

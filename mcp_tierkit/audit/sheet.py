@@ -32,6 +32,14 @@ class Call(NamedTuple):
     is_known: bool = True
 
 
+def merged(first: Call, other: Call) -> Call:
+    """Two rows of one answer as the first, with the most that either says: counts only grow while an answer streams."""
+    return first._replace(
+        at=min(first.at, other.at), model=first.model or other.model,
+        tokens=Tokens(*map(max, first.tokens, other.tokens)), is_known=first.is_known or other.is_known,
+    )  # fmt: skip
+
+
 class Prompt(NamedTuple):
     """What a person asked; `text` has no secrets, and at most a thousand characters and one."""
 

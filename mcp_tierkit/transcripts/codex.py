@@ -1,0 +1,166 @@
+"""Codex's rollouts: one JSON object a line, and counts that go on rising through a session and into its forks."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from pydantic_core import from_json
+
+from mcp_tierkit.audit.sheet import Call, Sheet, Tokens
+from mcp_tierkit.tables import packaged
+from mcp_tierkit.transcripts.files import Found
+from mcp_tierkit.transcripts.lines import rows
+from mcp_tierkit.transcripts.taker import Taker, count, mapping, moment
+
+_MARKS = (
+    b"token_count", b"turn_context", b"session_meta", b"user_message", b'_call"', b"_output", b"token_usage_record",
+    b"thread_settings_applied", b"compacted", b'"usage"',
+)  # fmt: skip
+_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")
+_COUNTS = ("input_tokens", "cached_input_tokens", "cache_write_input_tokens", "output_tokens")
+_Vector = tuple[int, int, int, int]
+
+
+def read(found: Found) -> Sheet:
+    """What the file says. Raises OSError where it cannot be opened."""
+    reader = _Reader(found)
+    for row in rows(found.path, _MARKS, reader.taker.counts):
+        reader.row(row)
+    return reader.taker.sheet()
+
+
+class _Reader:
+    def __init__(self, found: Found) -> None:
+        self.taker = taker = Taker(found)
+        named = _ID.search(found.path.stem)
+        taker.session = named[0] if named else found.path.stem
+        self._has_meta = False
+        self._model = ""
+        self._total: _Vector | None = None
+        self._recorded: tuple[int, _Vector] | None = None
+
+    def row(self, row: dict[str, Any]) -> None:
+        kind, payload, at = row.get("type"), mapping(row.get("payload")), moment(row.get("timestamp"))
+        if kind in ("session_meta", "turn_context", "event_msg", "response_item", "token_usage_record", "compacted"):
+            self.taker.counts["known"] += 1
+        if not at and (kind == "token_usage_record" or payload.get("type") == "token_count"):
+            self.taker.counts["undated"] += 1
+            return
+        if kind == "session_meta":
+            self._meta(payload)
+        elif kind == "turn_context":
+            self._model = str(payload.get("model") or self._model)[:120]
+        elif kind == "event_msg":
+            self._event(payload, at)
+        elif kind == "token_usage_record":
+            self._record(payload, at)
+        elif kind == "response_item":
+            self._item(payload)
+        elif kind == "compacted":
+            self.taker.cut(is_sub=self.taker.is_sub)
+        elif kind not in packaged("audit")["codex"]["other"]:
+            self.taker.counts[f"unknown row: {str(kind)[:40]}"] += 1
+
+    def _meta(self, payload: Any) -> None:
+        """The first one is the file's own; a fork copies its parent's behind it."""
+        if self._has_meta:
+            return
+        self._has_meta, taker = True, self.taker
+        taker.session = str(payload.get("id") or taker.session)[:80]
+        taker.project = str(payload.get("cwd") or "")
+        if isinstance(version := payload.get("cli_version"), str):
+            taker.versions.add(version[:30])
+        spawned = mapping(mapping(mapping(payload.get("source")).get("subagent")).get("thread_spawn"))
+        above = payload.get("parent_thread_id") or spawned.get("parent_thread_id")
+        taker.is_sub = bool(above) or payload.get("thread_source") == "subagent"
+        taker.parent = str(above or payload.get("forked_from_id") or "")[:80]
+
+    def _event(self, payload: Any, at: str) -> None:
+        kind = payload.get("type")
+        if kind == "token_count":
+            self._counted(mapping(payload.get("info")), at)
+        elif kind == "user_message":
+            text = payload.get("message")
+            is_asked = isinstance(text, str) and not text.startswith(tuple(packaged("audit")["codex"]["not_asked"]))
+            if at and is_asked and not self.taker.is_sub:
+                self.taker.prompt(f"{self.taker.session}:{len(self.taker.prompts)}", at, str(text))
+        elif kind == "thread_settings_applied":
+            self._model = str(mapping(payload.get("thread_settings")).get("model") or self._model)[:120]
+
+    def _counted(self, info: Any, at: str) -> None:
+        """One answer, where the running total moved. Copies in a fork say the same totals as where they came from."""
+        total, last = _vector(info.get("total_token_usage")), _vector(info.get("last_token_usage"))
+        if total is None and last is None:
+            return
+        if total is not None and total == self._total:
+            return  # A notice of limits: the counts are those of the answer before.
+        before, self._total = self._total, total or self._total
+        own = last if last is not None else _difference(total, before)
+        if own is None or (before is None and last is None and self.taker.parent):
+            self.taker.counts["odd"] += 1  # All that is known is what its parent had used.
+            return
+        key = f"~{total}{own}"
+        if self._recorded is not None and self._recorded[1] == own:
+            self.taker.rename(self._recorded[0], key)
+        elif any(own):
+            self._call(key, own, at)
+        self._recorded = None
+
+    def _record(self, payload: Any, at: str) -> None:
+        """Newer versions write each answer by its id, then its counts again as a total."""
+        own, key = _vector(payload.get("usage")), payload.get("response_id")
+        if own is None or not any(own) or not isinstance(key, str) or self.taker.has(key):
+            return
+        self._recorded = (self._call(key, own, at), own)
+
+    def _call(self, key: str, own: _Vector, at: str) -> int:
+        taker = self.taker
+        whole, cached, written, output = own
+        fresh = whole - cached - written
+        tokens = Tokens(max(fresh, 0), cached, written, 0, output)
+        prompt = -1 if taker.is_sub else len(taker.prompts) - 1
+        return taker.call(Call(key, at, self._model, tokens, prompt, taker.is_sub, False, fresh >= 0))
+
+    def _item(self, payload: Any) -> None:
+        kind = str(payload.get("type"))
+        if kind.endswith("_call"):
+            call = len(self.taker.calls)  # Its counts come after it, or at once where none come.
+            name = payload.get("name") or kind.removesuffix("_call")
+            self.taker.use(payload.get("call_id"), name, _command(str(name), payload), call)
+        elif kind.endswith("_call_output"):
+            self.taker.result(payload.get("call_id"), payload.get("output"), is_sub=self.taker.is_sub)
+
+
+def _vector(usage: Any) -> _Vector | None:
+    """Input in all, the parts of it that were cached and written, and output; None where a count is missing or odd."""
+    if not isinstance(usage, dict):
+        return None
+    whole, cached, written, output = (count(usage.get(name, 0 if "cache" in name else None)) for name in _COUNTS)
+    if whole is None or cached is None or written is None or output is None:
+        return None
+    return whole, cached, written, output
+
+
+def _difference(total: _Vector | None, before: _Vector | None) -> _Vector | None:
+    if total is None or before is None or min(map(int.__sub__, total, before)) < 0:
+        return total  # A counter that fell was started anew.
+    whole, cached, written, output = map(int.__sub__, total, before)
+    return whole, cached, written, output
+
+
+def _command(name: str, payload: Any) -> str:
+    """What a shell was given, from a call's arguments, which are a text of their own."""
+    if name not in packaged("audit")["codex"]["shells"]:
+        return ""
+    given: object = payload.get("arguments", payload.get("action", payload.get("input")))
+    if isinstance(given, str):
+        try:
+            given = from_json(given)
+        except ValueError:
+            return str(given)
+    told = mapping(given).get("command", mapping(given).get("cmd"))
+    if isinstance(told, list):
+        words = [word for word in told if isinstance(word, str)]
+        return words[2] if len(words) == 3 and words[1] in ("-c", "-lc") else " ".join(words)
+    return told if isinstance(told, str) else ""

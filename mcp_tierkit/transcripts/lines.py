@@ -1,0 +1,65 @@
+"""One file of JSON lines as objects, whatever is wrong with it. What cannot be read is counted, never fatal."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pydantic_core import from_json
+
+MAX_LINE = 8_000_000
+"""Longer lines are pictures and whole files in a tool's result; no usage row we saw was a hundredth of that."""
+_BUFFER = 1 << 20
+
+
+def rows(path: Path, marks: tuple[bytes, ...], counts: Counter[str]) -> Iterator[dict[str, Any]]:
+    """The objects on lines that hold one of `marks`, read line by line. Raises OSError where it cannot be opened."""
+    # A link, a pipe or a device put there since the folder was listed is refused, and never waited for.
+    flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    with open(os.open(path, flags), "rb", buffering=_BUFFER) as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise OSError("not a regular file")
+        while line := file.readline(MAX_LINE):
+            if len(line) == MAX_LINE and not line.endswith(b"\n"):
+                _skip(file)
+                counts["long"] += 1
+                continue
+            counts["lines"] += 1
+            for mark in marks:
+                if mark in line:
+                    row = _read(line, counts)
+                    if row is not None:
+                        yield row
+                    break
+
+
+def _skip(file: Any) -> None:
+    while (piece := file.readline(_BUFFER)) and not piece.endswith(b"\n"):
+        pass
+
+
+def _read(line: bytes, counts: Counter[str]) -> dict[str, Any] | None:
+    try:
+        row = from_json(line)
+    except ValueError:
+        row = _slowly(line)
+        if row is None:
+            counts["broken" if line.endswith(b"\n") else "half"] += 1
+            return None
+    if isinstance(row, dict):
+        return row
+    counts["broken"] += 1
+    return None
+
+
+def _slowly(line: bytes) -> Any:
+    """Half of a surrogate pair, as a cut text leaves it, is no mistake to the standard library."""
+    try:
+        return json.loads(line)
+    except (ValueError, RecursionError):
+        return None
