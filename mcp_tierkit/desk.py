@@ -23,7 +23,7 @@ from mcp_tierkit.stages.account import account, first_time, plan_estimate, run_e
 from mcp_tierkit.stages.cycle import next_draft
 from mcp_tierkit.stages.draft import draft_change
 from mcp_tierkit.stages.plan import Planned, accept, plan, refuse_unless_draftable
-from mcp_tierkit.stages.playbook import Prepared, execute, list_reply, match_playbook
+from mcp_tierkit.stages.playbook import Prepared, execute, list_reply, match_playbook, names_what_is_not_there
 from mcp_tierkit.stages.recipe import PreparedSkill, carry_out, foresee, keep_whole, prepare_run
 from mcp_tierkit.stages.review import review_diff
 from mcp_tierkit.tables import packaged
@@ -244,9 +244,12 @@ class Desk:
             return None, None
         found = await anyio.to_thread.run_sync(match_playbook, self.kit.config, task, self.kit.shelf)
         try:
-            return (found, await prepare_run(self.kit, found.name, found.inputs)) if found else (None, None)
+            ready = await prepare_run(self.kit, found.name, found.inputs) if found else None
         except TierkitError:
             return None, None
+        if found is None or ready is None or names_what_is_not_there(ready.playbook, ready.inputs, self.kit.workspace):
+            return None, None
+        return found, ready
 
     async def _planned(self, call: DraftCall, client: str | None) -> Planned:
         """The task to draft: one planned before, or a one-step job."""

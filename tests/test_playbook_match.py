@@ -64,10 +64,10 @@ def found(task: str, playbooks: list[Playbook]) -> tuple[str, dict[str, Any]] | 
 @pytest.mark.parametrize(
     ("task", "name", "inputs"),
     [
-        ("changelog since v1.0.0", "changelog-from-git", {"from_ref": "v1.0.0", "to_ref": "HEAD"}),
-        ("Changelog since v1.0.0.", "changelog-from-git", {"from_ref": "v1.0.0", "to_ref": "HEAD"}),
-        ("  CHANGELOG   since\n v1.0.0 ", "changelog-from-git", {"from_ref": "v1.0.0", "to_ref": "HEAD"}),
-        ("release notes from v1 to Main", "changelog-from-git", {"from_ref": "v1", "to_ref": "Main"}),
+        ("changelog since v1.0.0", "changelog-from-git", {"from_ref": "v1.0.0", "to_ref": "HEAD", "limit": 200}),
+        ("Changelog since v1.0.0.", "changelog-from-git", {"from_ref": "v1.0.0", "to_ref": "HEAD", "limit": 200}),
+        ("  CHANGELOG   since\n v1.0.0 ", "changelog-from-git", {"from_ref": "v1.0.0", "to_ref": "HEAD", "limit": 200}),
+        ("release notes from v1 to Main", "changelog-from-git", {"from_ref": "v1", "to_ref": "Main", "limit": 200}),
         ("rename total to grand_total", "rename-symbol", {"old": "total", "new": "grand_total"}),
         ("Rename `Total` to 'grand_total'.", "rename-symbol", {"old": "Total", "new": "grand_total"}),
         (
@@ -341,20 +341,16 @@ async def test_what_could_not_run_here_is_not_advised(world: World, monkeypatch:
     world.add("writer", "say('x')", effects=WRITES)
     path = CONTRACT.format(phrases=["weigh {x}"], inputs='x = { type = "string", format = "project-path" }')
     world.add("weigher", "say('x')", toml=path)
-    skill = CONTRACT.format(phrases=["judge {x}"], inputs='x = { type = "string" }').replace('"script"', '"skill"')
-    skill = (
-        skill.replace('run = { script = "scripts/run.py", runtime = "python" }\n', "")
-        + '[outputs]\ny = { type = "string" }'
-    )
     world.add("judge", "say('x')", toml=SKILL)
     (world.project / "link").symlink_to("/etc/passwd")
+    (world.project / "it.txt").touch()
 
     async def decisions(*tasks: str) -> list[bool]:
         async with client_at(world.config, Forbidden()) as client:
             return [(await told(client, "plan_task", task=task))["decision"] == "run_playbook" for task in tasks]
 
-    tasks = ("plain x", "caller x", "weigh it.txt", "weigh link", "judge x")
-    assert await decisions(*tasks) == [True, False, True, False, False]
+    tasks = ("plain x", "caller x", "weigh it.txt", "weigh .", "weigh gone.txt", "weigh link", "judge x")
+    assert await decisions(*tasks) == [True, False, True, True, False, False, False]
     monkeypatch.setenv("TIERKIT_NO_SANDBOX", "1")
     assert await decisions("plain x", "writer x") == [True, False]
 

@@ -729,7 +729,10 @@ async def test_a_hostile_repository_runs_nothing_shows_nothing_and_shadows_nothi
             result = await client.call_tool(tool, arguments)
             shown.append(json.dumps([result.structured_content, [str(block) for block in result.content]]))
         planned = (await client.call_tool("plan_task", {"task": "changelog since HEAD"})).structured_content
-        assert planned["playbook"] == {"name": "changelog-from-git", "inputs": {"from_ref": "HEAD", "to_ref": "HEAD"}}
+        assert planned["playbook"] == {
+            "name": "changelog-from-git",
+            "inputs": {"from_ref": "HEAD", "to_ref": "HEAD", "limit": 200},
+        }
         told = await run(client, "changelog-from-git", from_ref="HEAD")
         assert (told["status"], told["output"]["commits"]) == ("ok", 0)
     shown += [shell(scene, *words) for words in SHELL]

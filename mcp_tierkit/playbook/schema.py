@@ -290,6 +290,8 @@ def _unique(values: list[Any]) -> list[Any]:
 
 
 def _project_path(text: str) -> str:
+    if text == ".":
+        return text  # The project itself.
     try:
         clean = clean_path(text)
     except InvalidInput:

@@ -275,7 +275,22 @@ def _record(prepared: Prepared, outcome: Outcome, ending: Ending, task_id: str) 
     )
 
 
+def names_what_is_not_there(playbook: Playbook, inputs: Mapping[str, Any], workspace: Workspace) -> bool:
+    """Whether a playbook that only reads is given a path where nothing is."""
+    paths = [inputs[name] for name in playbook.inputs.paths if isinstance(inputs.get(name), str)]
+    return playbook.contract.effects.read_only and not all(_is_there(workspace, path) for path in paths)
+
+
+def _is_there(workspace: Workspace, path: str) -> bool:
+    try:
+        return path == "." or workspace.exists(path)
+    except PathRefused:
+        return _is_folder(workspace, path)
+
+
 def _check_path(name: str, path: str, workspace: Workspace) -> None:
+    if path == ".":
+        return
     try:
         clean = workspace.clean(path)
         if workspace.denied(clean):
