@@ -14,6 +14,7 @@ from mcp_tierkit.playbook.cases import run_cases
 from mcp_tierkit.playbook.folder import digest, read_folder
 from mcp_tierkit.playbook.lint import lint
 from mcp_tierkit.playbook.load import Playbook, builtin_root, load
+from mcp_tierkit.playbook.trust import is_shipped
 from mcp_tierkit.sandbox import Confinement, probe
 from tests.playbooks import World, git, make_world
 
@@ -39,10 +40,6 @@ async def sandboxed() -> None:
         pytest.skip("no sandbox on this machine")
 
 
-def test_the_three_of_the_page_are_there() -> None:
-    assert {"weekly-metrics-report", "changelog-from-git", "rename-symbol"} <= set(NAMES)
-
-
 @pytest.mark.parametrize("name", NAMES)
 def test_a_shipped_playbook_has_no_finding(name: str) -> None:
     assert lint(read_folder(builtin_root() / name, shipped=True)) == ()
@@ -61,18 +58,33 @@ async def test_the_cases_pass_without_a_sandbox_too(name: str, case: str) -> Non
     assert [(result.name, result.faults) for result in results] == [(case, ())]
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_a_script_works_by_hand_as_its_skill_says(name: str, tmp_path: Path) -> None:
-    folder = builtin_root() / name
-    command = ["python3", str(folder / "scripts/run.py")]
-    inputs = {
-        "weekly-metrics-report": {"week": "2024-W10", "database": "none.db"},
-        "changelog-from-git": {"from_ref": "none"},
-        "rename-symbol": {"old": "none", "new": "other"},
-    }[name]
-    done = subprocess.run(command, cwd=tmp_path, input=json.dumps(inputs).encode(), capture_output=True, timeout=60)
-    assert (done.returncode, done.stdout) == (10, b"")
-    assert done.stderr
+NOT_FOR_IT = {
+    "add-licence-headers": {"licence": "MIT"},
+    "changelog-from-git": {"from_ref": "none"},
+    "compare-data": {"left": "none.json", "right": "none.csv"},
+    "convert-data": {"source": "none.json", "to": "csv"},
+    "date-arithmetic": {"date": "9999-12-31", "days": 1},
+    "failing-tests-digest": {"log": "none.log"},
+    "log-error-groups": {"log": "none.log"},
+    "release-checklist": {"version": "1.0.0"},
+    "rename-symbol": {"old": "none", "new": "other"},
+    "weekly-metrics-report": {"week": "2024-W10", "database": "none.db"},
+}
+"""What each is asked in an empty folder; nothing, where it is not named."""
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if shipped(name).contract.kind == "script"])
+def test_a_script_run_by_hand_where_it_has_nothing_to_do_declines_in_a_line(name: str, tmp_path: Path) -> None:
+    command = ["python3", str(builtin_root() / name / "scripts/run.py")]
+    given = json.dumps(NOT_FOR_IT.get(name, {})).encode()
+    done = subprocess.run(command, cwd=tmp_path, input=given, capture_output=True, timeout=60)
+    assert (done.returncode, done.stdout) == (10, b""), done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_twelve_or_more_come_with_the_package_and_each_is_trusted() -> None:
+    assert len(NAMES) >= 12
+    assert [name for name in NAMES if not is_shipped(name, shipped(name).digest)] == []
 
 
 # --- changelog ----------------------------------------------------------------------------------
