@@ -11,7 +11,7 @@ ENDS = (ast.Return, ast.Raise, ast.Continue, ast.Break)
 
 def unreachable(tree):
     """(first line, last line, what ended the block before) of statements that no run can reach."""
-    for node in ast.walk(tree):
+    for node in tree.nodes:
         for block in blocks(node):
             ends = [at for at, one in enumerate(block) if isinstance(one, ENDS)]
             rest = block[ends[0] + 1 :] if ends else []

@@ -64,9 +64,12 @@ def read(path):
 
 
 def parse(text):
+    """(tree, symbol table); the tree has all its nodes in a list, for they are gone through many times."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # An odd escape in their code is not our news.
-        return ast.parse(text), symtable.symtable(text, "file", "exec")
+        tree, table = ast.parse(text), symtable.symtable(text, "file", "exec")
+    tree.nodes = list(ast.walk(tree))
+    return tree, table
 
 
 def blocks(node):

@@ -77,10 +77,10 @@ def is_left_alone(path, tree, lines):
     name = os.path.basename(path)
     if name in ("__init__.py", "conftest.py"):
         return True
-    calls = (node.func for node in ast.walk(tree) if isinstance(node, ast.Call) and not node.args)
+    calls = (node.func for node in tree.nodes if isinstance(node, ast.Call) and not node.args)
     if any(isinstance(func, ast.Name) and func.id in DYNAMIC for func in calls):
         return True
-    if any(isinstance(node, ast.Name) and node.id in ("eval", "exec") for node in ast.walk(tree)):
+    if any(isinstance(node, ast.Name) and node.id in ("eval", "exec") for node in tree.nodes):
         return True
     marks = (WHOLE_FILE.match(line) for line in lines)
     return any(mark and covers(mark["codes"], "F401") for mark in marks)
@@ -89,7 +89,7 @@ def is_left_alone(path, tree, lines):
 def unused_imports(path, tree, table, lines, silent):
     tables = tables_by_place(table)
     is_test = is_test_file(path)
-    for scope in [tree, *(node for node in ast.walk(tree) if isinstance(node, SCOPES))]:
+    for scope in [tree, *(node for node in tree.nodes if isinstance(node, SCOPES))]:
         here = table if scope is tree else tables.get((scope.name, scope.lineno))
         for node, is_guarded in statements(scope):
             if here is None or is_guarded or not isinstance(node, (ast.Import, ast.ImportFrom)):
@@ -190,7 +190,7 @@ def is_named_in(tree, name):
     """Whether a fixture of that name is asked for: as a parameter, or by its name as text."""
     return any(
         (isinstance(node, ast.arg) and node.arg == name) or (isinstance(node, ast.Constant) and node.value == name)
-        for node in ast.walk(tree)
+        for node in tree.nodes
     )
 
 
@@ -216,7 +216,7 @@ def covers(codes, code):
 def silenced_names(tree, text):
     """Names that annotations, `__all__`, type comments, doctests or a deletion mention."""
     found = set()
-    for node in ast.walk(tree):
+    for node in tree.nodes:
         for part in typed_parts(node):
             found |= spelled_names(part)
         if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Del):
@@ -264,7 +264,7 @@ def doctest_names(text):
 def gather_uses(tree, facts):
     """What this file takes from others: (module, name) pairs, and the modules it takes all from."""
     stands_for = {}
-    for node in ast.walk(tree):
+    for node in tree.nodes:
         if isinstance(node, ast.ImportFrom):
             module = (node.module or "").split(".")[-1]
             for alias in node.names:
@@ -272,7 +272,7 @@ def gather_uses(tree, facts):
                 stands_for[alias.asname or alias.name] = alias.name
         elif isinstance(node, ast.Import):
             stands_for.update((alias.asname, alias.name.split(".")[-1]) for alias in node.names if alias.asname)
-    for node in ast.walk(tree):
+    for node in tree.nodes:
         if isinstance(node, ast.Attribute):
             base = last_name(node.value)
             facts.taken.add((stands_for.get(base, base), node.attr))
