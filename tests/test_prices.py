@@ -112,6 +112,16 @@ def test_a_count_or_a_rate_that_is_unknown_makes_the_cost_unknown(usage: Usage) 
     assert cost(price(), usage) is None
 
 
+def test_a_batch_and_an_hour_in_the_cache_have_rates_of_their_own() -> None:
+    opus = TABLE.packaged("claude-opus-5-5")
+    assert opus is not None
+    usage = Usage(input=300, cached_input=0, cache_write=700, output=500)
+    # 300 at $4, 200 at $5, 500 at $8, 500 at $20 a million; in a batch 300 at $2, 700 at $2.50, 500 at $10
+    assert cost(opus, usage, hour_writes=500) == 1_200_000 + 1_000_000 + 4_000_000 + 10_000_000
+    assert cost(opus, usage, batch=True) == 600_000 + 1_750_000 + 5_000_000
+    assert cost(price(), Usage(input=1, cached_input=0, cache_write=0, output=0), batch=True) is None
+
+
 def test_a_bucket_without_tokens_needs_no_rate() -> None:
     assert cost(price(), Usage(input=1000, cached_input=0, cache_write=0, output=100)) == 1_200_000
 
@@ -213,6 +223,15 @@ def test_a_model_missing_from_the_table_is_found_in_the_installed_map_with_its_v
     assert (row.input, row.output, row.cache_read) == (Decimal("0.15"), Decimal("0.6"), Decimal("0.075"))
     assert row.source.startswith("litellm ")
     assert row.as_of is None
+
+
+def test_a_model_of_openrouters_that_no_row_has_is_priced_by_genai_prices() -> None:
+    assert TABLE.packaged("openrouter/qwen/qwen3-coder") is None
+    row = TABLE.price("openrouter/qwen/qwen3-coder")
+    assert row is not None
+    assert row.source.startswith("genai-prices ")
+    assert row.output > row.input > 0
+    assert TABLE.price("openrouter/qwen/qwen3-coder:free") is None  # A price of zero is not believed.
 
 
 def test_local_models_are_free_by_name() -> None:
