@@ -103,6 +103,8 @@ async def fill(url: str, state: Path) -> None:
     for status in ("ok", "declined"):
         run_of: dict[str, Any] = {"task_id": "t3", "playbook": "rename-symbol", "version": "1.0.0", "digest": "ab"}
         await ledger.save(PlaybookRun(**run_of, status=status))
+    asked: dict[str, Any] = {"kind": "skill", "tokens": 900, "cost_nanousd": 700_000}
+    await ledger.save(PlaybookRun(**{**run_of, "playbook": "judge"}, **asked, status="ok"))
     await opened(ledger, "t4", "Only planned", NOW)
     await opened(ledger, "t5", "No model was set", NOW)
     await ledger.claim("t5")
@@ -131,7 +133,7 @@ def test_every_figure_is_the_sum_of_its_rows(filled: str, capsys: pytest.Capture
     assert run(["report", "--days", "5", "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert told["overview"] == {
-        "tasks": 5, "in_flight_calls": 1, "refused_calls": 1, "playbook_runs": 2, "alerts": 0,
+        "tasks": 5, "in_flight_calls": 1, "refused_calls": 1, "playbook_runs": 3, "alerts": 0,
         "spend": {"calls": 4, "cost_nanousd": 23_100_000, "unpriced_calls": 1, "unknown_nanousd": 90_000,
                   "input_tokens": 850, "cached_tokens": 200, "output_tokens": 150},
     }  # fmt: skip
@@ -143,7 +145,10 @@ def test_every_figure_is_the_sum_of_its_rows(filled: str, capsys: pytest.Capture
     assert [(task["task_id"], task["draft_status"], task["verdict"]) for task in told["tasks"]] == [
         ("t5", None, None), ("t4", None, None), ("t3", None, None), ("t2", None, "findings"), ("t1", "applied", None)
     ]  # fmt: skip
-    assert told["playbooks"] == [{"playbook": "rename-symbol", "runs": 2, "ok": 1}]
+    assert told["playbooks"] == [
+        {"playbook": "judge", "runs": 1, "ok": 1, "tokens": 900, "cost_nanousd": 700_000},
+        {"playbook": "rename-symbol", "runs": 2, "ok": 1, "tokens": 0, "cost_nanousd": 0},
+    ]
 
 
 async def fill_steps(url: str, state: Path) -> None:
@@ -206,14 +211,11 @@ def test_in_a_pipe_it_is_plain_lines(filled: str, capsys: pytest.CaptureFixture[
     shown = capsys.readouterr().out
     assert shown.isascii() or "…" in shown
     assert not set(shown) & set("\x1b\u202e┃│━─")
-    assert (
-        "1 of them unpriced, up to $0.00009 unknown; 1 in flight; 1 refused by a budget; "
-        "playbooks run at zero tokens: 2." in shown
-    )
+    assert "1 of them unpriced, up to $0.00009 unknown; 1 in flight; 1 refused by a budget; playbooks run: 3." in shown
     [strong] = [line.split() for line in shown.splitlines() if line.startswith("strong")]
     assert strong == ["strong", "3", "150", "0", "100", "0.02", "+", "up", "to", "0.00009", "unknown", "25.0%"]
-    [playbook] = [line.split() for line in shown.splitlines() if line.startswith("rename-symbol")]
-    assert playbook == ["rename-symbol", "2", "1", "0"]
+    playbooks = [line.split() for line in shown.splitlines() if line.startswith(("rename-symbol", "judge"))]
+    assert playbooks == [["judge", "1", "1", "900", "0.0007"], ["rename-symbol", "2", "1", "0", "0"]]
 
 
 def test_a_task_is_shown_with_what_became_of_it(filled: str, capsys: pytest.CaptureFixture[str]) -> None:

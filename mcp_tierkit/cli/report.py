@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 LATEST = 15
 GOAL = "goal"
 NUMBERS = (
-    "calls", "tokens in", "cached", "tokens out", "USD", "share", "runs", "ok", "hit rate", "packed", "per call",
+    "calls", "tokens in", "cached", "tokens out", "USD", "share", "runs", "ok", "tokens", "hit rate", "packed",
+    "per call",
 )  # fmt: skip
 GOAL_WIDTH = 44
 Rows = Sequence[Sequence[str]]
@@ -84,8 +85,7 @@ def _print(
     _table("Read from a provider's cache, by category", read, list(map(_hit, hits)))
     packed = ("step", "calls", "packed", "per call")
     _table("Tokens of project files sent, by step", packed, list(map(_step, steps)))
-    runs = [(total.playbook, f"{total.runs}", f"{total.ok}", "0") for total in playbooks]
-    _table("Playbooks, at zero tokens", ("playbook", "runs", "ok", "USD"), runs)
+    _table("Playbooks", ("playbook", "runs", "ok", "tokens", "USD"), list(map(_playbook, playbooks)))
     _table("Latest tasks", ("task", "begun", "project", GOAL, "ended", "USD"), list(map(_task, tasks)))
 
 
@@ -103,7 +103,7 @@ def _summary(seen: Overview) -> str:
     if seen.alerts:
         parts.append(f"{seen.alerts} dearer than the model named")
     if seen.playbook_runs:
-        parts.append(f"playbooks run at zero tokens: {seen.playbook_runs}")
+        parts.append(f"playbooks run: {seen.playbook_runs}")
     return "; ".join(parts) + "."
 
 
@@ -118,6 +118,13 @@ def _hit(hit: CacheHit) -> tuple[str, ...]:
 
 def _step(step: StepTotal) -> tuple[str, ...]:
     return step.stage, *map(str, (step.calls, step.packed_tokens, round(step.packed_tokens / step.calls)))
+
+
+def _playbook(total: PlaybookTotal) -> tuple[str, ...]:
+    from mcp_tierkit.receipts import usd
+
+    tokens = "unknown" if total.tokens is None else f"{total.tokens}"
+    return total.playbook, f"{total.runs}", f"{total.ok}", tokens, usd(total.cost_nanousd) or "unknown"
 
 
 def _cost(spend: Spend) -> str:

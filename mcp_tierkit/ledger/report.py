@@ -105,11 +105,13 @@ class Overview(Record):
 
 
 class PlaybookTotal(Record):
-    """How often a playbook ran, each time without a model."""
+    """How often a playbook ran, how many runs ended well, and what its model calls took; None where one is unknown."""
 
     playbook: str
     runs: int
     ok: int
+    tokens: int | None
+    cost_nanousd: int | None
 
 
 class Health(Record):
@@ -160,10 +162,12 @@ def newest_row(conn: sqlite3.Connection) -> str | None:
 
 def playbook_totals(conn: sqlite3.Connection, *, since: str = "") -> tuple[PlaybookTotal, ...]:
     """Runs of each playbook by name, and how many of them ended well."""
-    query = """select playbook, count(*) as runs, count(case when status = 'ok' then 1 end) as ok
+    query = """select playbook, count(*) as runs, count(case when status = 'ok' then 1 end) as ok,
+            case when count(tokens) = count(*) then sum(tokens) end as tokens,
+            case when count(cost_nanousd) = count(*) then sum(cost_nanousd) end as cost_nanousd
         from playbook_runs where at >= :since group by playbook order by playbook"""
     found = conn.execute(query, {"since": since})
-    return tuple(PlaybookTotal(playbook=row["playbook"], runs=row["runs"], ok=row["ok"]) for row in found)
+    return tuple(PlaybookTotal(**{name: row[name] for name in PlaybookTotal.model_fields}) for row in found)
 
 
 def recent_tasks(
