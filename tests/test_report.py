@@ -100,11 +100,11 @@ async def fill(url: str, state: Path) -> None:
     await ledger.settle(await reserve(ledger, "t2", "strong", 90_000), used(20_000_000, 150, 0, 100))
     await ledger.save(Review(task_id="t2", verdict="findings"))
     await opened(ledger, "t3", "Run rename-symbol", NOW)
+    run_of: dict[str, Any] = {"task_id": "t3", "version": "1.0.0", "digest": "ab"}
+    asked: dict[str, Any] = {"playbook": "judge", "kind": "skill", "tokens": 900, "cost_nanousd": 700_000}
+    await ledger.save(PlaybookRun(**run_of, **asked, status="ok"))
     for status in ("ok", "declined"):
-        run_of: dict[str, Any] = {"task_id": "t3", "playbook": "rename-symbol", "version": "1.0.0", "digest": "ab"}
-        await ledger.save(PlaybookRun(**run_of, status=status))
-    asked: dict[str, Any] = {"kind": "skill", "tokens": 900, "cost_nanousd": 700_000}
-    await ledger.save(PlaybookRun(**{**run_of, "playbook": "judge"}, **asked, status="ok"))
+        await ledger.save(PlaybookRun(**run_of, playbook="rename-symbol", status=status))
     await opened(ledger, "t4", "Only planned", NOW)
     await opened(ledger, "t5", "No model was set", NOW)
     await ledger.claim("t5")
