@@ -57,6 +57,29 @@ def from_entry(entry: Mapping[str, Any], *, source: str, as_of: date | None) -> 
     return None if price.input == 0 and price.output == 0 else price
 
 
+def in_force(model: str, listed: Price) -> Price | None:
+    """What the package that a listed price was read from says now; None where it is gone or not installed."""
+    package, _, *names_there = listed.source.split()
+    if package == "genai-prices":
+        return from_genai(*names_there, on=date.today(), as_of=None)
+    return price_in_map(model)
+
+
+def drift(listed: Price, installed: Price) -> dict[str, tuple[str | None, str | None]]:
+    """What differs between a listed price and the installed one: of each field, what we list and what they say."""
+    ours, theirs = _flat(listed), _flat(installed)
+    return {name: (ours.get(name), theirs.get(name)) for name in ours | theirs if ours.get(name) != theirs.get(name)}
+
+
+def _flat(price: Price) -> dict[str, str]:
+    told = price.model_dump(exclude={"above", "as_of", "source", "note"}, exclude_none=True)
+    beyond = price.above.model_dump(exclude_none=True) if price.above else {}
+    told |= {f"above.{name}": value for name, value in beyond.items()}
+    return {
+        name: f"{value.normalize():f}" if isinstance(value, Decimal) else f"{value}" for name, value in told.items()
+    }
+
+
 def map_path() -> Path | None:
     """The map inside the installed litellm, which is found without being imported."""
     spec = find_spec("litellm")
