@@ -22,8 +22,9 @@ import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
-WORDS = "the of cart total price order check test file line error value return item list index import class def".split()
+WORDS = ("the", "of", "cart", "total", "price", "order", "check", "test", "file", "line", "error", "value", "return")
 PROMPTS = ("run the tests", "fix the failing test in shop/cart.py", "add a discount to order {n}", "list the files",
            "bump the version to 1.{n}.0", "why is {n} slow?", "continue")  # fmt: skip
 MODELS = ("claude-opus-4-6", "claude-sonnet-4-6", "claude-haiku-4-5-20251001")
@@ -38,7 +39,7 @@ def text(rng: random.Random, size: int) -> str:
 _STRETCH = " ".join(random.Random(1).choice(WORDS) for _ in range(60_000))
 
 
-def claude_session(rng: random.Random, session: str, size: int, begun: datetime) -> Iterator[dict[str, object]]:
+def claude_session(rng: random.Random, session: str, size: int, begun: datetime) -> Iterator[str]:
     """Rows until about `size` bytes are written; an answer stands on three rows, as it does in real files."""
     written, at, turn = 0, begun, 0
     base = {"isSidechain": False, "userType": "external", "cwd": f"/home/ada/project-{rng.randrange(6)}",
@@ -54,7 +55,7 @@ def claude_session(rng: random.Random, session: str, size: int, begun: datetime)
             at += timedelta(seconds=1)
             row["timestamp"] = f"{at:%Y-%m-%dT%H:%M:%S}.{rng.randrange(1000):03}Z"
             written += len(row_text := json.dumps(row, separators=(",", ":")))
-            yield {"": row_text}
+            yield row_text
 
 
 def _claude_step(rng: random.Random, base: dict[str, object], name: str, context: int) -> list[dict[str, object]]:
@@ -71,7 +72,9 @@ def _claude_step(rng: random.Random, base: dict[str, object], name: str, context
     rows: list[dict[str, object]] = []
     for at, block in enumerate(blocks):
         counted = {**message, "usage": {**usage, "output_tokens": 40 * at + 1}, "content": [block]}
-        rows.append({**base, "message": counted, "requestId": f"req_{name}", "type": "assistant", "uuid": f"{name}-{at}"})
+        rows.append(
+            {**base, "message": counted, "requestId": f"req_{name}", "type": "assistant", "uuid": f"{name}-{at}"}
+        )
     result = text(rng, int(rng.paretovariate(1.1) * 1500) % 60_000)
     found = [{"tool_use_id": f"toolu_{name}", "type": "tool_result", "content": result}]
     rows.append({**base, "type": "user", "message": {"role": "user", "content": found}, "uuid": f"{name}-r",
@@ -81,10 +84,10 @@ def _claude_step(rng: random.Random, base: dict[str, object], name: str, context
     return rows
 
 
-def codex_session(rng: random.Random, session: str, size: int, begun: datetime) -> Iterator[dict[str, object]]:
+def codex_session(rng: random.Random, session: str, size: int, begun: datetime) -> Iterator[str]:
     """A rollout: counts rise through it, and each is told twice."""
     written, at, total = 0, begun, [0, 0, 0]
-    rows: list[tuple[str, dict[str, object]]] = [
+    rows: list[tuple[str, Any]] = [
         ("session_meta", {"id": session, "cwd": "/home/ada/codex", "cli_version": "0.150.0", "source": "cli"}),
         ("turn_context", {"model": "gpt-5.2", "cwd": "/home/ada/codex"}),
     ]
@@ -109,7 +112,7 @@ def codex_session(rng: random.Random, session: str, size: int, begun: datetime) 
             at += timedelta(seconds=3)
             row = {"timestamp": f"{at:%Y-%m-%dT%H:%M:%S}.000Z", "type": kind, "payload": payload}
             written += len(row_text := json.dumps(row, separators=(",", ":")))
-            yield {"": row_text}
+            yield row_text
         rows = []
 
 
@@ -127,12 +130,18 @@ def write_corpus(home: Path, megabytes: int, seed: int = 7) -> int:
             path = home / ".claude" / "projects" / f"-home-ada-project-{number % 6}" / f"{session}.jsonl"
             rows = claude_session(rng, session, size, begun)
         else:
-            path = home / ".codex" / "sessions" / f"{begun:%Y/%m/%d}" / f"rollout-{begun:%Y-%m-%dT%H-%M-%S}-{session}.jsonl"
+            path = (
+                home
+                / ".codex"
+                / "sessions"
+                / f"{begun:%Y/%m/%d}"
+                / f"rollout-{begun:%Y-%m-%dT%H-%M-%S}-{session}.jsonl"
+            )
             rows = codex_session(rng, session, size, begun)
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("w", encoding="utf8") as file:
             for row in rows:
-                written += file.write(row[""] + "\n")
+                written += file.write(f"{row}\n")
         left = megabytes * 1_000_000 - written
     return written
 
@@ -143,7 +152,9 @@ def measure(home: Path) -> dict[str, float]:
     for name in ("CLAUDE_CONFIG_DIR", "CODEX_HOME", "XDG_CONFIG_HOME"):
         env.pop(name, None)
     begun = time.perf_counter()
-    run = subprocess.Popen([sys.executable, "-m", "mcp_tierkit.cli", "audit", "--json"], env=env, stdout=subprocess.PIPE)
+    run = subprocess.Popen(
+        [sys.executable, "-m", "mcp_tierkit.cli", "audit", "--json"], env=env, stdout=subprocess.PIPE
+    )
     peak = [0.0]
     watch = threading.Thread(target=_watch, args=(run.pid, peak), daemon=True)
     watch.start()

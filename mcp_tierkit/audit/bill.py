@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from mcp_tierkit.audit.money import Pricer
@@ -81,23 +81,30 @@ class Bill:
     versions: dict[str, tuple[str, ...]]
 
 
-def settle(sheets: Sequence[Sheet], pricer: Pricer, *, since: str = "") -> Bill:
-    """The bill of all calls from `since` on, an ISO time in UTC. The same sheets in any order give the same bill."""
+def settle(
+    sheets: Sequence[Sheet], pricer: Pricer, *, since: str = "", wanted: Callable[[str], bool] = lambda project: True
+) -> Bill:
+    """The bill of all calls from `since` on, an ISO time in UTC, in the `wanted` projects.
+
+    The same sheets in any order give the same bill.
+    """
     order = sorted(sheets, key=lambda sheet: (begun(sheet), sheet.path))
     kept, copies = sort_out(order, pricer, since)
     jobs = _Jobs(order)
     days: dict[tuple[str, str], Sum] = defaultdict(Sum)
     for sheet, own in zip(order, kept, strict=True):
         for call, cost in own.values():
-            days[call.at[:10], call.model].add(call.tokens, cost)
-            jobs.charge(sheet, call, cost)
+            if wanted(jobs.charge(sheet, call, cost).project):
+                days[call.at[:10], call.model].add(call.tokens, cost)
         jobs.note_uses(sheet, own)
-    paid = sorted((job for job in jobs.by_key.values() if job.spent.calls), key=lambda job: (job.at, job.key))
+    paid = [job for job in jobs.by_key.values() if job.spent.calls and wanted(job.project)]
+    paid.sort(key=lambda job: (job.at, job.key))
+    chosen = [(sheet, own) for sheet, own in zip(order, kept, strict=True) if wanted(sheet.project)]
     versions: dict[str, set[str]] = {sheet.client: set() for sheet in order}
     for sheet in order:
         versions[sheet.client].update(sheet.versions)
     told = {client: tuple(sorted(found)) for client, found in sorted(versions.items())}
-    return Bill(paid, dict(days), _tools(order, kept, pricer), delegated(order, kept), copies, told)
+    return Bill(paid, dict(days), _tools(chosen, pricer), delegated(chosen), copies, told)
 
 
 class _Jobs:
@@ -115,13 +122,15 @@ class _Jobs:
         for asked in self._asked.values():
             asked.sort()
 
-    def charge(self, sheet: Sheet, call: Call, cost: int | None) -> None:
+    def charge(self, sheet: Sheet, call: Call, cost: int | None) -> Job:
+        """The job that a call belongs to, with its cost added."""
         job = self._of(sheet, call)
         job.spent.add(call.tokens, cost)
         if call.is_sub:
             job.by_sub.add(call.tokens, cost)
         elif cost is not None:
             job.costs.append((call.at, cost))
+        return job
 
     def note_uses(self, sheet: Sheet, own: Kept) -> None:
         """The tools that a job's own conversation asked for, in order."""
@@ -145,11 +154,11 @@ class _Jobs:
         return job
 
 
-def _tools(order: Sequence[Sheet], kept: Sequence[Kept], pricer: Pricer) -> dict[str, ToolSum]:
+def _tools(chosen: Sequence[tuple[Sheet, Kept]], pricer: Pricer) -> dict[str, ToolSum]:
     """What each tool's results cost: written once into the context, then read again by every later call in it."""
     found: dict[str, ToolSum] = defaultdict(ToolSum)
     seen: set[str] = set()
-    for sheet, own in zip(order, kept, strict=True):
+    for sheet, own in chosen:
         contexts: dict[bool, _Context] = {False: _Context(), True: _Context()}
         for event in sheet.events:
             context = contexts[event.is_sub]
@@ -209,11 +218,11 @@ def _charge(tool: ToolSum, cost: int | None) -> None:
         tool.cost += cost
 
 
-def delegated(order: Sequence[Sheet], kept: Sequence[Kept]) -> dict[str, Sum]:
+def delegated(chosen: Sequence[tuple[Sheet, Kept]]) -> dict[str, Sum]:
     """What the caller's own calls cost that handed each of our tasks over: from the first that asked for it to the
     one that read the last reply."""
     found: dict[str, Sum] = {}
-    for sheet, own in zip(order, kept, strict=True):
+    for sheet, own in chosen:
         spans: dict[str, list[int]] = defaultdict(list)
         for ours in sheet.ours:
             spans[ours.task_id].append(sheet.uses[ours.use].call)

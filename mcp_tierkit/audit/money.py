@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from mcp_tierkit.audit.sheet import Call, Tokens
 from mcp_tierkit.prices import Price, Rates
+from mcp_tierkit.usage import NANO
 
 _DATED = re.compile(r"(\[[^\]]*\])?$")
 _DAY = re.compile(r"-20\d{6}$")
@@ -87,3 +88,10 @@ def _scaled(rates: Rates) -> _Scaled:
 
 def _whole(rate: Decimal | None) -> int | None:
     return None if rate is None else round(Fraction(rate) * 1000 * _SCALE)
+
+
+def dollars(nanousd: int) -> str:
+    """An amount to read: cents from a dollar on, four places below."""
+    if nanousd >= NANO:
+        return f"${Decimal(nanousd) / NANO:,.2f}"
+    return "$0" if nanousd == 0 else f"${Decimal(nanousd) / NANO:.4f}" if nanousd >= 50_000 else "under $0.0001"

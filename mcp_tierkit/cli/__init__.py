@@ -24,6 +24,7 @@ COMMANDS = {
     "undo": ("mcp_tierkit.cli.work:undo", "Take an applied change back, byte for byte."),
     "route": ("mcp_tierkit.cli.work:route", "Show which rule decides about a task; spends nothing."),
     "report": ("mcp_tierkit.cli.report:report", "Show what was spent, on what, and by which models."),
+    "audit": ("mcp_tierkit.cli.audit:audit", "Show what your coding agent itself cost, and what to do about it."),
     "prices": ("mcp_tierkit.cli.prices:prices", "List known prices, their source and their age."),
     "playbook": ("mcp_tierkit.cli.playbook:playbook", "List, check, trust and run playbooks."),
     "edits": ("mcp_tierkit.cli.edits:edits", "Read a model's reply as edits, without the rest."),

@@ -1,0 +1,173 @@
+"""Work that was paid for again and again, what that cost, and what would have been saved. Each turn counts once."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from typing import Literal
+
+from mcp_tierkit.audit.bill import Job
+from mcp_tierkit.audit.needless import LEAST, RUN_LEAST, command_of, kind_of, shape_of
+from mcp_tierkit.redact import redact
+from mcp_tierkit.repeats import MAX_GOAL, Repeat, Solved, find_repeats
+from mcp_tierkit.tables import packaged
+from mcp_tierkit.types import NanoUsd, Record
+
+MONTH_DAYS = 30
+COMPARED = 3000
+"""Of more turns the latest are compared with one another; the report says so."""
+ROUNDS_LEFT = 2
+"""A caller that runs a playbook still asks for it, and still reads its receipt."""
+_LINE = 80
+_STEPS = 6
+
+
+class Saving(Record):
+    """What a group would have saved, from low to high, over the days that were read and by the month."""
+
+    low_nanousd: NanoUsd
+    high_nanousd: NanoUsd
+    month_low_nanousd: NanoUsd
+    month_high_nanousd: NanoUsd
+
+
+class Group(Record):
+    """Turns that are one job. `phrase` has a slot wherever they differ; `command` is one that was really run."""
+
+    kind: Literal["prompt", "commands", "listing", "conversion", "rename", "dates", "command"]
+    phrase: str
+    example: str
+    name: str
+    count: int
+    sessions: int
+    cost_nanousd: NanoUsd
+    month_nanousd: NanoUsd
+    unpriced_calls: int
+    tokens: int
+    saving: Saving
+    command: str | None
+    next: str
+    task_keys: tuple[str, ...]
+
+
+def needless_groups(jobs: Iterable[Job], days: int) -> list[Group]:
+    """Turns that needed no model, by what they ran, the dearest first."""
+    found: dict[tuple[str, str], list[Job]] = defaultdict(list)
+    for job in jobs:
+        if kind := kind_of(job):
+            found[kind, shape_of(kind, command_of(job) or "")].append(job)
+    groups, taken = list[Group](), set[str]()
+    for (kind, shape), alike in sorted(found.items()):
+        if len(alike) >= (RUN_LEAST if kind == "command" else LEAST):
+            command = command_of(alike[-1]) or None
+            name = _name(shape, taken)
+            groups.append(_group(kind, shape, name, alike, days, command))
+    return sorted(groups, key=lambda group: (-group.saving.high_nanousd, -group.count, group.phrase))
+
+
+def repeated_groups(jobs: Sequence[Job], days: int) -> list[Group]:
+    """Turns with the same words around other values, then those that ran the same commands, the dearest first."""
+    by_key = {job.key: job for job in jobs[-COMPARED:]}
+    prompts = find_repeats(_asked(by_key.values()))
+    seen = {key for repeat in prompts for key in repeat.task_ids}
+    names = [repeat.name for repeat in prompts]
+    commands = find_repeats(_run(job for key, job in by_key.items() if key not in seen), taken=names)
+    groups = [_repeat("prompt", repeat, by_key, days) for repeat in prompts]
+    groups += [_repeat("commands", repeat, by_key, days) for repeat in commands]
+    return sorted(groups, key=lambda group: (-group.saving.high_nanousd, -group.count, group.phrase))
+
+
+def saving(jobs: Sequence[Job], days: int) -> Saving:
+    """High: every turn after the first, since a person can start a playbook without a model. Low: the same less each
+    turn's first `ROUNDS_LEFT` calls, which an agent that starts it still makes. See docs/audit.md, "What a saving is".
+    """
+    later = sorted(jobs, key=lambda job: (job.at, job.key))[1:]
+    high = sum(job.spent.cost for job in later)
+    low = high - sum(job.rounds(ROUNDS_LEFT) for job in later)
+    return Saving(
+        low_nanousd=low, high_nanousd=high, month_low_nanousd=by_month(low, days),
+        month_high_nanousd=by_month(high, days),
+    )  # fmt: skip
+
+
+def by_month(nanousd: int, days: int) -> int:
+    """The same over thirty days."""
+    return nanousd * MONTH_DAYS // days
+
+
+def line_of(text: str) -> str:
+    """The first line with anything on it, short enough for a table and without secrets."""
+    line = next((line.strip() for line in text.splitlines() if line.strip()), "")
+    line = redact(" ".join(line.split()))
+    return line if len(line) <= _LINE else line[: _LINE - 1] + "…"
+
+
+def _asked(jobs: Iterable[Job]) -> Iterable[Solved]:
+    """Prompts that can be compared. "Go on" is no job, and a question wants another answer every time."""
+    work = packaged("audit")["work"]
+    skipped, questions = set(work["carry_on"]), tuple(f"{word} " for word in work["questions"])
+    for job in jobs:
+        text = job.text.lower().strip(" .!?,")
+        if text and len(job.text) <= MAX_GOAL and text not in skipped and not text.startswith(questions):
+            yield Solved(task_id=job.key, at=job.at, goal=job.text, calls=job.spent.calls, cost_nanousd=job.spent.cost)
+
+
+def _run(jobs: Iterable[Job]) -> Iterable[Solved]:
+    """The steps of turns that changed nothing by the client's own tools, as one text."""
+    edits = set(packaged("audit")["work"]["edits"])
+    for job in jobs:
+        steps = [command or name for name, command in job.uses]
+        is_plain = any(command for _, command in job.uses) and not edits & {name for name, _ in job.uses}
+        if is_plain and len(steps) <= _STEPS and len(goal := " ; ".join(dict.fromkeys(steps))) <= MAX_GOAL:
+            yield Solved(task_id=job.key, at=job.at, goal=goal, calls=job.spent.calls, cost_nanousd=job.spent.cost)
+
+
+def _repeat(kind: str, repeat: Repeat, by_key: dict[str, Job], days: int) -> Group:
+    jobs = [by_key[key] for key in repeat.task_ids]
+    command = _same_command(jobs)
+    shown = repeat.phrase or repeat.example
+    return _group(kind, shown, repeat.name, jobs, days, command)
+
+
+def _same_command(jobs: Sequence[Job]) -> str | None:
+    """The latest turn's commands in one line, where every one of these turns was nothing but commands."""
+    edits = set(packaged("audit")["work"]["edits"])
+    if any(not job.uses or edits & {name for name, _ in job.uses} for job in jobs):
+        return None
+    latest = max(jobs, key=lambda job: (job.at, job.key))
+    steps = list(dict.fromkeys(command for _, command in latest.uses if command))
+    return " && ".join(steps) if steps and len(steps) == len(set(latest.uses)) <= 3 else None
+
+
+def _group(kind: str, phrase: str, name: str, jobs: Sequence[Job], days: int, command: str | None) -> Group:
+    cost = sum(job.spent.cost for job in jobs)
+    command = None if command is None else redact(" ".join(command.split()))
+    latest = max(jobs, key=lambda job: (job.at, job.key))
+    return Group.model_validate({
+        "kind": kind, "phrase": line_of(phrase), "example": line_of(latest.text), "name": name, "count": len(jobs),
+        "sessions": len({job.session for job in jobs}), "cost_nanousd": cost, "month_nanousd": by_month(cost, days),
+        "unpriced_calls": sum(job.spent.unpriced for job in jobs),
+        "tokens": sum(sum(job.spent.tokens) for job in jobs), "saving": saving(jobs, days),
+        "command": command, "next": _next(name, command), "task_keys": tuple(job.key for job in jobs),
+    })  # fmt: skip
+
+
+def _next(name: str, command: str | None) -> str:
+    """What to type. A command that lost a secret is not offered: it would not run."""
+    if command and "[redacted:" not in command and len(command) <= 200:
+        return f"tierkit playbook new {name} --from-command {_quoted(command)}"
+    return f"tierkit playbook new {name}"
+
+
+def _quoted(text: str) -> str:
+    """Double quotes where that is the same to a shell, since they read better."""
+    return f'"{text}"' if not set('"$`\\!\n') & set(text) else shlex.quote(text)
+
+
+def _name(shape: str, taken: set[str]) -> str:
+    base = "-".join(re.findall(r"[a-z0-9]+", shape.lower()))[:40].strip("-") or "repeated-task"
+    name = next(free for n in range(1, len(taken) + 2) if (free := base if n == 1 else f"{base}-{n}") not in taken)
+    taken.add(name)
+    return name

@@ -1,0 +1,97 @@
+"""Turns that needed no model: one plain command, or an answer that a command gives, asked for without a judgement."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
+from mcp_tierkit.audit.bill import Job
+from mcp_tierkit.tables import packaged
+
+LEAST = 2
+RUN_LEAST = 3
+"""A test run or a build is worth a name only where it comes again; a listing is known by its second time."""
+
+_SPLIT = re.compile(r"\s*(?:\|\|?|&&|;)\s*")
+_CD = re.compile(r"^cd\s+\S+\s*(?:&&|;)\s*")
+_ASSIGNED = re.compile(r"^(?:\w+=\S*\s+)+")
+_LATER = re.compile(r"[\"'`].*?[\"'`]|\S*[/.\d]\S*", re.DOTALL)
+
+
+def kind_of(job: Job) -> str | None:
+    """The kind of work where a fixed command would have done, None where a reader may have been needed."""
+    limits, text = packaged("audit")["needless"], " ".join(job.text.lower().split())
+    if not text or len(text) > limits["prompt_chars"] or text[0] == "/" or job.by_sub.calls:
+        return None
+    if job.spent.calls > limits["calls"] or job.spent.tokens[4] > limits["output_tokens"] or _judges(text):
+        return None
+    command = command_of(job)
+    if command is None:
+        return None
+    for kind in limits["kinds"]:
+        if _asked(kind).search(text) and (_runs(kind, command) if command else kind == "dates"):
+            return str(kind)
+    return None
+
+
+def command_of(job: Job) -> str | None:
+    """The one command that was run, perhaps several times; empty for none at all, None for anything else.
+
+    A client's own listing tool counts as none where a command went with it.
+    """
+    work = packaged("audit")["work"]
+    names = {name for name, command in job.uses if not command}
+    commands = {" ".join(_CD.sub("", command).split()) for _, command in job.uses if command}
+    if names - set(work["listers"]) or len(commands) > 1:
+        return None
+    if not commands and names:
+        return "ls"
+    return next(iter(commands), "")
+
+
+def shape_of(kind: str, command: str) -> str:
+    """What two turns of one kind have in common: the programs that they ran."""
+    return " | ".join(_program(kind, part) for part in _parts(command)) if command else kind
+
+
+def _judges(text: str) -> bool:
+    return bool(_judging().search(_LATER.sub(" ", text)))
+
+
+def _runs(kind: str, command: str) -> bool:
+    """Whether each part is a program of the table, the first one of this kind. Shell programs are not read."""
+    if any(mark in command for mark in ("<<", "$(", "`", "\n", " -c ", " -e ")):
+        return False
+    parts = _parts(command)
+    return bool(parts and _program(kind, parts[0])) and all(
+        any(_program(other, part) for other in _kinds()) for part in parts
+    )
+
+
+def _parts(command: str) -> Sequence[str]:
+    parts = (_ASSIGNED.sub("", part.strip()) for part in _SPLIT.split(command))
+    return [part for part in parts if part]
+
+
+def _program(kind: str, part: str) -> str:
+    """The longest name of the table with which a command begins; empty where there is none."""
+    words = f"{part} "
+    return max((name for name in _kinds()[kind]["programs"] if words.startswith(f"{name} ")), key=len, default="")
+
+
+def _kinds() -> dict[str, Any]:
+    kinds: dict[str, Any] = packaged("audit")["needless"]["kinds"]
+    return kinds
+
+
+@cache
+def _asked(kind: str) -> re.Pattern[str]:
+    return re.compile("|".join(_kinds()[kind]["asked"]))
+
+
+@cache
+def _judging() -> re.Pattern[str]:
+    words = "|".join(map(re.escape, packaged("audit")["needless"]["judges"]))
+    return re.compile(rf"\b({words})\b")

@@ -1,0 +1,230 @@
+"""The bill as one record: totals, by day, model, project, tool and session, and the three things to do next."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import date
+from pathlib import PurePath
+
+from pydantic import Field
+
+from mcp_tierkit.audit.bill import Bill, Job, Sum
+from mcp_tierkit.audit.groups import COMPARED, Group, by_month, line_of, needless_groups, repeated_groups
+from mcp_tierkit.audit.money import dollars
+from mcp_tierkit.types import NanoUsd, Record
+
+LEAST_DAYS = 7
+"""A shorter time is no month in small: what was spent in it is taken for a week's."""
+NEXT = 3
+_DEAR_CONTEXT = 120_000
+_HABIT = 4
+"""A habit is ranked by a quarter of what it costs: nobody drops all of it. The figure is not shown."""
+
+
+class Line(Record):
+    """Calls together, and what they cost at API prices. Where `unpriced_calls` is not 0, that cost is not in it."""
+
+    key: str
+    calls: int
+    input: int
+    cache_read: int
+    cache_write_5m: int
+    cache_write_1h: int
+    output: int
+    cost_nanousd: NanoUsd
+    unpriced_calls: int
+
+
+class ToolLine(Record):
+    """What a tool's results cost by being read. Their tokens are estimated from their length."""
+
+    key: str
+    results: int
+    tokens: int
+    read_again_tokens: int
+    cost_nanousd: NanoUsd
+    share: float | None = Field(description="Of all that was paid, where that is known.")
+
+
+class SessionLine(Line):
+    """A session with the sub-agents that it started."""
+
+    client: str
+    project: str
+    begun_at: str
+    tasks: int
+    prompt: str
+
+
+class TaskLine(Line):
+    """A prompt and all that followed until the next. `key` is of no use but to tell it from others."""
+
+    session: str
+    project: str
+    at: str
+    prompt: str
+    sub_agent_calls: int
+    tools: tuple[str, ...]
+
+
+class Audit(Record):
+    """All of it. Times and days are UTC; `days` is what a month is reckoned from."""
+
+    since: str
+    first_day: str
+    last_day: str
+    days: int
+    total: Line
+    sub_agents: Line
+    by_day: tuple[Line, ...]
+    by_model: tuple[Line, ...]
+    by_project: tuple[Line, ...]
+    by_tool: tuple[ToolLine, ...]
+    sessions: tuple[SessionLine, ...]
+    tasks: tuple[TaskLine, ...]
+    repeated: tuple[Group, ...]
+    needless: tuple[Group, ...]
+    delegated: tuple[Line, ...]
+    uncompared_tasks: int
+    unknown_models: tuple[str, ...]
+    versions: Mapping[str, tuple[str, ...]]
+    copies: int
+    next: tuple[str, ...]
+
+
+def tell(bill: Bill, *, since: str, today: date) -> Audit:
+    """Everything in dear-first order, days in their own. `today` ends the time that a month is reckoned from."""
+    sums = defaultdict[str, Sum](Sum), defaultdict[str, Sum](Sum)
+    for (day, model), spent in bill.days.items():
+        sums[0][day].take(spent)
+        sums[1][model or "unknown"].take(spent)
+    projects = _sums((job.project, job) for job in bill.jobs)
+    total = _all(sums[0].values())
+    days = sorted(sums[0])
+    span = max(LEAST_DAYS, (today - date.fromisoformat(days[0])).days + 1) if days else LEAST_DAYS
+    needless = needless_groups(bill.jobs, span)
+    gone = {key for group in needless for key in group.task_keys}
+    rest = [job for job in bill.jobs if job.key not in gone]
+    audit = Audit(
+        since=since, first_day=days[0] if days else "", last_day=days[-1] if days else "", days=span,
+        total=_line("total", total), sub_agents=_line("sub-agents", _all(job.by_sub for job in bill.jobs)),
+        by_day=tuple(_line(day, sums[0][day]) for day in days), by_model=_lines(sums[1]), by_project=_lines(projects),
+        by_tool=_tools(bill, total), sessions=_sessions(bill.jobs), tasks=_tasks(bill.jobs),
+        repeated=tuple(repeated_groups(rest, span)), needless=tuple(needless), delegated=_lines(bill.delegated),
+        uncompared_tasks=max(len(rest) - COMPARED, 0),
+        unknown_models=tuple(sorted(model for model, spent in sums[1].items() if spent.unpriced)),
+        versions=bill.versions, copies=bill.copies, next=(),
+    )  # fmt: skip
+    return audit.model_copy(update={"next": tuple(_next(audit))})
+
+
+def of_session(audit: Audit, session: str) -> tuple[TaskLine, ...]:
+    """The tasks of the sessions whose id begins like this, in the order of their time."""
+    return tuple(sorted((task for task in audit.tasks if task.session.startswith(session)), key=lambda task: task.at))
+
+
+def _sums(pairs: Iterable[tuple[str, Job]]) -> dict[str, Sum]:
+    found = defaultdict[str, Sum](Sum)
+    for key, job in pairs:
+        found[key].take(job.spent)
+    return found
+
+
+def _all(sums: Iterable[Sum]) -> Sum:
+    total = Sum()
+    for one in sums:
+        total.take(one)
+    return total
+
+
+def _figures(spent: Sum) -> dict[str, int]:
+    names = ("input", "cache_read", "cache_write_5m", "cache_write_1h", "output")
+    counts = dict(zip(names, spent.tokens, strict=True))
+    return {"calls": spent.calls, **counts, "cost_nanousd": spent.cost, "unpriced_calls": spent.unpriced}
+
+
+def _line(key: str, spent: Sum) -> Line:
+    return Line(key=key, **_figures(spent))
+
+
+def _lines(sums: Mapping[str, Sum]) -> tuple[Line, ...]:
+    return tuple(sorted((_line(key, spent) for key, spent in sums.items()), key=_dear))
+
+
+def _dear(line: Line) -> tuple[int, int, str]:
+    return -line.cost_nanousd, -line.input - line.cache_read - line.output, line.key
+
+
+def _tools(bill: Bill, total: Sum) -> tuple[ToolLine, ...]:
+    lines = (
+        ToolLine(key=name, results=tool.results, tokens=tool.tokens, read_again_tokens=tool.read_again,
+                 cost_nanousd=tool.cost, share=round(tool.cost / total.cost, 4) if total.cost else None)
+        for name, tool in bill.tools.items()
+    )  # fmt: skip
+    return tuple(sorted(lines, key=lambda line: (-line.cost_nanousd, -line.tokens, line.key)))
+
+
+def _sessions(jobs: Sequence[Job]) -> tuple[SessionLine, ...]:
+    found: dict[str, list[Job]] = defaultdict(list)
+    for job in jobs:
+        found[job.session].append(job)
+    lines = (
+        SessionLine(key=session, **_figures(_all(job.spent for job in own)), client=own[0].client,
+                    project=own[0].project, begun_at=own[0].at, tasks=len(own), prompt=line_of(own[0].text))
+        for session, own in found.items()
+    )  # fmt: skip
+    return tuple(sorted(lines, key=_dear))
+
+
+def _tasks(jobs: Sequence[Job]) -> tuple[TaskLine, ...]:
+    lines = (
+        TaskLine(key=job.key, **_figures(job.spent), session=job.session, project=job.project, at=job.at,
+                 prompt=line_of(job.text), sub_agent_calls=job.by_sub.calls,
+                 tools=tuple(dict.fromkeys(name for name, _ in job.uses)))
+        for job in jobs
+    )  # fmt: skip
+    return tuple(sorted(lines, key=_dear))
+
+
+def _next(audit: Audit) -> Iterable[str]:
+    """What is worth most first; where nothing stands out, how to see the product at work."""
+    found: list[tuple[int, str]] = []
+    for group in (*audit.needless, *audit.repeated):
+        if group.saving.month_high_nanousd:
+            low, high = map(dollars, (group.saving.month_low_nanousd, group.saving.month_high_nanousd))
+            told = f"{group.count} times “{group.phrase}”: save {low} to {high} a month. {group.next}"
+            found.append((group.saving.month_high_nanousd, told))
+    found += _habits(audit)
+    ranked = [told for _, told in sorted(found, key=lambda one: -one[0])]
+    if audit.total.calls and not audit.delegated:
+        ranked.append("Nothing here was handed to a cheaper model. See one task done: tierkit demo")
+        ranked.append("Put the tools into your client: tierkit init --client claude-code")
+    return list(dict.fromkeys(ranked))[:NEXT]
+
+
+def _habits(audit: Audit) -> Iterable[tuple[int, str]]:
+    """What a change of habit is worth, by the month; models without a price come before all."""
+    if audit.unknown_models and audit.total.calls:
+        models = ", ".join(audit.unknown_models[:3])
+        told = f"{audit.total.unpriced_calls} calls have no known price ({models}): name it in tierkit.toml."
+        yield 10**15 if audit.total.unpriced_calls * 2 > audit.total.calls else 1, told
+    if audit.by_tool and (tool := audit.by_tool[0]).share and tool.share >= 0.1:
+        month = by_month(tool.cost_nanousd, audit.days)
+        told = f"{tool.share:.0%} of all, {dollars(month)} a month, is reading what {tool.key} put into the context."
+        yield month // _HABIT, f"{told} Ask it for less at a time."
+    for session in audit.sessions[:1]:
+        size = session.cache_read // max(session.calls, 1)
+        if size >= _DEAR_CONTEXT:
+            told = f"Session {session.key[:8]} read {size:,} tokens again with every call."
+            value = by_month(session.cost_nanousd, audit.days) // _HABIT
+            yield value, f"{told} Begin a new one where the subject changes."
+
+
+def project_matches(project: str, wanted: str) -> bool:
+    """Whether a folder is the wanted one or below it; a bare name is looked for among the names of folders."""
+    if not project:
+        return False
+    if "/" in wanted or "\\" in wanted:
+        return PurePath(project) == PurePath(wanted) or PurePath(wanted) in PurePath(project).parents
+    return wanted in (PurePath(project).name, project)

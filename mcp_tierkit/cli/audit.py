@@ -1,0 +1,140 @@
+"""`tierkit audit`: what your coding agent's own work cost, from the transcripts that it leaves on this machine."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, date, datetime, timedelta
+from functools import partial
+from typing import TYPE_CHECKING
+
+import click
+
+from mcp_tierkit.cli.options import json_option, print_json
+
+if TYPE_CHECKING:
+    from mcp_tierkit.audit.tell import Audit
+    from mcp_tierkit.prices import PriceTable
+    from mcp_tierkit.transcripts.read import Reading, Step
+
+_BAR_FROM = 5_000_000
+"""Bytes: what is read in a blink needs no bar."""
+
+
+@click.command()
+@click.option("--days", default=30, show_default=True, type=click.IntRange(1, 3650), help="How far back, in UTC days.")
+@click.option("--since", type=click.DateTime(["%Y-%m-%d"]), help="From this day on instead, as in 2026-01-31.")
+@click.option("--project", metavar="PATH|NAME", help="Work in this folder alone, or in folders of this name.")
+@click.option("--session", metavar="ID", help="Show the tasks of one session; its first characters will do.")
+@click.option("--top", default=10, show_default=True, type=click.IntRange(1, 1000), help="How many rows in each table.")
+@json_option
+def audit(days: int, since: datetime | None, project: str | None, session: str | None, top: int, as_json: bool) -> None:
+    """Show what your coding agent cost, and what of it could have been cheaper. Needs no key and no set-up.
+
+    Reads the transcripts of Claude Code and Codex on this machine. Nothing is written and nothing is sent.
+
+    \b
+    Example:
+      tierkit audit
+      tierkit audit --days 7 --project my-app
+      tierkit audit --session 3f2a
+    """
+    from mcp_tierkit.audit.bill import settle
+    from mcp_tierkit.audit.money import Pricer
+    from mcp_tierkit.audit.tell import project_matches, tell
+    from mcp_tierkit.cli import audit_show
+    from mcp_tierkit.transcripts.read import read_all
+
+    today = datetime.now(UTC).date()
+    first = since.date() if since else today - timedelta(days=days - 1)
+    begun = time.monotonic()
+    with _progress() as step:
+        read = read_all(os.environ, since=_epoch(first), step=step)
+    table, is_subscription = _prices()
+    chosen = _folder(project)
+    wanted = partial(project_matches, wanted=chosen) if chosen else _any
+    found = tell(
+        settle(read.sheets, Pricer(table.price), since=f"{first}", wanted=wanted), since=f"{first}", today=today
+    )
+    if session:
+        _print_session(found, session, as_json=as_json)
+    elif as_json:
+        print_json({**found.model_dump(mode="json"), "billing": _billing(is_subscription), **_told(read)})
+    else:
+        audit_show.show(found, read, top, seconds=time.monotonic() - begun, is_subscription=is_subscription)
+
+
+def _any(project: str) -> bool:
+    return True
+
+
+def _epoch(day: date) -> float:
+    return datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp()
+
+
+def _folder(project: str | None) -> str | None:
+    """A path as the transcripts write it, absolute; a bare name as it is, unless it is "." or the like."""
+    if project is None or not (os.sep in project or project in (".", "..") or project.startswith("~")):
+        return project
+    return os.path.realpath(os.path.expanduser(project))
+
+
+def _prices() -> tuple[PriceTable, bool]:
+    """The user's own prices before ours, and whether the caller's bill is a subscription's."""
+    from mcp_tierkit.config import load_config
+    from mcp_tierkit.errors import TierkitError
+    from mcp_tierkit.prices import PriceTable
+
+    try:
+        config = load_config()
+    except TierkitError:  # Outside a project, or with a mistake in tierkit.toml: `tierkit doctor` tells of that.
+        return PriceTable(), False
+    return config.price_table(), config.caller.billing == "subscription"
+
+
+def _billing(is_subscription: bool) -> str:
+    return "subscription, shown at API prices" if is_subscription else "at API prices"
+
+
+def _told(read: Reading) -> dict[str, object]:
+    looked = [{"client": root.client, "path": str(root.path), "exists": root.path.is_dir()} for root in read.roots]
+    return {"files": read.files, "bytes": read.bytes, "counts": dict(sorted(read.counts.items())), "looked_in": looked}
+
+
+def _print_session(found: Audit, session: str, *, as_json: bool) -> None:
+    from mcp_tierkit.audit.tell import of_session
+    from mcp_tierkit.cli import audit_show
+    from mcp_tierkit.errors import NotFound
+
+    tasks = of_session(found, session)
+    if not tasks:
+        raise NotFound(
+            f"No session in these days has an id that begins with {session[:60]!r}. Nothing is shown.",
+            next_step="`tierkit audit` lists the dearest sessions; --days looks further back.",
+        )
+    if as_json:
+        print_json([task.model_dump(mode="json") for task in tasks])
+    else:
+        audit_show.show_tasks(tasks)
+
+
+@contextmanager
+def _progress() -> Iterator[Step | None]:
+    """A bar on a terminal, for what takes longer than a blink."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("Reading transcripts"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("", total=None, visible=False)
+
+        def step(done: int, total: int) -> None:
+            progress.update(task, completed=done, total=total, visible=total > _BAR_FROM)
+
+        yield step

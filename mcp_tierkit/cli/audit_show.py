@@ -1,0 +1,229 @@
+"""How `tierkit audit` looks: tables with small bars on a terminal, plain lines in a pipe."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import PurePath
+from typing import TYPE_CHECKING, Literal
+
+import click
+
+from mcp_tierkit.audit.money import dollars
+from mcp_tierkit.tables import packaged
+
+if TYPE_CHECKING:
+    from mcp_tierkit.audit.groups import Group
+    from mcp_tierkit.audit.tell import Audit, Line, TaskLine
+    from mcp_tierkit.transcripts.read import Reading
+
+Rows = Sequence[Sequence[str]]
+_WIDE = ("first line", "same work", "what to type")
+_RIGHT = (
+    "USD", "calls", "tokens", "read again", "share", "times", "could save a month", "results", "sub-agents",
+)  # fmt: skip
+_BAR = 16
+_EIGHTHS = " ▏▎▍▌▋▊▉█"
+_LEFT_OUT = {
+    "broken": "broken lines",
+    "half": "half-written last lines",
+    "long": "lines over 8 MB",
+    "undated": "calls without a time",
+    "odd": "counts that cannot be told",
+    "unreadable": "unreadable files or folders",
+    "foreign": "files that are no transcript",
+    "packed": "compressed files",
+    "links": "links, which are not followed",
+    "not_files": "pipes or devices",
+}
+
+
+def show(found: Audit, read: Reading, top: int, *, seconds: float, is_subscription: bool) -> None:
+    """All of it, the figure that matters first."""
+    if not found.total.calls:
+        _show_nothing(found, read)
+        return
+    _head(found, is_subscription=is_subscription)
+    _table("By day", ("day", "USD", "", "calls", "tokens"), _barred(found.by_day[-max(top, 14) :]))
+    _table("By model", ("model", "USD", "", "calls", "tokens"), _barred(found.by_model[:top]))
+    _table("By project", ("project", "USD", "", "calls", "tokens"), _barred(found.by_project[:top], short=True))
+    tools = ("tool", "USD", "", "share", "results", "tokens", "read again")
+    _table("What tools put into the context, estimated", tools, _tools(found, top))
+    head = ("session", "begun", "project", "USD", "", "calls", "sub-agents", "first line")
+    _table("Dearest tasks", head, _tasks(found.tasks[:top]))
+    groups = ("times", "USD", "could save a month", "same work", "what to type")
+    _table("The same work again and again: worth a playbook", groups, list(map(_group, found.repeated[:top])))
+    _table("Needed no model: a command does it", groups, list(map(_group, found.needless[:top])))
+    _table("Handed to a cheaper model: what the asking cost", ("task", "USD", "", "calls", "tokens"),
+           _barred(found.delegated[:top]))  # fmt: skip
+    _foot(found, read, seconds)
+
+
+def show_tasks(tasks: Sequence[TaskLine]) -> None:
+    """One session: its tasks in order."""
+    first = tasks[0]
+    total, unpriced = sum(task.cost_nanousd for task in tasks), sum(task.unpriced_calls for task in tasks)
+    click.echo(f"Session {first.session}, {_printable(first.project)}: {_amount(total, unpriced)} at API prices")
+    _table("Tasks", ("session", "begun", "project", "USD", "", "calls", "sub-agents", "first line"), _tasks(tasks))
+
+
+def _head(found: Audit, *, is_subscription: bool) -> None:
+    total, clients = found.total, ", ".join(found.versions)
+    money = f"{_amount(total.cost_nanousd, total.unpriced_calls)} at API prices, {found.first_day} to {found.last_day}"
+    _say(f"{money}: {total.calls:,} calls in {len(found.sessions):,} sessions of {clients}", bold=True)
+    day, tokens = total.cost_nanousd // found.days, _whole(total)
+    pace = f"{dollars(day)} a day, {dollars(day * 30)} a month at this pace"
+    cached, subs = total.cache_read / (tokens or 1), found.sub_agents.cost_nanousd / (total.cost_nanousd or 1)
+    _say(f"{pace}; {_tokens(tokens)} tokens, {cached:.0%} read from a cache; sub-agents {subs:.0%} of the cost")
+    if is_subscription:
+        _say("You pay by subscription: dollars are what the API would have charged, not your bill.")
+    for number, told in enumerate(found.next, 1):
+        _say(("Do next:\n" if number == 1 else "") + f"  {number}. {told}")
+
+
+def _show_nothing(found: Audit, read: Reading) -> None:
+    click.echo(f"No calls of a coding agent from {found.since} on were found here. Looked in:")
+    for root in read.roots:
+        click.echo(f"  {root.path} ({'there' if root.path.is_dir() else 'not there'}; {root.variable} names another)")
+    click.echo("Look further back with --days 365. To see what a delegated task costs: tierkit demo")
+    _left_out(read)
+
+
+def _foot(found: Audit, read: Reading, seconds: float) -> None:
+    notes = [f"Read {read.files:,} files, {read.bytes / 1e6:,.0f} MB, in {seconds:.1f} s. Nothing was written or sent."]
+    copies = found.copies + read.counts["repeated"]
+    notes.append(f"Rows of an answer that is counted already: {copies:,}.")
+    if found.unknown_models:
+        models = ", ".join(_printable(model) for model in found.unknown_models[:8])
+        notes.append(f"No known price, so not in the dollars: {found.total.unpriced_calls:,} calls of {models}.")
+    if found.uncompared_tasks:
+        notes.append(f"{found.uncompared_tasks:,} older tasks were not compared for repeated work.")
+    notes += _newer(found)
+    click.echo("\n" + "\n".join(notes))
+    _left_out(read)
+
+
+def _newer(found: Audit) -> list[str]:
+    """Versions of a client that came after those whose files this reader was held against."""
+    tables = {"Claude Code": packaged("audit")["claude"]["newest"], "Codex": packaged("audit")["codex"]["newest"]}
+    told = []
+    for client, versions in found.versions.items():
+        newer = [one for one in versions if _number(one) > tuple(tables[client])]
+        if newer:
+            checked = ".".join(map(str, tables[client]))
+            told.append(
+                f"{client} {_printable(newer[-1])} is newer than {checked}, which this was checked with: compare a day."
+            )
+    return told
+
+
+def _number(version: str) -> tuple[int, ...]:
+    parts = version.split(".")[:2]
+    return tuple(int(part) for part in parts) if all(part.isdigit() for part in parts) else ()
+
+
+def _left_out(read: Reading) -> None:
+    told = [f"{read.counts[name]:,} {words}" for name, words in _LEFT_OUT.items() if read.counts[name]]
+    unknown = {name: count for name, count in read.counts.items() if name.startswith("unknown row")}
+    if unknown:
+        kinds = ", ".join(_printable(name.partition(": ")[2]) for name in sorted(unknown)[:5])
+        told.append(f"{sum(unknown.values()):,} rows of kinds not known here ({kinds})")
+    if told:
+        click.echo("Left out: " + "; ".join(told) + ".")
+
+
+def _barred(lines: Sequence[Line], *, short: bool = False) -> Rows:
+    largest = max((line.cost_nanousd for line in lines), default=0)
+    return [
+        (PurePath(line.key).name or "unknown" if short else line.key, _amount(line.cost_nanousd, line.unpriced_calls),
+         _bar(line.cost_nanousd, largest), f"{line.calls:,}", _tokens(_whole(line)))
+        for line in lines
+    ]  # fmt: skip
+
+
+def _tools(found: Audit, top: int) -> Rows:
+    lines = found.by_tool[:top]
+    largest = max((line.cost_nanousd for line in lines), default=0)
+    return [
+        (line.key, dollars(line.cost_nanousd), _bar(line.cost_nanousd, largest),
+         "-" if line.share is None else f"{line.share:.0%}", f"{line.results:,}", _tokens(line.tokens),
+         _tokens(line.read_again_tokens))
+        for line in lines
+    ]  # fmt: skip
+
+
+def _tasks(tasks: Sequence[TaskLine]) -> Rows:
+    largest = max((task.cost_nanousd for task in tasks), default=0)
+    return [
+        (task.session[:8], task.at[5:16].replace("T", " "), PurePath(task.project).name,
+         _amount(task.cost_nanousd, task.unpriced_calls), _bar(task.cost_nanousd, largest), f"{task.calls:,}",
+         f"{task.sub_agent_calls:,}", task.prompt or "(no prompt)")
+        for task in tasks
+    ]  # fmt: skip
+
+
+def _group(group: Group) -> Sequence[str]:
+    month = f"{dollars(group.saving.month_low_nanousd)} to {dollars(group.saving.month_high_nanousd)}"
+    return f"{group.count}", _amount(group.cost_nanousd, group.unpriced_calls), month, group.phrase, group.next
+
+
+def _amount(cost: int, unpriced: int) -> str:
+    """What is known, and that there is more."""
+    return dollars(cost) + (f" + {unpriced:,} unpriced" if unpriced else "")
+
+
+def _whole(line: Line) -> int:
+    return line.input + line.cache_read + line.cache_write_5m + line.cache_write_1h + line.output
+
+
+def _tokens(count: int) -> str:
+    if count < 10_000:
+        return f"{count:,}"
+    return f"{count / 1e6:,.1f} M" if count >= 1_000_000 else f"{count / 1e3:,.0f} k"
+
+
+def _bar(part: int, largest: int) -> str:
+    eighths = round(part * _BAR * 8 / largest) if largest else 0
+    return "█" * (eighths // 8) + _EIGHTHS[eighths % 8].strip()
+
+
+def _say(text: str, *, bold: bool = False) -> None:
+    click.secho(_printable(text), bold=bold)
+
+
+def _printable(text: str) -> str:
+    """Prompts and names come from elsewhere: nothing of them may steer a terminal."""
+    return "".join(char if char.isprintable() or char == "\n" else "?" for char in text)
+
+
+def _table(title: str, head: Sequence[str], rows: Rows) -> None:
+    if rows:
+        clean = [[_printable(cell) for cell in row] for row in rows]
+        _rich(title, head, clean) if sys.stdout.isatty() else _plain(title, head, clean)
+
+
+def _plain(title: str, head: Sequence[str], rows: Rows) -> None:
+    """Columns without the bars."""
+    kept = [at for at, name in enumerate(head) if name]
+    widths = [max(len(row[at]) for row in (head, *rows)) for at in kept]
+    click.echo(f"\n{title}")
+    for row in (head, *rows):
+        click.echo("  ".join(row[at].ljust(width) for at, width in zip(kept, widths, strict=True)).rstrip())
+
+
+def _rich(title: str, head: Sequence[str], rows: Rows) -> None:
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    is_wide = bool(set(_WIDE) & set(head))
+    table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, expand=is_wide)
+    for name in head:
+        justify: Literal["left", "right"] = "right" if name in _RIGHT else "left"
+        is_command = name == "what to type"
+        table.add_column(name, justify=justify, no_wrap=not is_command, style="" if name else "cyan",
+                         ratio=1 if name in _WIDE else None, overflow="fold" if is_command else "ellipsis")  # fmt: skip
+    for row in rows:
+        table.add_row(*map(Text, row))
+    Console().print(table)
