@@ -48,10 +48,10 @@ def decline(why):
 def paths_below(folder):
     """The files below a folder in order: git's own and new ones that it does not ignore, else all."""
     try:
-        listed = names(git("ls-files", "-z", "--cached", "--others", "--exclude-standard", "--", folder or "."))
-        found = set(listed) if quiet_git.text("rev-parse", "--is-inside-work-tree") == "true" else walk(folder or ".")
+        listed = names(git("ls-files", "-z", "--cached", "--others", "--exclude-standard", "--", folder))
+        found = set(listed) if quiet_git.text("rev-parse", "--is-inside-work-tree") == "true" else walk(folder)
     except GitRefused:
-        found = walk(folder or ".")
+        found = walk(folder)
     return sorted(path for path in found if not SKIPPED & set(path.split("/")[:-1]))
 
 
@@ -168,8 +168,8 @@ def brief(one):
 
 def main():
     inputs = json.load(sys.stdin)
-    folder = inputs.get("folder", "").strip("/")
-    if ".." in folder.split("/") or (folder and not os.path.isdir(folder)):
+    folder = inputs.get("folder", ".")
+    if not os.path.isdir(folder):
         decline("there is no such folder in the project")
     paths = paths_below(folder)
     found = inventory(paths, inputs.get("kinds", list(KINDS)), inputs.get("blame", False), inputs.get("limit", 20))
