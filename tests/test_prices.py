@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 import importlib.util
+import json
+import os
 import subprocess
 import sys
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
 from types import ModuleType
 
+import anyio
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mcp_tierkit.price_map import from_entry, price_in_map
+from mcp_tierkit.cli import run
+from mcp_tierkit.cli.prices import _warn
+from mcp_tierkit.ledger.sqlite import open_ledger
+from mcp_tierkit.pins import LastCall, retests
+from mcp_tierkit.price_map import MAP_NAME, from_entry, map_path, price_in_map
 from mcp_tierkit.prices import LOCAL_PRICE, STALE_DAYS, LongContext, Price, PriceTable, cost, worst_cost
 from mcp_tierkit.providers import can_draft, is_local, known, provider_of
-from mcp_tierkit.types import Usage
+from mcp_tierkit.settings import Stages
+from mcp_tierkit.types import Budgets, Call, Request, Route, Task, TierName, Usage
 
 ROOT = Path(__file__).parent.parent
 TABLE = PriceTable()
@@ -277,6 +285,112 @@ def test_looking_up_a_price_never_imports_litellm() -> None:
 
 def test_a_price_read_twice_is_the_same_object() -> None:
     assert price_in_map("groq/openai/gpt-oss-120b") is price_in_map("groq/openai/gpt-oss-120b")
+
+
+# What has changed since.
+
+
+def test_drift_names_what_the_installed_map_says_now_row_by_row(tmp_path: Path) -> None:
+    entries = json.loads((map_path() or Path()).read_bytes())
+    entries["gpt-5.4"] |= {"output_cost_per_token": 1.6e-5, "input_cost_per_token_above_272k_tokens": 6e-6}
+    del entries["gpt-5-mini"]
+    package, metadata = tmp_path / "litellm", tmp_path / "litellm-9.9.9.dist-info"
+    for folder in (package, metadata):
+        folder.mkdir()
+    (package / "__init__.py").touch()
+    (package / MAP_NAME).write_text(json.dumps(entries))
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: litellm\nVersion: 9.9.9\n")
+    command = [sys.executable, "-m", "mcp_tierkit", "prices", "--drift", "--json"]
+    env = os.environ | {"PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(command, cwd=ROOT, env=env, check=False, capture_output=True, text=True)
+    told = json.loads(done.stdout)
+    assert (done.returncode, told["installed"]["litellm"], told["differing"]) == (1, "9.9.9", 2)
+    changed = {row["model"]: row["changed"] for row in told["rows"] if row["changed"] or not row["installed"]}
+    assert changed == {
+        "gpt-5.4": {
+            "output": {"listed": "15", "installed": "16"},
+            "above.input": {"listed": "5", "installed": "6"},
+        },
+        "gpt-5-mini": {},
+    }
+
+
+def test_there_is_no_drift_from_the_packages_that_the_table_was_read_from(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["prices", "--drift"]) == 0
+    assert capsys.readouterr().out == "{0} of {0} rows are as in the installed packages.\n".format(len(TABLE.models()))
+
+
+TIER = """[tiers.{tier}]
+models = ["{model}"]
+base_url = "http://127.0.0.1:9/v1"
+price = {{ input = "{input}", output = "{output}" }}
+"""
+
+
+async def called(url: str, tier: TierName, model: str, price: str, at: datetime) -> None:
+    """One call on the ledger, with the price that was written on it."""
+    ledger = open_ledger(url, state_dir=Path(url.removeprefix("sqlite://")).parent, clock=lambda: at)
+    task_id = f"{tier}{at.month}{model}"
+    await ledger.open_task(Task(task_id=task_id, project="/p", goal="g", created_at=at))
+    await ledger.route(Route(route_id=task_id, task_id=task_id, decision="draft", tier=tier, rule="x", reason="y"))
+    request = Request(
+        task_id=task_id, route_id=task_id, stage="draft", tier=tier, model=model, routed_price=price, messages=(),
+        max_output_tokens=9, timeout_s=9, prompt_id="draft.v1@aa",
+    )  # fmt: skip
+    await ledger.settle(await ledger.reserve(request, 1, Budgets()), Call(status="settled", cost_nanousd=1))
+    await ledger.close()
+
+
+def test_a_tier_whose_price_or_model_changed_since_its_last_call_is_to_be_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings, url = tmp_path / "tierkit.toml", f"sqlite://{tmp_path}/ledger.db"
+    settings.write_text(
+        TIER.format(tier="cheap", model="openai/tiny", input="0.1", output="0.8")
+        + TIER.format(tier="mid", model="openai/new", input="1", output="4")
+        + TIER.format(tier="strong", model="openai/big", input="4", output="20")
+    )
+    (tmp_path / "project").mkdir()
+    monkeypatch.chdir(tmp_path / "project")
+    for name, value in {"CONFIG": settings, "STATE_DIR": tmp_path / "state", "LEDGER": url}.items():
+        monkeypatch.setenv(f"TIERKIT_{name}", str(value))
+
+    assert run(["prices", "--pins", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"retest": None}  # Not an empty list: nothing is known yet.
+
+    september, october = datetime(2026, 9, 1, tzinfo=UTC), datetime(2026, 10, 1, tzinfo=UTC)
+    anyio.run(called, url, "cheap", "openai/tiny", "0.1/0.8", september)
+    anyio.run(called, url, "cheap", "openai/tiny", "0.1/0.5", october)
+    anyio.run(called, url, "mid", "openai/old", "1/4", october)
+    anyio.run(called, url, "strong", "openai/big", "4/20", october)
+    assert run(["prices", "--pins"]) == 1
+    assert capsys.readouterr().out.splitlines() == [
+        "re-test: cheap tier, which does draft (openai/tiny: output 0.5 → 0.8; last call 2026-10-01)",
+        "re-test: mid tier, which does climb (openai/old → openai/new: 1/4 as before; last call 2026-10-01)",
+    ]
+    assert run(["prices"]) == 0
+    assert "re-test: cheap tier" in capsys.readouterr().out
+    assert run(["prices", "--pins", "--json"]) == 1
+    assert [one["price"] for one in json.loads(capsys.readouterr().out)["retest"]] == ["0.1/0.8", "1/4"]
+
+
+def test_a_tier_without_its_key_is_compared_by_the_model_of_its_last_call() -> None:
+    last = LastCall(at="2026-10-01T00:00:00Z", model="openai/gpt-6-luna", price="0.1/0.4")
+    (found,) = retests({"cheap": last}, {}, TABLE, Stages())
+    assert found.told() == (
+        "re-test: cheap tier, which does draft (openai/gpt-6-luna: output 0.4 → 0.5; last call 2026-10-01)"
+    )
+    unknown = last.model_copy(update={"model": "openai/of-my-own"})
+    assert retests({"cheap": unknown}, {}, TABLE, Stages()) == ()
+
+
+def test_a_model_that_is_withdrawn_soon_is_warned_of(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [(name, TABLE.packaged(name)) for name in ("claude-sonnet-4-5", "gpt-5.4")]
+    for day, words in ((date(2026, 11, 22), "will be withdrawn"), (date(2026, 11, 30), "was withdrawn")):
+        _warn(rows, day)
+        assert capsys.readouterr().err == f"Warning: claude-sonnet-4-5 {words} by its provider on 2026-11-30.\n"
+    _warn(rows, date(2026, 1, 1))
+    assert capsys.readouterr().err == ""
 
 
 # The names that price and tiers rest on.

@@ -1,4 +1,4 @@
-"""`tierkit prices`: what calls are priced by, and how old that is."""
+"""`tierkit prices`: what calls are priced by, how old that is, and what has changed since."""
 
 from __future__ import annotations
 
@@ -6,56 +6,74 @@ import os
 from collections.abc import Sequence
 from datetime import UTC, date, datetime
 from decimal import Decimal
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from mcp_tierkit.cli.options import json_option, print_json
-from mcp_tierkit.config import load_config
-from mcp_tierkit.errors import InvalidInput
+from mcp_tierkit.config import Config, load_config
+from mcp_tierkit.errors import InvalidInput, LedgerError
 from mcp_tierkit.places import find_project
-from mcp_tierkit.prices import STALE_DAYS, Price, PriceTable
+from mcp_tierkit.prices import STALE_DAYS, Price, PriceTable, Rates
+
+if TYPE_CHECKING:
+    from mcp_tierkit.pins import Retest
 
 _COLUMNS = ("input", "output", "cache_read", "cache_write")
 
 
 @click.command()
 @click.argument("models", nargs=-1)
+@click.option("--drift", is_flag=True, help="Show where the installed litellm and genai-prices differ from our table.")
+@click.option("--pins", is_flag=True, help="Show the tiers to try again: their model or its price has changed.")
 @json_option
-def prices(models: tuple[str, ...], as_json: bool) -> None:
+def prices(models: tuple[str, ...], drift: bool, pins: bool, as_json: bool) -> None:
     """List known prices, in US dollars per million tokens, with their source and age.
 
-    Without MODELS the table that this version ships. A model with no known price is shown as unknown, never as free;
-    exit code 1 when one of MODELS has none.
+    Without MODELS the table that this version ships, and what of your own tiers to try again: those whose price is not
+    what it was at their last call. A model with no known price is shown as unknown, never as free. Exit code 1 when
+    one of MODELS has none, and where --drift or --pins finds something.
 
     \b
     Example:
       tierkit prices
       tierkit prices openai/some-model --json
+      tierkit prices --drift
     """
-    table = _table()
+    if drift and pins:
+        raise click.UsageError("Name one of --drift and --pins.")
+    found = _drift(models, as_json) if drift else _pins(as_json) if pins else _list(models, as_json)
+    if found:
+        click.get_current_context().exit(1)
+
+
+def _list(models: tuple[str, ...], as_json: bool) -> bool:
+    config = _config()
+    table = config.price_table() if config else PriceTable()
     rows = [(model, table.price(model)) for model in models or table.models()]
     today = datetime.now(UTC).date()
     if as_json:
         print_json([_record(model, price, today) for model, price in rows])
     else:
-        _print_table(rows, today)
-        _warn([model for model, price in rows if price and price.is_stale(today)])
-    if any(price is None for _, price in rows):
-        click.get_current_context().exit(1)
+        _print_table(rows, today, in_full=bool(models))
+        _warn(rows, today)
+        if not models:
+            _print_pins(_retests(config) or ())
+    return any(price is None for _, price in rows)
 
 
-def _table() -> PriceTable:
-    """The user's own prices before ours; ours alone where there is no project to read settings for."""
+def _config() -> Config | None:
+    """The user's settings, whose prices come before ours; None where there is no project to read them for."""
     try:
         find_project(None, os.environ)
     except InvalidInput:
-        return PriceTable()
-    return load_config().price_table()
+        return None
+    return load_config()
 
 
 def _record(model: str, price: Price | None, today: date) -> dict[str, object]:
     if price is None:
-        unknown = dict.fromkeys((*Price.model_fields, "age_days", "stale"))
+        unknown = dict.fromkeys((*Price.model_fields, "age_days", "stale", "deprecated"))
         return {"model": model, "known": False, **unknown}
     return {
         "model": model,
@@ -63,6 +81,7 @@ def _record(model: str, price: Price | None, today: date) -> dict[str, object]:
         **price.model_dump(mode="json"),
         "age_days": _age(price, today),
         "stale": price.is_stale(today),
+        "deprecated": price.deprecated_on is not None and price.deprecated_on <= today,
     }
 
 
@@ -70,7 +89,7 @@ def _age(price: Price, today: date) -> int | None:
     return (today - price.as_of).days if price.as_of else None
 
 
-def _print_table(rows: Sequence[tuple[str, Price | None]], today: date) -> None:
+def _print_table(rows: Sequence[tuple[str, Price | None]], today: date, *, in_full: bool) -> None:
     width = max([len(model) for model, _ in rows] + [5])
     click.echo(f"{'model':<{width}} {'input':>9} {'output':>9} {'cached':>9} {'written':>9} {'age':>6}  source")
     for model, price in rows:
@@ -80,16 +99,118 @@ def _print_table(rows: Sequence[tuple[str, Price | None]], today: date) -> None:
         figures = " ".join(f"{_figure(getattr(price, column)):>9}" for column in _COLUMNS)
         age = _age(price, today)
         click.echo(f"{model:<{width}} {figures} {'-' if age is None else f'{age} d':>6}  {price.source}")
+        for line in _further(price) if in_full else ():
+            click.echo(f"  {line}")
+
+
+def _further(price: Price) -> list[str]:
+    """What the columns have no room for."""
+    lines = [f"{words} {_figure(rate)}" for words, rate in _other_rates(price) if rate is not None]
+    if price.above:
+        beyond = ", ".join(f"{words} {_figure(rate)}" for words, rate in _all_rates(price.above) if rate is not None)
+        lines.append(f"a call of more than {price.above.tokens:,} tokens of input, all of it: {beyond}")
+    lines += [f"withdrawn by its provider on {price.deprecated_on}"] if price.deprecated_on else []
+    return [*lines, price.note] if price.note else lines
+
+
+def _all_rates(rates: Rates) -> list[tuple[str, Decimal | None]]:
+    usual = [("input", rates.input), ("output", rates.output), ("cached", rates.cache_read)]
+    return [*usual, ("written", rates.cache_write), *_other_rates(rates)]
+
+
+def _other_rates(rates: Rates) -> list[tuple[str, Decimal | None]]:
+    return [
+        ("written for an hour", rates.cache_write_1h), ("batch input", rates.batch_input),
+        ("batch output", rates.batch_output), ("batch cached", rates.batch_cache_read),
+        ("batch written", rates.batch_cache_write),
+    ]  # fmt: skip
 
 
 def _figure(value: Decimal | None) -> str:
     return "?" if value is None else f"{value.normalize():f}"
 
 
-def _warn(stale: Sequence[str]) -> None:
+def _warn(rows: Sequence[tuple[str, Price | None]], today: date) -> None:
+    stale = [model for model, price in rows if price and price.is_stale(today)]
     if stale:
         click.echo(
             f"Warning: {len(stale)} prices are older than {STALE_DAYS} days, so costs may be wrong. "
             "Upgrade mcp-tierkit, or name current prices in tierkit.toml.",
             err=True,
         )
+    for model, price in rows:
+        if price and price.deprecated_on and (price.deprecated_on - today).days <= STALE_DAYS:
+            was = "was" if price.deprecated_on <= today else "will be"
+            click.echo(f"Warning: {model} {was} withdrawn by its provider on {price.deprecated_on}.", err=True)
+
+
+# --- what has changed
+
+
+def _drift(models: tuple[str, ...], as_json: bool) -> bool:
+    """Our table beside the packages it was read from, as they are installed now."""
+    from mcp_tierkit.price_map import drift, in_force, map_version
+
+    table = PriceTable()
+    told: list[dict[str, Any]] = []
+    for model in models or table.models():
+        listed = table.packaged(model)
+        now = in_force(model, listed) if listed else None
+        changed = drift(listed, now) if listed and now else {}
+        told.append({
+            "model": model, "listed": listed.source if listed else None, "installed": now.source if now else None,
+            "changed": {field: {"listed": ours, "installed": theirs} for field, (ours, theirs) in changed.items()},
+        })  # fmt: skip
+    differing = [row for row in told if row["changed"] or not row["installed"]]
+    if as_json:
+        versions = {name: map_version(name) for name in ("litellm", "genai-prices")}
+        print_json({"installed": versions, "rows": told, "differing": len(differing)})
+    else:
+        _print_drift(differing, len(told))
+    return bool(differing)
+
+
+def _print_drift(differing: Sequence[dict[str, Any]], compared: int) -> None:
+    for row in differing:
+        for field, pair in row["changed"].items():
+            click.echo(f"{row['model']}: {field} {pair['listed'] or 'none'} → {pair['installed'] or 'none'}")
+        if not row["installed"]:
+            click.echo(f"{row['model']}: not in what is installed now (listed from {row['listed'] or 'nowhere'})")
+    click.echo(f"{compared - len(differing)} of {compared} rows are as in the installed packages.")
+
+
+def _pins(as_json: bool) -> bool:
+    found = _retests(_config())
+    if as_json:
+        print_json({"retest": None if found is None else [one.model_dump(mode="json") for one in found]})
+    elif found is None:
+        click.echo("Nothing is recorded yet that prices could be compared with.")
+    else:
+        _print_pins(found)
+        click.echo("" if found else "No tier's model or price has changed since its last call.", nl=not found)
+    return bool(found)
+
+
+def _print_pins(found: Sequence[Retest]) -> None:
+    for one in found:
+        click.echo(one.told())
+
+
+def _retests(config: Config | None) -> tuple[Retest, ...] | None:
+    """The tiers to try again; None where no ledger can be read."""
+    from mcp_tierkit.ledger.opening import ledger_path
+    from mcp_tierkit.ledger.pins import last_calls
+    from mcp_tierkit.ledger.report import reading
+    from mcp_tierkit.pins import retests
+    from mcp_tierkit.tiers import survey
+
+    if config is None:
+        return None
+    try:
+        if not ledger_path(config.ledger_url).exists():
+            return None
+        with reading(config.ledger_url) as conn:
+            last = last_calls(conn)
+    except LedgerError:
+        return None
+    return retests(last, survey(config).tiers, config.price_table(), config.stages)
