@@ -138,7 +138,7 @@ class World:
 
 def make_world(base: Path, *, toml: str = "") -> World:
     project, home = base / "project", base / "home"
-    project.mkdir(parents=True)
+    project.mkdir(parents=True, exist_ok=True)
     home.mkdir()
     (home / "tierkit.toml").write_text(toml)
     state = home / "state"

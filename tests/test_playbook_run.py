@@ -607,6 +607,20 @@ async def test_git_history_can_be_read_inside(world: World) -> None:
 
 
 @pytest.mark.usefixtures("sandboxed")
+@pytest.mark.parametrize("where", ["worktree", "package"])
+async def test_git_history_is_found_from_a_worktree_and_from_a_package(tmp_path: Path, where: str) -> None:
+    (tmp_path / "whole").mkdir()
+    git(tmp_path / "whole", "init", "-q", "-b", "main")
+    git(tmp_path / "whole", "commit", "-q", "--allow-empty", "-m", "first")
+    base = tmp_path / ("whole/packages" if where == "package" else "beside")
+    if where == "worktree":
+        git(tmp_path / "whole", "worktree", "add", "-q", str(base / "project"))
+    world = make_world(base)
+    world.add("sample", "import subprocess\nsay(subprocess.check_output(['git', 'log', '--format=%s'], text=True))")
+    assert (await world.run("sample")).output == {"said": "first\n"}
+
+
+@pytest.mark.usefixtures("sandboxed")
 async def test_the_projects_own_python_is_used_inside_the_sandbox_only(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

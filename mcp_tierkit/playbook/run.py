@@ -279,6 +279,9 @@ def _layer(
 def _environment(playbook: Playbook, bench: Bench, stage: Path) -> tuple[dict[str, str], tuple[str, ...]]:
     env = {"PATH": clean_env()["PATH"], "HOME": str(stage / "home"), "LANG": "C.UTF-8"}
     env["PLAYBOOK_RESULT"] = str(stage / "result" / RESULT)
+    if bench.readable:
+        # The repository lies above the project or elsewhere, and so across a mount: git would stop there.
+        env["GIT_DISCOVERY_ACROSS_FILESYSTEM"] = "1"
     notes = []
     for name in _script(playbook).env:
         value = bench.environ.get(name)

@@ -42,7 +42,8 @@ def survey(ws: Workspace, *, with_moment: bool) -> Survey:
     secrets: list[str] = []
     for here, names in _folders(ws.root, _WITHOUT_SECRETS):
         if _may_hold_secrets(ws, here, names):
-            paths = [f"{here}/{name}" if here else name for name in names]
+            # A worktree's `.git` is a file, and as readable as the folder elsewhere.
+            paths = [f"{here}/{name}" if here else name for name in names if name != ".git"]
             secrets += [path for path in paths if _is_secret(ws, path)]
         if with_moment and SKIPPED.isdisjoint(here.split("/")):
             before.update((path, _seen(found)) for path, found in _stats(ws.root, here, names))
