@@ -153,7 +153,7 @@ def measure(home: Path) -> dict[str, float]:
         env.pop(name, None)
     begun = time.perf_counter()
     run = subprocess.Popen(
-        [sys.executable, "-m", "mcp_tierkit.cli", "audit", "--json"], env=env, stdout=subprocess.PIPE
+        [sys.executable, "-m", "mcp_tierkit", "audit", "--json"], env=env, stdout=subprocess.PIPE
     )
     peak = [0.0]
     watch = threading.Thread(target=_watch, args=(run.pid, peak), daemon=True)
