@@ -260,6 +260,16 @@ RUN_COSTS = (
     "alter table playbook_runs add column cost_nanousd integer default 0 check (cost_nanousd >= 0)",
 )
 
+LOOPS_AND_SPEED = (
+    "alter table calls add column request_digest text",
+    "create index calls_digest on calls (request_digest, at) where request_digest is not null",
+    "create index calls_unpriced on calls (at) where reserved_nanousd is null",
+    "create index decisions_kind on decisions (kind, at)",
+    # What a task has cost is summed inside the write lock: from the index alone.
+    "drop index calls_task",
+    "create index calls_task on calls (task_id, cost_nanousd, reserved_nanousd)",
+)
+
 
 def m0001_tables(db: Any) -> None:
     _run(db, TABLES)
@@ -277,7 +287,14 @@ def m0004_costs_of_playbook_runs(db: Any) -> None:
     _run(db, RUN_COSTS)
 
 
-STEPS = (m0001_tables, m0002_totals_and_views, m0003_models_context_and_texts, m0004_costs_of_playbook_runs)
+def m0005_loops_and_speed(db: Any) -> None:
+    _run(db, LOOPS_AND_SPEED)
+
+
+STEPS = (
+    m0001_tables, m0002_totals_and_views, m0003_models_context_and_texts, m0004_costs_of_playbook_runs,
+    m0005_loops_and_speed,
+)  # fmt: skip
 
 SCHEMA = len(STEPS)
 """The number of the newest step. `PRAGMA user_version` of a file says how far it has come."""
