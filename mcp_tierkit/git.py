@@ -57,7 +57,7 @@ def diff_of(ws: Workspace, wanted: str) -> str:
             "That is neither a git range nor a name this tool knows. Nothing was spent.",
             next_step="Pass `working_tree`, `staged`, a git range or the path of a patch.",
         )
-    if not _is_its_own(ws.root):
+    if not is_its_own(ws.root):
         raise _no_diff()
     if wanted == "working_tree":
         return _tracked(ws) + _untracked(ws)
@@ -70,7 +70,7 @@ def _is_range(wanted: str) -> bool:
     return not wanted.startswith("-") and bool(re.fullmatch(r"[\w./@^~{}+-]+(\.{2,3}[\w./@^~{}+-]*)?", wanted))
 
 
-def _is_its_own(root: Path) -> bool:
+def is_its_own(root: Path) -> bool:
     """Whether git works on the project's repository, and not on one that a link or a setting points it at.
 
     Worktrees and submodules lie elsewhere too, but there the repository names the folder in return.

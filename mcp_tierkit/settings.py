@@ -53,6 +53,7 @@ class Caller(Record):
 
     model: Name | None = None
     billing: Literal["api", "subscription"] = "api"
+    minute_usd: Amount | None = Field(default=None, description="A minute of cleaning up; None: it has no price.")
 
 
 class TierPrice(Record):
@@ -112,6 +113,8 @@ class Budget(Record):
     project_usd: Amount | None = None
     month_usd: Amount | None = None
     on_exhausted: Literal["refuse", "ask"] = "refuse"
+    unpriced_calls: int = Field(default=50, ge=0, le=1_000_000)
+    breaker: bool = True
 
 
 class Checks(Record):
@@ -142,7 +145,6 @@ def unheeded(settings: Settings) -> list[str]:
     """What the settings ask for and this version does not do: said, never passed over in silence."""
     asked = {
         "stages.plan": (settings.stages.plan is not None, "plan_task decides by rules and asks no model"),
-        "budget.on_exhausted": (settings.budget.on_exhausted == "ask", "what a budget does not admit is refused"),
     }
     return [f"{key} is not acted on in this version: {instead}." for key, (is_set, instead) in asked.items() if is_set]
 
