@@ -19,11 +19,11 @@ FLOORS = {
     "rules": (
         "config settings narrowing keys places prices price_map providers tokens prompts edits routing packing redact "
         "tiers served scope reply calls diffs usage failures receipts evidence cascade outline answers merge digests "
-        "tables repeats pins estimates audit"
+        "tables repeats pins estimates audit scorecard"
     ),
     "seams": (
         "gateway wire ledger workspace sandbox shapes _launch checks guards _witness journal playbook clients engines "
-        "git demo_upstream transcripts"
+        "git demo_upstream transcripts cleanup"
     ),
     "work": "kit metering stages jobs desk checkup",
     "doors": "server web cli demo entry __main__",
