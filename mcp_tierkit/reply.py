@@ -232,7 +232,7 @@ def _review_next(review: Review) -> str:
     }[review.verdict]
 
 
-ROOM = 800
+ROOM = 780
 """Bytes of JSON that a playbook's output may take in a reply: some 230 tokens of prose, beside 150 of all the rest."""
 LOG_ROOM = 600
 TASK_CHARS = 160
@@ -292,7 +292,8 @@ def playbook_reply(
         reply["origin"] = f"the {run.origin}'s, in front of the {' and the '.join(f'{one}' for one in run.hides)}'s"
     if key_spent:
         reply["key_spent"] = key_spent
-    return reply | {"next": _playbook_next(run, dry_run=dry_run, task=task, changes_files=changes_files)}
+    offer: dict[str, Any] = {"task": task, "changes_files": changes_files, "is_cut": "output" in kept}
+    return reply | {"next": _playbook_next(run, dry_run=dry_run, **offer)}
 
 
 def keeps_whole(run: PlaybookRun) -> dict[str, str]:
@@ -336,9 +337,11 @@ def _playbook_summary(run: PlaybookRun, *, dry_run: bool) -> str:
     return f"{run.playbook}: {would.format(changed)}."
 
 
-def _playbook_next(run: PlaybookRun, *, dry_run: bool, task: str, changes_files: bool) -> str:
+def _playbook_next(run: PlaybookRun, *, dry_run: bool, task: str, changes_files: bool, is_cut: bool) -> str:
+    if run.status == "ok" and dry_run and run.diff:
+        return "Read the diff; the same call without dry_run applies it."
     if run.status == "ok":
-        return "Read the diff; the same call without dry_run applies it." if dry_run and run.diff else "Use the output."
+        return "Use the output; the file has all of it." if is_cut else "Use the output."
     if run.status == "conflict":
         return "Call run_playbook again with the same inputs."
     told = "Tell the user what it did. " if run.status in ("write_outside", "suspect") else ""
@@ -357,7 +360,7 @@ def _in_room(output: dict[str, Any]) -> dict[str, Any]:
     if _size(output) <= ROOM:
         return output
     cut = output
-    for chars in (320, 160, 80, 40):
+    for chars in (640, 480, 320, 160, 80, 40):
         cut = {name: _cut(value, chars) for name, value in output.items()}
         if _size(cut) <= ROOM:
             return cut
@@ -369,10 +372,14 @@ def _in_room(output: dict[str, Any]) -> dict[str, Any]:
 
 
 def _cut(value: Any, chars: int) -> Any:
-    """The value with each text cut to so many characters, and each list and object to a twentieth of that in parts."""
+    """The value with each text cut to so many characters, and each list and object to a twentieth of that in parts.
+
+    Of a text its beginning and its end stay: a report says what it is first, a log says last how it ended.
+    """
     parts = chars // 20
     if isinstance(value, str):
-        return value if len(value) <= chars else f"{value[:chars]}… +{len(value) - chars} characters"
+        left_out = f"… [{len(value) - chars} characters] …"
+        return value if len(value) <= chars else value[: chars // 2] + left_out + value[-(chars // 2) :]
     if isinstance(value, list):
         more = [f"… +{len(value) - parts}"] if len(value) > parts else []
         return [_cut(one, chars) for one in value[:parts]] + more

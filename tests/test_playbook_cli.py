@@ -96,7 +96,7 @@ def test_the_list_tells_what_is_hidden_what_is_broken_and_what_ran(world: World,
         (["run", "changelog-from-git", "from_ref"], 2, "invalid_input"),
         (["run", "changelog-from-git", "from_ref=--all"], 2, "invalid_input: from_ref"),
         (["run", "changelog-from-git", "--json", "none.json"], 2, "invalid_input"),
-        (["run", "changelog-from-git", "from_ref=none"], 0, "summary"),
+        (["run", "changelog-from-git", "from_ref=none"], 1, "summary"),
         (["show", "none"], 2, "not_found"),
         (["lint", "none"], 2, "not_found"),
         (["test", "changelog-from-git", "--case", "none"], 2, ""),
@@ -113,8 +113,8 @@ def test_exit_codes_are_those_of_the_page(tierkit: Ask, args: list[str], code: i
 @pytest.mark.parametrize(
     ("args", "told"),
     [
-        (["run", "changelog-from-git"], "run changelog-from-git from_ref=v1.0.0"),
-        (["run", "rename-symbol", "old=1"], "run rename-symbol old=total new=grand_total"),
+        (["run", "changelog-from-git"], "run changelog-from-git from_ref=HEAD"),
+        (["run", "rename-symbol", "old=1"], "run rename-symbol old=TEXT new=TEXT"),
         (["run", "sample", "word=1", "other=2"], "run sample"),
         (["run", "renam-symbl"], "Did you mean rename-symbol?"),
         (["show", "changelog-git"], "Did you mean changelog-from-git?"),
@@ -214,3 +214,30 @@ def test_a_case_sets_its_own_variables_sees_none_of_the_testers_and_is_held_to_t
         ["passed", "told"], ["passed", "untold"], ["failed", "wrong"],
     ]  # fmt: skip
     assert "the log lacks 'no autumn'" in said
+
+
+def test_a_run_that_found_something_ends_with_one_and_a_terminal_is_shown_all_of_it(world: World, tierkit: Ask) -> None:
+    toml = """
+        schema = 1
+        kind = "script"
+        version = "1.0.0"
+        run = { script = "scripts/run.py", runtime = "python" }
+        effects = { read_only = true }
+        [inputs]
+        how = { type = "string", enum = ["well", "badly"] }
+        [outputs]
+        passed = { type = "boolean" }
+        output = { type = "string" }
+    """
+    script = """
+        result = {"passed": inputs["how"] == "well", "output": "line\\n" * 600 + "THE END"}
+        with open(os.environ["PLAYBOOK_RESULT"], "w") as out:
+            json.dump(result, out)
+    """
+    world.add("checked", script, toml=toml)
+    assert tierkit("run", "checked", "how=well")[0] == 0
+    code, said = tierkit("run", "checked", "how=badly")
+    assert (code, said.count("line\n")) == (1, 600)
+    assert "THE END" in said
+    code, said = tierkit("run", "checked", "hwo=well")
+    assert said.startswith("invalid_input: hwo: is not an input this playbook knows; how: is required.")

@@ -361,15 +361,17 @@ async def test_a_long_output_is_told_in_part_and_lies_whole_in_a_file_whatever_t
     assert tokens(reply) <= 400, reply
     assert (next(iter(reply)), next(reversed(reply))) == ("summary", "next")
     assert reply["output"]["title"] == "Retries that do not make things worse"
-    assert reply["output"]["markdown"].endswith(" characters")
+    assert " characters] " in reply["output"]["markdown"]
+    assert reply["output"]["markdown"].endswith(json.loads(article)["markdown"][-20:])
+    assert reply["next"] == "Use the output; the file has all of it."
     assert json.loads((project / reply["output_file"]).read_text()) == json.loads(article)
     approve(config, make_playbook(project, "sample", 'say("line of text " * 4000)'))
     reply, _ = await call(config, {"name": "sample"})
     assert tokens(reply) <= 400
     assert json.loads((project / reply["output_file"]).read_text()) == {"said": "line of text " * 4000}
-    approve(config, make_playbook(project, "sample", 'say("line of text " * 60)'))
+    approve(config, make_playbook(project, "sample", 'say("line of text " * 58)'))
     reply, _ = await call(config, {"name": "sample"})
-    assert (reply["output"], "output_file" in reply) == ({"said": "line of text " * 60}, False)
+    assert (reply["output"], "output_file" in reply) == ({"said": "line of text " * 58}, False)
 
 
 def tokens(reply: dict[str, Any]) -> int:

@@ -195,7 +195,7 @@ async def test_get_task_gives_the_last_reply_again(config: Config) -> None:
 
 async def test_playbooks_are_listed_one_line_each(config: Config) -> None:
     reply = await call(config, "run_playbook", {})
-    assert any(line.startswith("changelog-from-git: ") for line in reply["playbooks"])
+    assert any(line.startswith("changelog-from-git(from_ref, to_ref?, limit?): ") for line in reply["playbooks"])
 
 
 async def test_a_draft_of_a_plan_that_failed_lint_is_told_what_is_missing(config: Config) -> None:

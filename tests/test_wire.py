@@ -177,7 +177,7 @@ async def test_plan_review_playbook_and_get_task_answer_alike(client: Client, be
     again = await called(client, "get_task", {"task_id": review["task_id"]})
     assert {key: again[key] for key in review} == review
     listed = await called(client, "run_playbook", {})
-    assert any(line.startswith("changelog-from-git: ") for line in listed["playbooks"])
+    assert any(line.startswith("changelog-from-git(from_ref, to_ref?, limit?): ") for line in listed["playbooks"])
     run = await called(client, "run_playbook", {"name": "changelog-from-git", "inputs": {"from_ref": "HEAD"}})
     assert (run["status"], run["output"]) == ("ok", {"markdown": "", "commits": 0})
 

@@ -75,6 +75,19 @@ class Fields:
         return tuple(name for name, schema in self.properties.items() if _holds_path(schema))
 
     @property
+    def names(self) -> tuple[str, ...]:
+        """The fields in order, those that may be left out with a question mark."""
+        return tuple(f"{name}?" if "default" in schema else name for name, schema in self.properties.items())
+
+    @property
+    def signature(self) -> str:
+        """Each field with what it takes: `from_ref (git-ref), limit? (integer)`."""
+        parts = [
+            f"{name} ({_takes(schema)})" for name, schema in zip(self.names, self.properties.values(), strict=True)
+        ]
+        return ", ".join(parts)
+
+    @property
     def holds_quotes(self) -> bool:
         """Whether a field, at any depth, is of the format `quote`, so that `check` wants documents."""
         return any(part.get("format") == "quote" for schema in self.properties.values() for part in _parts(schema))
@@ -351,8 +364,20 @@ def _holds_path(schema: dict[str, Any]) -> bool:
     return isinstance(inner, dict) and inner.get("format") == "project-path"
 
 
+def _takes(schema: dict[str, Any]) -> str:
+    if "enum" in schema:
+        return "|".join(str(value)[:40] for value in schema["enum"][:8])
+    return str(schema.get("format") or schema.get("pattern") or schema["type"])[:60]
+
+
 def _explain(error: ValidationError, unknown: str) -> str:
-    first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+    """The first three faults; a field that is not known first, for it may be a missing one's name mistaken."""
+    found = error.errors(include_url=False, include_input=False, include_context=False)
+    ranked = sorted(found, key=lambda fault: fault["type"] != "extra_forbidden")
+    return "; ".join(_fault(dict(fault), unknown) for fault in ranked[:3])
+
+
+def _fault(first: dict[str, Any], unknown: str) -> str:
     field = ".".join(str(part)[:64] for part in first["loc"]) or "all fields"
     said = first["msg"].removeprefix("Value error, ")
     rule = {"extra_forbidden": unknown, "missing": "is required"}.get(first["type"], said)

@@ -11,7 +11,7 @@ from typing import Any
 import anyio
 
 from mcp_tierkit.config import Config
-from mcp_tierkit.errors import NotFound, PathRefused, Untrusted
+from mcp_tierkit.errors import InvalidInput, NotFound, PathRefused, Untrusted
 from mcp_tierkit.ledger import Ledger
 from mcp_tierkit.playbook.apply import Ending, conclude
 from mcp_tierkit.playbook.folder import Folder, FolderRefused, digest, read_folder
@@ -27,6 +27,8 @@ from mcp_tierkit.types import PlaybookOrigin, PlaybookRun, Record
 from mcp_tierkit.workspace import Workspace
 
 SHOWN = 25
+LINE = 110
+"""Characters of a description in the list an agent reads."""
 
 
 class Entry(Record):
@@ -36,6 +38,7 @@ class Entry(Record):
     origin: PlaybookOrigin
     trusted: bool
     hides: tuple[PlaybookOrigin, ...] | None = None
+    inputs: tuple[str, ...] | None = None
     version: str | None = None
     kind: str | None = None
     read_only: bool | None = None
@@ -83,7 +86,7 @@ class Shelf:
             )
         raise NotFound(
             f"not_found: There is no playbook {name[:64]!a}. Nothing was run.",
-            next_step="Call run_playbook without a name for those there are.",
+            next_step="List those there are: run_playbook without a name, or tierkit playbook list.",
         )
 
 
@@ -192,13 +195,16 @@ def list_reply(config: Config) -> dict[str, Any]:
     usable = [entry for entry in entries if entry.trusted and entry.fault is None]
     reply: dict[str, Any] = {
         "summary": f"{len(usable)} trusted playbooks.",
-        "playbooks": [f"{entry.name}: {_first_sentence(entry.description or '')}" for entry in usable[:SHOWN]],
+        "playbooks": [
+            f"{entry.name}({', '.join(entry.inputs or ())}): {_first_sentence(entry.description or '')}"
+            for entry in usable[:SHOWN]
+        ],
     }
     if len(usable) > SHOWN:
         reply["more"] = len(usable) - SHOWN
     if untrusted := sorted({entry.name for entry in entries if not entry.trusted}):
         reply["untrusted"] = untrusted[:SHOWN]
-    return reply | {"next": "Call run_playbook with a name and its inputs."}
+    return reply | {"next": "Call run_playbook with a name and its inputs; those with ? may be left out."}
 
 
 async def prepare(
@@ -230,7 +236,9 @@ def check_inputs(playbook: Playbook, inputs: Mapping[str, Any], workspace: Works
     try:
         checked = playbook.inputs.check(dict(inputs))
     except ValueError as error:
-        raise invalid_input(str(error)) from None
+        takes = playbook.inputs.signature or "nothing"
+        refused = invalid_input(str(error))
+        raise InvalidInput(refused.what, next_step=f"It takes {takes}.") from None
     for name in playbook.inputs.paths:
         value = checked.get(name, [])
         for path in value if isinstance(value, list) else [value]:
@@ -320,7 +328,7 @@ def _entry(playbook: Playbook, shelf: Shelf) -> Entry:
     contract = playbook.contract
     fields: dict[str, Any] = {
         "name": playbook.name, "origin": playbook.origin, "trusted": True, "version": contract.version,
-        "hides": shelf.hides(playbook.name),
+        "hides": shelf.hides(playbook.name), "inputs": playbook.inputs.names,
         "kind": contract.kind, "read_only": contract.effects.read_only,
     }  # fmt: skip
     try:
@@ -331,4 +339,4 @@ def _entry(playbook: Playbook, shelf: Shelf) -> Entry:
 
 def _first_sentence(text: str) -> str:
     first = " ".join(text.split()).split(". ")[0].rstrip(".")
-    return first if len(first) <= 160 else first[:159] + "…"
+    return first if len(first) <= LINE else f"{first[:LINE].rsplit(' ', 1)[0]}…"

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import json
+import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mcp_tierkit.errors import InvalidInput, NotFound
 
@@ -101,3 +103,22 @@ def plain(text: str, *, lines: bool = False) -> str:
     from mcp_tierkit.playbook.trust import escaped
 
     return "\n".join(map(escaped, text.split("\n"))) if lines else escaped(text)
+
+
+SAMPLES = {"date": "2024-03-09", "semver": "1.4.0", "git-ref": "HEAD", "project-path": "PATH"}
+OF_TYPE = {"string": "TEXT", "integer": 1, "number": 1.5, "boolean": True, "array": [], "object": {}}
+
+
+def example_call(playbook: Playbook) -> str:
+    """A command line with every input that must be given, each of the right kind."""
+    required = {key: one for key, one in playbook.inputs.properties.items() if "default" not in one}
+    values = {key: _sample(one) for key, one in required.items()}
+    pairs = (f"{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in values.items())
+    return shlex.join(["tierkit", "playbook", "run", playbook.name, *pairs])
+
+
+def _sample(schema: dict[str, Any]) -> Any:
+    for known in (schema.get("examples"), schema.get("enum"), [schema["const"]] if "const" in schema else None):
+        if isinstance(known, list) and known:
+            return known[0]
+    return SAMPLES.get(schema.get("format", ""), OF_TYPE[schema["type"]])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,15 +10,12 @@ import anyio
 import click
 
 from mcp_tierkit.cli.options import print_json, project_option
-from mcp_tierkit.cli.playbook.chosen import CLIENT, config_of, plain, trusted_named
+from mcp_tierkit.cli.playbook.chosen import CLIENT, config_of, example_call, plain, trusted_named
 from mcp_tierkit.errors import InvalidInput
 
 if TYPE_CHECKING:
     from mcp_tierkit.config import Config
     from mcp_tierkit.playbook.load import Playbook
-
-SAMPLES = {"date": "2024-03-09", "semver": "1.4.0", "git-ref": "main", "project-path": "src"}
-OF_TYPE = {"string": "TEXT", "integer": 1, "number": 1.5, "boolean": True, "array": [], "object": {}}
 
 
 @click.command()
@@ -30,7 +26,9 @@ OF_TYPE = {"string": "TEXT", "integer": 1, "number": 1.5, "boolean": True, "arra
 @click.option("--dry-run", is_flag=True, help="Change nothing; write the diff down.")
 @project_option
 def run(name: str, inputs: tuple[str, ...], json_file: str | None, dry_run: bool, project: Path | None) -> int:
-    """Run the trusted playbook NAME at zero tokens.
+    """Run the trusted playbook NAME: a script at zero tokens, a skill by a call of its model.
+
+    Exit code 1 where it did not do its work, or where an output named passed is false.
 
     \b
     Example:
@@ -41,14 +39,15 @@ def run(name: str, inputs: tuple[str, ...], json_file: str | None, dry_run: bool
     config = config_of(project)
     chosen = trusted_named(config, name)
     try:
-        reply = anyio.run(_run, config, name, _inputs(chosen, inputs, json_file), dry_run)
+        reply = _whole(anyio.run(_run, config, name, _inputs(chosen, inputs, json_file), dry_run), config.project)
     except InvalidInput as error:
-        raise InvalidInput(error.what, next_step=f"A call that fits: {_example(chosen)}") from None
+        raise InvalidInput(error.what, next_step=f"A call that fits: {plain(example_call(chosen))}") from None
     if json_file is not None:
         print_json(reply)
     else:
         _print_run(reply)
-    return 0 if reply["status"] in ("ok", "declined", "running") else 1
+    output = reply.get("output") or {}
+    return 0 if reply["status"] in ("ok", "running") and output.get("passed") is not False else 1
 
 
 async def _run(config: Config, name: str, inputs: dict[str, Any], dry_run: bool) -> dict[str, Any]:
@@ -86,30 +85,15 @@ def _read_inputs(file: str) -> dict[str, Any]:
     return values
 
 
-def _example(chosen: Playbook) -> str:
-    """A command line whose inputs fit, as a test case of the playbook has them where one does."""
-    from mcp_tierkit.playbook.cases import read_cases
-    from mcp_tierkit.playbook.load import BadPlaybook
-
-    try:
-        cases = [case.inputs for case in read_cases(chosen).values() if case.expect.status == "ok"]
-    except BadPlaybook:
-        cases = []
-    inputs = cases[0] if cases else _made_up(chosen)
-    pairs = (f"{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in inputs.items())
-    return plain(shlex.join(["tierkit", "playbook", "run", chosen.name, *pairs]))
-
-
-def _made_up(chosen: Playbook) -> dict[str, Any]:
-    required = {key: one for key, one in chosen.inputs.properties.items() if "default" not in one}
-    return {key: _sample(one) for key, one in required.items()}
-
-
-def _sample(schema: dict[str, Any]) -> Any:
-    for known in (schema.get("examples"), schema.get("enum"), [schema["const"]] if "const" in schema else None):
-        if isinstance(known, list) and known:
-            return known[0]
-    return SAMPLES.get(schema.get("format", ""), OF_TYPE[schema["type"]])
+def _whole(reply: dict[str, Any], project: Path) -> dict[str, Any]:
+    """The reply with the whole of what an agent is shown in part: a terminal has room."""
+    whole = dict(reply)
+    if path := reply.get("output_file"):
+        whole["output"] = json.loads((project / path).read_text("utf-8"))
+        whole.pop("more_outputs", None)
+    if path := reply.get("log_file"):
+        whole["log_tail"] = (project / path).read_text("utf-8")
+    return whole
 
 
 def _print_run(reply: dict[str, Any]) -> None:

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING
 import click
 
 from mcp_tierkit.cli.options import project_option
-from mcp_tierkit.cli.playbook.chosen import config_of, folder_of, loaded, nearest, plain, unreadable
+from mcp_tierkit.cli.playbook.chosen import config_of, example_call, folder_of, loaded, nearest, plain, unreadable
 from mcp_tierkit.errors import PolicyRefused
 
 if TYPE_CHECKING:
-    from mcp_tierkit.playbook.load import Playbook
+    from mcp_tierkit.config import Config
+    from mcp_tierkit.playbook.folder import Folder
+    from mcp_tierkit.playbook.load import Found, Playbook
 
 
 @click.command()
@@ -34,8 +36,7 @@ def trust(name: str, project: Path | None) -> int:
     config = config_of(project)
     found = nearest(config, name)
     if found.origin == "package":
-        click.echo(f"{name} comes with the package and is trusted by the digest that the package carries.")
-        return 0
+        return _of_package(config, found)
     folder = folder_of(found)
     chosen = loaded(folder, found)
     bound_to = repository_of(config, found.origin)
@@ -43,9 +44,10 @@ def trust(name: str, project: Path | None) -> int:
     for line in store.describe_change(before, folder):
         click.echo(line)
     _echo_effects(chosen, "differs from what was trusted before" if before else "was not trusted before")
+    _echo_findings(folder)
     if not store.ask_on_terminal(f"Type {name} to trust these bytes: ", expected=name):
         raise PolicyRefused(
-            f"{name} was not trusted: nobody confirmed it on a terminal. Nothing was changed.",
+            f"{name} was not trusted: its name was not typed on a terminal. Nothing was changed.",
             next_step="Run this command yourself in a terminal and type the name.",
         )
     try:
@@ -54,7 +56,21 @@ def trust(name: str, project: Path | None) -> int:
         raise unreadable(error) from None
     click.echo(f"{name} is trusted as it is now.")
     prepare(chosen, config.state_dir)
-    click.echo(f"To run it: tierkit playbook run {name}")
+    click.echo(f"To run it: {plain(example_call(chosen))}")
+    return 0
+
+
+def _of_package(config: Config, found: Found) -> int:
+    """Those that ship are trusted by the package or not at all: a changed copy is mended by installing it again."""
+    from mcp_tierkit.stages.playbook import read_trusted
+
+    if read_trusted(config, found) is None:
+        raise PolicyRefused(
+            f"{found.name} comes with the package, and its files are not those the package was made with. "
+            "Nothing was changed.",
+            next_step="Install mcp-tierkit again, or keep your own copy under another name.",
+        )
+    click.echo(f"{found.name} comes with the package and is trusted by the digest that the package carries.")
     return 0
 
 
@@ -81,12 +97,28 @@ def untrust(name: str, project: Path | None) -> int:
     return 0 if any(dropped) else 1
 
 
+def _echo_findings(folder: Folder) -> None:
+    from mcp_tierkit.playbook.lint import lint
+
+    if count := len(lint(folder)):
+        told = "1 finding" if count == 1 else f"{count} findings"
+        click.echo(f"  lint: {told}; tierkit playbook lint {folder.name} says which")
+
+
 def _echo_effects(chosen: Playbook, standing: str) -> None:
+    from mcp_tierkit.playbook.load import ModelRules
+
     effects = chosen.contract.effects
     click.echo(f"\n{chosen.name} {chosen.contract.version} {standing}.")
     click.echo(
         f"  changes files: {'no' if effects.read_only else 'yes, ' + plain(', '.join(effects.writes) or 'none named')}"
     )
     click.echo(f"  network: {'yes, where your configuration allows it' if effects.network else 'no'}")
+    if effects.network and effects.destructive:
+        click.echo("  what it does outside may not be taken back")
+    if rules := chosen.contract.model or (ModelRules() if chosen.contract.kind == "skill" else None):
+        click.echo(
+            f"  asks a model: yes, one call of the {rules.tier} tier, two at most; what it is given is sent there"
+        )
     if chosen.contract.run and chosen.contract.run.env:
         click.echo(f"  is given the variables: {', '.join(chosen.contract.run.env)}")
