@@ -1,1 +1,305 @@
-"""What a piece of work would cost on each route, and from which size on handing it over pays."""
+"""What a piece of work would cost on each route, and from which size on handing it over pays. Pure arithmetic."""
+
+from __future__ import annotations
+
+import math
+from decimal import Decimal
+from fractions import Fraction
+from functools import cache
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from mcp_tierkit.prices import Price, cost, worst_cost
+from mcp_tierkit.receipts import Alone, alone
+from mcp_tierkit.tables import packaged
+from mcp_tierkit.types import NanoUsd, Record, TierName, Tokens, Usage
+
+Whole = Annotated[int, Field(ge=0, le=10**9)]
+Share = Annotated[Decimal, Field(ge=0, le=1)]
+LARGEST = 100_000
+"""Output tokens up to which a break-even is looked for."""
+
+
+class Work(Record):
+    """One run of a piece of work, in tokens: what has to be read for it, and what has to be written."""
+
+    input: Whole
+    output: Whole
+    files: int = Field(default=1, ge=1, description="How many files the output changes.")
+
+
+class Prices(Record):
+    """What the caller's model and each tier's charge; None is unknown."""
+
+    caller: Price | None = None
+    cheap: Price | None = None
+    mid: Price | None = None
+    strong: Price | None = None
+
+
+class Terms(Record):
+    """How often, and on what terms."""
+
+    runs_per_day: Decimal = Field(default=Decimal(1), ge=0, le=10**6)
+    months: int = Field(default=1, ge=1, le=120)
+    cached_share: Share = Field(default=Decimal(0), description="Part of all input that is read from a cache.")
+    batch: bool = Field(default=False, description="The tiers' calls may wait, at batch prices.")
+    billing: Literal["api", "subscription"] = "api"
+    subscription_nanousd: NanoUsd | None = Field(default=None, description="Price of a month of the caller's plan.")
+    limits: dict[TierName, int] = Field(default_factory=dict, description="Output limit of a call; default 8,000.")
+
+
+class Cost(Record):
+    """Nanodollars; None is unknown. A month is thirty days, `total` all the months."""
+
+    run: NanoUsd | None
+    day: NanoUsd | None
+    month: NanoUsd | None
+    total: NanoUsd | None
+
+
+class RouteCost(Record):
+    """One way to have the work done. `typical` is what its calls use, `worst` what they could use at most."""
+
+    name: str
+    calls: int
+    model_tokens: Tokens = Field(description="In and out, over the tiers' calls.")
+    caller_tokens: Tokens = Field(description="What passes through the caller.")
+    typical: Cost
+    worst: Cost
+    ratio: float | None = Field(
+        description="Typical to alone: of dollars, or of the caller's tokens on a subscription."
+    )
+    may_fail_share: float | None = Field(
+        default=None, description="Part of the runs that may end in the caller doing it after all before it costs more."
+    )
+    pays_from_output: int | None = Field(
+        default=None, description="Output tokens from which on it costs no more than alone, at this input; None: never."
+    )
+    turns_per_run: int | None = Field(
+        default=None, description="Turns over which our schemas may be read again for each run before they eat it."
+    )
+    subscription_runs: int | None = Field(
+        default=None, description="Runs a month from which on the subscription costs no more than this, paid as you go."
+    )
+    unknown: tuple[str, ...] = Field(default=(), description="Whose price is missing, where a figure is None.")
+
+
+class Estimate(Record):
+    work: Work
+    terms: Terms
+    routes: tuple[RouteCost, ...] = Field(description="Doing it alone comes first.")
+
+
+class _Call(Record):
+    tier: TierName
+    reads: tuple[Literal["prompt", "input", "output", "report"], ...]
+    writes: Literal["output", "review"]
+    at_worst: bool = False
+
+
+class _Handover(Record):
+    arguments: int
+    reply: int
+    red_reply: int
+    schemas: int
+
+
+def estimate(work: Work, prices: Prices, terms: Terms | None = None) -> Estimate:
+    """What `work` costs alone and on each route that hands it over, per run, day, month and over all months.
+
+    A route's figure is what its calls cost by `prices.cost`, and the handover on the caller's side by `handover_cost`.
+    On a subscription the caller's own side is no dollars: there `alone` is None and `ratio` one of its tokens.
+    A figure that needs an unknown price is None. docs/estimate.md says what is counted and what is not.
+    """
+    terms = terms or Terms()
+    by_itself = _alone(work, prices, terms)
+    return Estimate(
+        work=work, terms=terms, routes=(by_itself, *(_compared(name, work, prices, terms) for name in _routes()))
+    )
+
+
+def handover_cost(price: Price, *, arguments: int, reply: int, schemas: int) -> int:
+    """Nanodollars on the caller's side of one handover, as receipts count them.
+
+    It writes the arguments at its output price, reads the reply at its input price, and reads our schemas once from its
+    cache: `arguments * output + reply * input + schemas * cache_read`. Without a cache price they are fresh input.
+    """
+    cached = price if price.cache_read is not None else price.model_copy(update={"cache_read": price.input})
+    paid = cost(cached, Usage(input=reply, cached_input=schemas, cache_write=0, output=arguments))
+    assert paid is not None
+    return paid
+
+
+@cache
+def _handover() -> _Handover:
+    return _Handover.model_validate(packaged("estimates")["handover"])
+
+
+@cache
+def _routes() -> dict[str, tuple[_Call, ...]]:
+    rows = packaged("estimates")["route"]
+    return {row["name"]: tuple(_Call.model_validate(call) for call in row["calls"]) for row in rows}
+
+
+# --- one route
+
+
+def _alone(work: Work, prices: Prices, terms: Terms) -> RouteCost:
+    typical, worst = _alone_run(work, prices.caller, terms), None
+    if prices.caller is not None:
+        high = _most_alone(work)
+        worst = cost(prices.caller, _read(high.input_high, high.output_high, Decimal(0)))
+    is_paid = terms.billing == "api"
+    return RouteCost(
+        name="alone", calls=0, model_tokens=0, caller_tokens=work.input + work.output,
+        typical=_spread(typical if is_paid else None, terms), worst=_spread(worst if is_paid else None, terms),
+        ratio=1.0 if typical or not is_paid else None, subscription_runs=_subscription_runs(typical, terms),
+        unknown=("caller",) if typical is None else (),
+    )  # fmt: skip
+
+
+def _compared(name: str, work: Work, prices: Prices, terms: Terms) -> RouteCost:
+    """A route that hands the work over, beside doing it alone."""
+    calls, own = [call for call in _routes()[name] if not call.at_worst], _alone_run(work, prices.caller, terms)
+    paid, run = _run(name, work, prices, terms), _typical(name, work, prices, terms)
+    passed, is_paid = _handover(), terms.billing == "api"
+    through = passed.arguments + passed.reply + passed.schemas
+    ratio = _part(paid, own) if is_paid else _part(through, work.input + work.output)
+    return RouteCost(
+        name=name, calls=len(calls), caller_tokens=through, ratio=ratio,
+        model_tokens=sum(_amount(call.reads, work) + _amount((call.writes,), work) for call in calls),
+        typical=_spread(run, terms), worst=_spread(_worst(name, work, prices, terms), terms),
+        may_fail_share=None if ratio is None else max(0.0, round(1 - ratio, 4)),
+        pays_from_output=_pays_from(name, work, prices, terms),
+        turns_per_run=_turns(paid, own, prices.caller) if is_paid else None,
+        subscription_runs=_subscription_runs(paid, terms), unknown=_unknown(name, prices, run, paid),
+    )  # fmt: skip
+
+
+def _unknown(name: str, prices: Prices, run: int | None, paid: int | None) -> tuple[str, ...]:
+    if run is not None and paid is not None:
+        return ()
+    needed = dict.fromkeys(("caller", *(call.tier for call in _routes()[name])))
+    missing = tuple(who for who in needed if getattr(prices, who) is None)
+    return missing or ("a rate of what is cached, or of a batch",)
+
+
+def _alone_run(work: Work, price: Price | None, terms: Terms) -> int | None:
+    return None if price is None else cost(price, _read(work.input, work.output, terms.cached_share))
+
+
+def _most_alone(work: Work) -> Alone:
+    """The high end of what receipts take for the caller's own work: checks' output is read, old text is typed too."""
+    return alone(
+        file_tokens=work.input, context_tokens=0, changed_tokens=work.output, files=work.files,
+        check_tokens=packaged("estimates")["around"]["report"],
+    )  # fmt: skip
+
+
+def _models(name: str, work: Work, prices: Prices, terms: Terms) -> int | None:
+    """What the calls of a route cost, each as long as the work says."""
+    total = 0
+    for call in _routes()[name]:
+        if not call.at_worst:
+            price, written = getattr(prices, call.tier), _amount((call.writes,), work)
+            usage = _read(_amount(call.reads, work), written, terms.cached_share)
+            paid = None if price is None else cost(price, usage, batch=terms.batch)
+            if paid is None:
+                return None
+            total += paid
+    return total
+
+
+def _run(name: str, work: Work, prices: Prices, terms: Terms) -> int | None:
+    """The calls and the caller's side, whatever way the caller pays."""
+    ours, passed = _models(name, work, prices, terms), _handover()
+    if ours is None or prices.caller is None:
+        return None
+    return ours + handover_cost(prices.caller, arguments=passed.arguments, reply=passed.reply, schemas=passed.schemas)
+
+
+def _typical(name: str, work: Work, prices: Prices, terms: Terms) -> int | None:
+    """What one run is paid in dollars: on a subscription our calls alone."""
+    return _run(name, work, prices, terms) if terms.billing == "api" else _models(name, work, prices, terms)
+
+
+def _worst(name: str, work: Work, prices: Prices, terms: Terms) -> int | None:
+    """Every call that can be made, each with its output limit used, all input at the dearest rate, and a red reply."""
+    total, passed = 0, _handover()
+    for call in _routes()[name]:
+        price, limit = getattr(prices, call.tier), terms.limits.get(call.tier, 8000)
+        if price is None:
+            return None
+        written = max(limit, work.output)
+        # What comes before it in the conversation was cut off and continued, so it is there twice.
+        read = _amount(call.reads, work.model_copy(update={"output": 2 * written}))
+        total += worst_cost(price, read, written)
+    if terms.billing == "subscription":
+        return total
+    if prices.caller is None:
+        return None
+    # Nothing of ours in the caller's cache: the first turn of a session.
+    return total + handover_cost(
+        prices.caller, arguments=passed.arguments, reply=passed.red_reply + passed.schemas, schemas=0
+    )
+
+
+def _amount(parts: tuple[str, ...], work: Work) -> int:
+    around: dict[str, int] = packaged("estimates")["around"]
+    return sum(around[part] if part in around else int(getattr(work, part)) for part in parts)
+
+
+def _read(tokens: int, written: int, cached_share: Decimal) -> Usage:
+    cached = round(tokens * cached_share)
+    return Usage(input=tokens - cached, cached_input=cached, cache_write=0, output=written)
+
+
+def _spread(run: int | None, terms: Terms) -> Cost:
+    if run is None:
+        return Cost(run=None, day=None, month=None, total=None)
+    day = run * Fraction(terms.runs_per_day)
+    month = day * packaged("estimates")["month"]["days"]
+    return Cost(run=run, day=round(day), month=round(month), total=round(month * terms.months))
+
+
+# --- where it pays
+
+
+def _part(paid: int | None, own: int | None) -> float | None:
+    return round(paid / own, 4) if paid is not None and own else None
+
+
+def _pays_from(name: str, work: Work, prices: Prices, terms: Terms) -> int | None:
+    """The smallest output at which the route costs no more than doing it alone, found by halving."""
+
+    def saves(output: int) -> bool:
+        sized = work.model_copy(update={"output": output})
+        if terms.billing == "subscription":
+            passed = _handover()
+            return passed.arguments + passed.reply + passed.schemas <= work.input + output
+        paid, own = _run(name, sized, prices, terms), _alone_run(sized, prices.caller, terms)
+        return paid is not None and own is not None and paid <= own
+
+    low, high = 0, LARGEST
+    if not saves(high):
+        return None
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (low, middle) if saves(middle) else (middle + 1, high)
+    return low
+
+
+def _turns(paid: int | None, own: int | None, price: Price | None) -> int | None:
+    """Turns of a session for each run: the schemas are read on each of them, also on those that hand nothing over."""
+    if paid is None or own is None or price is None:
+        return None
+    each = handover_cost(price, arguments=0, reply=0, schemas=_handover().schemas)
+    return max(0, (own - paid + each) // each) if each else None
+
+
+def _subscription_runs(run: int | None, terms: Terms) -> int | None:
+    if terms.subscription_nanousd is None or not run:
+        return None
+    return math.ceil(Fraction(terms.subscription_nanousd, run))

@@ -23,6 +23,7 @@ COMMANDS = {
     "task": ("mcp_tierkit.cli.work:task", "Show, wait for, or cancel a task."),
     "undo": ("mcp_tierkit.cli.work:undo", "Take an applied change back, byte for byte."),
     "route": ("mcp_tierkit.cli.work:route", "Show which rule decides about a task; spends nothing."),
+    "estimate": ("mcp_tierkit.cli.estimate:estimate", "Show what a piece of work would cost on each route."),
     "report": ("mcp_tierkit.cli.report:report", "Show what was spent, on what, and by which models."),
     "audit": ("mcp_tierkit.cli.audit:audit", "Show what your coding agent itself cost, and what to do about it."),
     "prices": ("mcp_tierkit.cli.prices:prices", "List known prices, their source and their age."),

@@ -1,0 +1,315 @@
+"""`tierkit estimate`: published cost tables again from prices and tokens, and each of our own figures by hand."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from decimal import Decimal
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mcp_tierkit import server
+from mcp_tierkit.calls import PlanCall
+from mcp_tierkit.cli import run
+from mcp_tierkit.config import load_config
+from mcp_tierkit.estimates import Estimate, Prices, RouteCost, Terms, Work, estimate, handover_cost
+from mcp_tierkit.kit import open_kit
+from mcp_tierkit.prices import Price, PriceTable
+from mcp_tierkit.receipts import CallerSide, alone, receipt
+from mcp_tierkit.stages import account, plan
+from mcp_tierkit.tables import packaged
+from mcp_tierkit.types import Spend
+from tests.support import make_env, make_project
+
+ROOT = Path(__file__).parent.parent
+PAGE = (ROOT / "docs" / "estimate.md").read_text("utf8")
+OPUS = Price.model_validate({"input": "4", "output": "20", "cache_read": "0.2", "cache_write": "5", "source": "test"})
+LUNA = Price.model_validate({"input": "0.1", "output": "0.5", "cache_read": "0.01", "source": "test"})
+TERRA = Price.model_validate({"input": "1", "output": "5", "cache_read": "0.05", "source": "test"})
+ALL = Prices(caller=OPUS, cheap=LUNA, mid=TERRA, strong=OPUS)
+WORK = Work(input=9000, output=3000)
+
+
+def routes(found: Estimate) -> dict[str, RouteCost]:
+    return {route.name: route for route in found.routes}
+
+
+def of(name: str, work: Work = WORK, prices: Prices = ALL, **terms: Any) -> RouteCost:
+    return routes(estimate(work, prices, Terms(**terms)))[name]
+
+
+# --- published figures: the table of docs/estimate.md, each row computed from the prices and tokens it names
+
+
+def published() -> list[list[str]]:
+    """Rows of the page's table: what, published, read, written, price in and out, runs a day, per, computed, agrees."""
+    table = PAGE.split("<!-- published -->")[1].split("<!-- end of published -->")[0]
+    rows = [[cell.strip() for cell in line.strip("| ").split("|")] for line in table.strip().splitlines()]
+    return rows[2:]
+
+
+def number(cell: str) -> Decimal:
+    return Decimal(re.sub(r"[$,]", "", cell))
+
+
+@pytest.mark.parametrize("row", published(), ids=lambda row: f"{row[0]}, {row[1]}")
+def test_a_published_figure_is_what_estimate_says_of_the_tokens_and_prices_beside_it(row: list[str]) -> None:
+    what, said, read, written, price_in, price_out, runs, per, computed, agrees = row
+    price = Price(input=number(price_in), output=number(price_out), source="the row")
+    work = Work(input=int(number(read)), output=int(number(written)))
+    own = of("alone", work, Prices(caller=price), runs_per_day=number(runs))
+    paid = own.typical.month if per == "month" else own.typical.run
+    assert paid is not None
+    assert Decimal(paid) / 10**9 == number(computed), what
+    assert agrees == ("-" if said == "-" else "yes" if number(said) == number(computed) else "no"), what
+
+
+def test_the_table_holds_the_figures_of_both_sources() -> None:
+    said = {row[1] for row in published()}
+    assert {"$0.18", "$0.045", "$720", "$0.015", "$0.0136", "$0.0003", "$0.0015", "$10,000", "$200", "$500"} <= said
+
+
+def test_fifty_runs_a_day_at_eighteen_cents_are_270_dollars_a_month_not_720() -> None:
+    sonnet = PriceTable().packaged("claude-sonnet-4-6")
+    assert sonnet is not None
+    for runs, month in ((50, 270), (200, 1080), (500, 2700)):
+        found = of("alone", Work(input=0, output=12_000), Prices(caller=sonnet), runs_per_day=runs)
+        assert (found.typical.run, found.typical.month) == (180_000_000, month * 10**9)
+    assert Fraction(720, 50 * 30) == Fraction("0.48")
+    assert "$0.48" in PAGE
+
+
+def test_ratios_and_savings_that_were_published_wrong_are_put_right_on_the_page() -> None:
+    # $15 beside $0.80 is not 3.75 times as much; $3 beside $0.80 is.
+    assert (Fraction(15) / Fraction("0.8"), Fraction(3) / Fraction("0.8")) == (Fraction("18.75"), Fraction("3.75"))
+    assert [1 - Fraction(left, 10_000) for left in (500, 200)] == [Fraction("0.95"), Fraction("0.98")]
+    for ratio, saved in (("3.75", "48 %"), ("18.75", "62 %")):
+        assert f"{round(65 * (1 - 1 / Fraction(ratio)))} %" == saved
+        assert saved in PAGE
+    # The draft, and a second pass that reads it: what two passes cost with nothing left out.
+    rows = {row[0]: number(row[8]) for row in published()}
+    both = rows["the draft of two passes"] + rows["the refinement, its input charged"]
+    assert (both, f"{100 * (1 - both / Decimal('0.18')):.0f}") == (Decimal("0.0756"), "58")
+    for words in ("18.75", "3.75", "95–98 %", "80–95 %", "$270", "$720", "$0.0756", "58 % less"):
+        assert words in PAGE, words
+
+
+# --- our own figures, by hand
+
+
+def test_doing_it_alone_costs_its_tokens_and_at_worst_what_receipts_take_as_the_high_end() -> None:
+    found = of("alone")
+    high = alone(file_tokens=9000, context_tokens=0, changed_tokens=3000, check_tokens=300)
+    assert found.typical.run == 9000 * 4000 + 3000 * 20_000
+    assert found.worst.run == high.input_high * 4000 + high.output_high * 20_000
+    assert (found.ratio, found.caller_tokens) == (1.0, 12_000)
+
+
+HANDED_OVER = 57 * 20_000 + 188 * 4000 + 1025 * 200
+
+
+@pytest.mark.parametrize(
+    ("route", "models"),
+    [
+        ("cheap_draft", (1200 + 9000) * 100 + 3000 * 500),
+        ("draft_and_repair", (2 * (1200 + 9000) + 3000 + 300) * 100 + 2 * 3000 * 500),
+        (
+            "climb_to_mid",
+            (2 * 10_200 + 3300) * 100 + 2 * 3000 * 500 + (10_200 + 300) * 1000 + 3000 * 5000,
+        ),
+        ("draft_and_review", 10_200 * 100 + 3000 * 500 + (1200 + 3000 + 300) * 4000 + 600 * 20_000),
+        ("playbook", 0),
+        ("recipe", (1200 + 9000) * 100 + 3000 * 500),
+    ],
+)
+def test_a_route_costs_its_calls_and_the_handover(route: str, models: int) -> None:
+    found = of(route)
+    assert found.typical.run == models + HANDED_OVER
+    assert found.ratio == round((models + HANDED_OVER) / 96_000_000, 4)
+    assert found.caller_tokens == 57 + 188 + 1025
+
+
+def test_the_handover_is_counted_as_a_receipt_counts_it() -> None:
+    side = CallerSide(arguments=57, reply=188, schemas=1025)
+    nothing = alone(file_tokens=0, context_tokens=0, changed_tokens=0, check_tokens=0)
+    net = receipt(Spend(), side, nothing, OPUS, billing="api")["net"]
+    ours = handover_cost(OPUS, arguments=57, reply=188, schemas=1025)
+    assert net[0] == f"{-Decimal(ours) / 10**9:.4f}"
+    no_cache = OPUS.model_copy(update={"cache_read": None})
+    assert handover_cost(no_cache, arguments=0, reply=0, schemas=1000) == 1000 * 4000
+
+
+def test_what_is_taken_for_granted_is_what_the_product_has_today() -> None:
+    assumed = packaged("estimates")
+    assert assumed["around"]["prompt"] == account.PROMPT_TOKENS
+    assert assumed["handover"]["schemas"] == pytest.approx(server.schema_tokens(), rel=0.1)
+
+
+def test_the_worst_case_of_a_draft_is_two_full_replies_all_input_at_the_dearest_rate_and_a_red_reply() -> None:
+    found = of("cheap_draft", limits={"cheap": 4000})
+    first, rest = 10_200 * 100 + 4000 * 500, (10_200 + 8000) * 100 + 4000 * 500
+    assert found.worst.run == first + rest + 57 * 20_000 + (280 + 1025) * 4000
+    for name, route in routes(estimate(WORK, ALL)).items():
+        assert route.worst.run is not None
+        assert route.typical.run is not None
+        assert route.worst.run > route.typical.run, name
+
+
+def test_days_months_and_shares_multiply_exactly() -> None:
+    found = of("alone", runs_per_day=Decimal("2.5"), months=3)
+    run = 96_000_000
+    assert (found.typical.day, found.typical.month, found.typical.total) == (run * 5 // 2, run * 75, run * 225)
+    cached = of("alone", cached_share=Decimal("0.9"))
+    assert cached.typical.run == 900 * 4000 + 8100 * 200 + 3000 * 20_000
+
+
+def test_a_batch_changes_the_tiers_calls_alone_and_is_unknown_without_a_batch_price() -> None:
+    half = LUNA.model_copy(update={"batch_input": Decimal("0.05"), "batch_output": Decimal("0.25")})
+    prices = ALL.model_copy(update={"cheap": half})
+    assert of("cheap_draft", prices=prices, batch=True).typical.run == (10_200 * 100 + 3000 * 500) // 2 + HANDED_OVER
+    assert of("alone", prices=prices, batch=True) == of("alone", prices=prices)
+    unknown = of("climb_to_mid", prices=prices, batch=True)
+    assert unknown.typical.run is None
+    assert unknown.unknown == ("a rate of what is cached, or of a batch",)
+
+
+def test_an_unknown_price_leaves_null_and_says_whose() -> None:
+    found = routes(estimate(WORK, Prices(caller=OPUS, cheap=LUNA)))
+    assert found["cheap_draft"].unknown == ()
+    climb = found["climb_to_mid"]
+    assert (climb.typical.run, climb.worst.run, climb.ratio, climb.unknown) == (None, None, None, ("mid",))
+    nobody = routes(estimate(WORK, Prices(cheap=LUNA)))
+    assert {route.typical.month for route in nobody.values()} == {None}
+    assert nobody["playbook"].unknown == ("caller",)
+
+
+# --- where it pays
+
+
+def smallest(pays: Callable[[int], bool]) -> int:
+    return next(output for output in range(100_001) if pays(output))
+
+
+def test_the_break_even_is_the_smallest_edit_that_pays_and_one_token_less_does_not() -> None:
+    tiny = Work(input=100, output=0)
+    found = of("cheap_draft", tiny).pays_from_output
+    # Alone: 400,000 + 20,000 a token. Delegated: 1,300 tokens at 100, the handover, 500 a token.
+    assert found == smallest(lambda n: 130_000 + HANDED_OVER + 500 * n <= 400_000 + 20_000 * n)
+    assert of("cheap_draft", WORK).pays_from_output == 0  # What it does not read pays for it already.
+
+
+def test_handing_over_to_a_model_that_is_as_dear_never_pays() -> None:
+    same = Prices(caller=OPUS, cheap=OPUS, mid=OPUS, strong=OPUS)
+    found = of("cheap_draft", prices=same)
+    assert found.pays_from_output is None
+    assert found.may_fail_share == 0.0
+    assert found.turns_per_run == 0
+
+
+def test_runs_may_fail_and_turns_may_pass_just_until_the_saving_is_gone() -> None:
+    found = of("cheap_draft", Work(input=839, output=366))
+    assert found.typical.run is not None
+    own = 839 * 4000 + 366 * 20_000
+    share = found.may_fail_share
+    assert share is not None
+    assert found.typical.run + share * own == pytest.approx(own, rel=1e-3)
+    turns, schemas = found.turns_per_run, 1025 * 200
+    assert turns is not None
+    without = found.typical.run - schemas
+    assert without + turns * schemas <= own < without + (turns + 1) * schemas
+
+
+def test_a_subscription_breaks_even_at_its_price_over_the_price_of_a_run() -> None:
+    plan_of_200: dict[str, Any] = {"subscription_nanousd": 200 * 10**9}
+    assert of("alone", **plan_of_200).subscription_runs == 2084  # 2,083.33 runs at $0.096
+    assert of("alone").subscription_runs is None
+    on_it = routes(estimate(WORK, ALL, Terms(billing="subscription", **plan_of_200)))
+    assert on_it["alone"].typical.run is None
+    assert on_it["alone"].unknown == ()
+    draft = on_it["cheap_draft"]
+    assert draft.typical.run == 10_200 * 100 + 3000 * 500  # A key is paid in dollars, whatever the caller is paid by.
+    assert draft.ratio == round(1270 / 12_000, 4)
+    assert of("cheap_draft", Work(input=0, output=0), billing="subscription").pays_from_output == 1270
+
+
+# --- the command
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    root = make_project(tmp_path / "shop", git=False)
+    for name, value in make_env(tmp_path / "home").items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.chdir(root)
+    return root
+
+
+def told(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, dict[str, Any]]:
+    code = run(["estimate", *words, "--json"])
+    return code, json.loads(capsys.readouterr().out)
+
+
+def test_the_command_prices_the_users_own_tiers_and_caller(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, found = told(capsys, "--input", "9000", "--output", "3000", "--runs-per-day", "50")
+    assert code == 0
+    assert found["models"] == {
+        "caller": "claude-opus-5-5", "cheap": "openai/tiny-cheap", "mid": "openrouter/openai/gpt-6.1-terra",
+        "strong": "openai/tiny-strong",
+    }  # fmt: skip
+    assert found["notes"] == ["No model is set up for mid: priced as OpenRouter's usual ones."]
+    by_name = {route["name"]: route for route in found["routes"]}
+    assert by_name["alone"]["typical_usd"] == {"run": "0.096", "day": "4.8", "month": "144", "total": "144"}
+    assert by_name["cheap_draft"]["typical_usd"]["run"] == "0.004617"
+    assert not (project / ".tierkit").exists()
+
+
+def test_tokens_are_counted_from_the_files_as_a_plan_counts_them(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    goal, files = "Take the discount as a percentage.", ["shop/*.py", "shop/new.py"]
+    _, found = told(capsys, "-f", files[0], "--files", files[1], "--task", goal)
+    kit = open_kit(load_config())
+    hints = plan._hints(kit, plan.make_task(kit, PlanCall(task=goal, files=tuple(files)), None), None)
+    assert (found["work"]["input"], found["work"]["output"]) == (hints.input_tokens, hints.output_tokens)
+    assert found["work"]["files"] == 2
+    _, half = told(capsys, "--files", "shop/cart.py", "--output", "5")
+    assert half["work"]["output"] == 5
+
+
+def test_an_unknown_caller_or_model_is_said_and_is_exit_code_1(
+    project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work = ("--input", "10", "--output", "10")
+    code, found = told(capsys, *work, "--caller", "nobody/knows-it")
+    assert code == 1
+    assert found["notes"][-1].startswith("The price of nobody/knows-it (caller) is not known")
+    assert found["routes"][0]["typical_usd"]["run"] is None
+    monkeypatch.setenv("TIERKIT_CONFIG", str(project / "no-such.toml"))
+    code, found = told(capsys, *work)
+    assert code == 1
+    assert found["notes"][-1].endswith("name it with --caller.")
+
+
+def test_without_tokens_or_files_it_says_what_to_name(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["estimate", "--input", "5"]) == 2
+    assert "--files" in capsys.readouterr().err
+
+
+def test_the_table_names_every_route_and_fits_eighty_columns(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["estimate", "--input", "9000", "--output", "3000", "--subscription", "200"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    table = lines[5:13]
+    assert table[0].split("  ")[0] == "dollars"
+    assert [line[:20].rstrip() for line in table[1:]] == [
+        "alone, by the caller", "cheap draft", "draft, one repair", "draft, repair, mid", "draft, strong review",
+        "a playbook", "a recipe",
+    ]  # fmt: skip
+    assert table[1].split()[4:] == ["0.0960", "0.10", "2.88", "0.1716", "100.0%", "-"]
+    assert max(map(len, table)) <= 80
+    assert lines[-2] == "The subscription costs no more from 2,084 runs a month on alone, 43,319 with cheap drafts."
+    assert run(["estimate", "--input", "9000", "--output", "3000", "--months", "2"]) == 0
+    assert "2 months" in capsys.readouterr().out
