@@ -158,6 +158,7 @@ class Request(Record):
     max_output_tokens: int = Field(gt=0)
     timeout_s: float = Field(gt=0)
     prompt_id: str = Field(description="`name.vN@digest` of the prompt text.")
+    digest: str | None = Field(default=None, description="Of what is asked of whom: the breaker knows a loop by it.")
 
 
 class Usage(Record):
@@ -204,6 +205,8 @@ class Budgets(Record):
     day: NanoUsd | None = None
     project: NanoUsd | None = None
     month: NanoUsd | None = None
+    unpriced_calls: int = Field(default=50, ge=0, description="Calls of unknown price in one UTC day, at most.")
+    breaker: bool = Field(default=True, description="Refuse loops and runaway spending, whatever is left.")
 
 
 class Spend(Record):
@@ -290,6 +293,7 @@ class Draft(Record):
     patch: str | None = Field(default=None, description="Project-relative path of the diff.")
     isolation: Isolation | None = None
     question: str | None = None
+    ask: str | None = Field(default=None, description="What the user is to raise for it to go on; None: it does not.")
 
 
 class Finding(Record):
@@ -345,3 +349,5 @@ class Score(Record):
     cleanup_minutes: float | None = Field(default=None, ge=0)
     defects: int | None = Field(default=None, ge=0)
     note: str = ""
+    changed_lines: int | None = Field(default=None, ge=0, description="Lines of the change, as measured from git.")
+    rewritten_lines: int | None = Field(default=None, ge=0, description="Of these, those that were rewritten so far.")
