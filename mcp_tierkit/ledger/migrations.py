@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from mcp_tierkit.ledger.sums import SUMS
+
 if TYPE_CHECKING:
     from sqlite_utils.migrations import Migrations
 
@@ -291,9 +293,13 @@ def m0005_loops_and_speed(db: Any) -> None:
     _run(db, LOOPS_AND_SPEED)
 
 
+def m0006_sums_for_reports(db: Any) -> None:
+    _run(db, SUMS)
+
+
 STEPS = (
     m0001_tables, m0002_totals_and_views, m0003_models_context_and_texts, m0004_costs_of_playbook_runs,
-    m0005_loops_and_speed,
+    m0005_loops_and_speed, m0006_sums_for_reports,
 )  # fmt: skip
 
 SCHEMA = len(STEPS)

@@ -9,13 +9,17 @@ from pathlib import Path
 from typing import Literal, TypeVar
 
 from mcp_tierkit.errors import NotFound
-from mcp_tierkit.ledger.migrations import CACHE_HITS, SCHEMA, migrations
+from mcp_tierkit.ledger.migrations import SCHEMA, migrations
 from mcp_tierkit.ledger.money import SPEND, spend_of
 from mcp_tierkit.ledger.opening import check_schema, explained, ledger_path, schema_number
 from mcp_tierkit.ledger.owners import is_alive
 from mcp_tierkit.types import CallStatus, Record, Spend, TaskState
 
 R = TypeVar("R", bound=Record)
+Key = Literal["day", "tier", "model", "category", "stage", "project"]
+
+SUMMED = ", ".join(f"coalesce(sum({name}), 0) as {name}" for name in Spend.model_fields)
+"""The columns of a Spend over the sums that triggers keep."""
 
 
 class TaskSummary(Record):
@@ -38,7 +42,7 @@ class TaskSummary(Record):
 
 
 class Total(Record):
-    """What the calls of one day, tier or model cost together."""
+    """What the calls of one day, tier, model, category, stage or project cost together."""
 
     key: str
     spend: Spend
@@ -110,8 +114,8 @@ class PlaybookTotal(Record):
     playbook: str
     runs: int
     ok: int
-    tokens: int | None
-    cost_nanousd: int | None
+    tokens: int | None = 0
+    cost_nanousd: int | None = 0
 
 
 class Health(Record):
@@ -141,13 +145,13 @@ def reading(url: str) -> Iterator[sqlite3.Connection]:
 
 
 def overview(conn: sqlite3.Connection, *, since: str = "") -> Overview:
-    """Everything from `since` on, an ISO date or time in UTC."""
-    query = f"""select {SPEND}, count(case when status = 'reserved' then 1 end) as in_flight_calls,
-        count(alert) as alerts,
+    """Everything from the UTC day `since` on."""
+    query = f"""select {SUMMED}, coalesce(sum(in_flight_calls), 0) as in_flight_calls,
+        coalesce(sum(alerts), 0) as alerts,
         (select count(*) from tasks where created_at >= :since) as tasks,
         (select count(*) from playbook_runs where at >= :since) as playbook_runs,
         (select count(*) from decisions where kind = 'over_budget' and at >= :since) as refused_calls
-        from calls where at >= :since"""
+        from call_sums where day >= :since"""
     row = conn.execute(query, {"since": since}).fetchone()
     names = ("tasks", "in_flight_calls", "refused_calls", "playbook_runs", "alerts")
     return Overview(spend=spend_of(row), **{name: row[name] for name in names})
@@ -174,7 +178,8 @@ def recent_tasks(
     conn: sqlite3.Connection, *, limit: int = 20, project: str | None = None, since: str = ""
 ) -> tuple[TaskSummary, ...]:
     """The latest tasks from `since` on, newest first; `project` is a real path."""
-    where = "where created_at >= :since and (:project is null or project = :project)"
+    # The plus keeps the newest rows in the order in which they lie: an index would have to be sorted.
+    where = "where +created_at >= :since and (:project is null or +project = :project)"
     return _summaries(conn, where, {"limit": limit, "project": project, "since": since})
 
 
@@ -187,35 +192,32 @@ def task_summary(conn: sqlite3.Connection, task_id: str) -> TaskSummary:
 
 
 def totals(
-    conn: sqlite3.Connection,
-    by: Literal["day", "tier", "model"],
-    *,
-    since: str = "",
-    until: str = "~",
-    project: str | None = None,
+    conn: sqlite3.Connection, by: Key, *, since: str = "", until: str = "~", project: str | None = None
 ) -> tuple[Total, ...]:
-    """Spend by UTC day, tier or model, in the order of the key.
+    """Spend by UTC day, tier, model, category, stage or project, in the order of the key.
 
-    `since` (included) and `until` (left out) are ISO dates or times in UTC.
+    `since` (included) and `until` (left out) are UTC days. A category that was not written down is the empty text.
     """
-    key = {"day": "substr(at, 1, 10)", "tier": "tier", "model": "coalesce(served_model, routed_model)"}[by]
-    scope = "" if project is None else "and task_id in (select task_id from tasks where project = :project)"
-    query = f"""select {key} as key, {SPEND} from calls where at >= :since and at < :until {scope}
-        group by 1 order by 1"""
+    query = f"""select {by} as key, {SUMMED} from call_sums
+        where day >= :since and day < :until and (:project is null or project = :project)
+        group by 1 having sum(calls) > 0 order by 1"""
     found = conn.execute(query, {"since": since, "until": until, "project": project})
     return tuple(Total(key=row["key"], spend=spend_of(row)) for row in found)
 
 
 def cache_hits(conn: sqlite3.Connection, *, since: str = "") -> tuple[CacheHit, ...]:
-    """The hit rate of each category, as the view `cache_hits` has it, from `since` on."""
-    query = f"select {CACHE_HITS} from calls where cached_tokens is not null and at >= ? group by category order by 1"
+    """The hit rate of each category, as the view `cache_hits` has it, from the UTC day `since` on."""
+    query = """select nullif(category, '') as category, sum(telling_calls) as calls,
+            sum(telling_tokens) as input_tokens, sum(cached_tokens) as cached_tokens,
+            round(1.0 * sum(cached_tokens) / nullif(sum(telling_tokens), 0), 4) as hit_rate
+        from call_sums where day >= ? group by 1 having sum(telling_calls) > 0 order by 1"""
     return _records(conn, CacheHit, query, (since,))
 
 
 def step_totals(conn: sqlite3.Connection, *, since: str = "") -> tuple[StepTotal, ...]:
-    """What was packed for each step, such as draft or review, by name."""
-    query = """select stage, count(*) as calls, sum(packed_tokens) as packed_tokens
-        from calls where packed_tokens is not null and at >= ? group by stage order by stage"""
+    """What was packed for each step, such as draft or review, by name, from the UTC day `since` on."""
+    query = """select stage, sum(packed_calls) as calls, sum(packed_tokens) as packed_tokens
+        from call_sums where day >= ? group by stage having sum(packed_calls) > 0 order by stage"""
     return _records(conn, StepTotal, query, (since,))
 
 

@@ -1,0 +1,149 @@
+"""The sums that triggers keep for reports, against the rows they are sums of."""
+
+from __future__ import annotations
+
+import json
+import random
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import UTC, datetime
+from pathlib import Path
+
+import anyio
+import pytest
+
+from mcp_tierkit.ledger import report
+from mcp_tierkit.ledger.levers import Lever, Unsaid, savings
+from mcp_tierkit.ledger.migrations import SCHEMA, migrations
+from mcp_tierkit.ledger.opening import prepare
+from mcp_tierkit.ledger.report import reading
+from mcp_tierkit.ledger.sums import COUNTS, KEYS, OF_TASK
+from mcp_tierkit.types import Record
+
+STATUSES = ("reserved", "settled", "failed", "cancelled", "interrupted")
+COLUMNS = ("cost_nanousd", "input_tokens", "cached_tokens", "cache_write_tokens", "output_tokens", "packed_tokens")
+USD = 1_000_000_000
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    prepare(tmp_path / "ledger.db")
+    return tmp_path / "ledger.db"
+
+
+@pytest.fixture
+def conn(path: Path) -> Iterator[sqlite3.Connection]:
+    with closing(sqlite3.connect(path, isolation_level=None)) as opened:
+        opened.row_factory = sqlite3.Row
+        opened.execute("insert into owners values ('o', 'lock', 1, 'then')")
+        yield opened
+
+
+def open_task(conn: sqlite3.Connection, task_id: str, at: str = "2026-11-02T10:00:00", decision: str = "draft") -> None:
+    record = json.dumps({"goal": f"Do {task_id}"})
+    row = (task_id, f"/p/{task_id[0]}", "/p", at, record)
+    conn.execute("insert into tasks (task_id, project, budget_key, created_at, record) values (?, ?, ?, ?, ?)", row)
+    for tier in ("cheap", "strong"):
+        made = (f"{tier}-{task_id}", task_id, at, decision, tier)
+        conn.execute("insert into routes values (?, ?, ?, ?, ?, 'rule', '{}')", made)
+
+
+def add_call(conn: sqlite3.Connection, task_id: str, tier: str = "cheap", stage: str = "draft", **more: object) -> str:
+    call_id = f"c{conn.execute('select count(*) from calls').fetchone()[0]}"
+    row: dict[str, object] = {
+        "call_id": call_id, "task_id": task_id, "route_id": f"{tier}-{task_id}", "owner_id": "o",
+        "at": "2026-11-02T10:00:00", "stage": stage, "tier": tier, "requested_model": "m", "routed_model": "m",
+        "status": "settled", "prompt_id": "p", **more,
+    }  # fmt: skip
+    conn.execute(f"insert into calls ({', '.join(row)}) values ({', '.join('?' * len(row))})", tuple(row.values()))
+    return call_id
+
+
+def tell(conn: sqlite3.Connection, task_id: str, receipt: object) -> None:
+    reply = json.dumps({"reply": {"summary": "x", "receipt": receipt}})
+    conn.execute("update tasks set state = 'done', reply = ? where task_id = ?", (reply, task_id))
+
+
+def receipt(usd: str | None, alone: list[str] | None, net: list[str] | list[int] | None) -> object:
+    estimated = {"alone_usd": alone, "schema_usd": "0.0002"} if alone else {"schema_usd": "0.0002"}
+    return {"measured": {"usd": usd, "caller_tokens": [190, 60]}, "estimated": estimated, "net": net}
+
+
+def sums_agree(conn: sqlite3.Connection) -> None:
+    """What triggers kept is what the rows add up to."""
+    keys = ", ".join(expression.format(row="calls") for expression in KEYS.values())
+    counts = ", ".join(f"sum({expression.format(row='calls')})" for expression in COUNTS.values())
+    rows = f"select {keys}, {counts} from calls join tasks using (task_id) group by 1, 2, 3, 4, 5, 6"
+    kept = "select * from call_sums where calls > 0"
+    assert sorted(map(tuple, conn.execute(kept))) == sorted(map(tuple, conn.execute(rows)))
+    assert conn.execute("select total(abs(cost_nanousd)) from call_sums where calls = 0").fetchone()[0] == 0
+    own = ", ".join(f"sum({expression.format(row='calls')})" for expression in OF_TASK.values())
+    rows = f"select task_id, {own} from calls group by 1 order by 1"
+    kept = f"select task_id, {', '.join(OF_TASK)} from task_sums where calls > 0 order by 1"
+    assert list(map(tuple, conn.execute(kept))) == list(map(tuple, conn.execute(rows)))
+
+
+def some_calls(conn: sqlite3.Connection, number: int) -> None:
+    """Calls of every kind, some of them changed and some of them removed."""
+    chance = random.Random(7)
+    for task_id in ("a1", "a2", "b1"):
+        open_task(conn, task_id)
+    for _ in range(number):
+        told = {name: chance.choice((None, 0, chance.randrange(9000))) for name in COLUMNS}
+        more = {
+            "status": chance.choice(STATUSES), "reserved_nanousd": chance.choice((None, 77)),
+            "category": chance.choice((None, "tests", "code")), "served_model": chance.choice((None, "m-2026")),
+            "alert": chance.choice((None, "Dearer.")), "routed_price": chance.choice((None, "0.1/0.5", "2/8")),
+            "at": f"2026-11-0{chance.randrange(1, 4)}T10:00:00",
+        }  # fmt: skip
+        if more["status"] == "reserved":
+            told["cost_nanousd"] = None
+        tier, stage = chance.choice((("cheap", "draft"), ("strong", "climb"), ("strong", "review")))
+        call_id = add_call(conn, chance.choice(("a1", "a2", "b1")), tier, stage, **told, **more)
+        if chance.random() < 0.5:
+            conn.execute(
+                "update calls set status = 'settled', cost_nanousd = ?, cached_tokens = 5, input_tokens = 9,"
+                " output_tokens = ?, served_model = 'other', served_price = '0.1/0.5' where call_id = ?",
+                (chance.choice((None, 1400)), chance.choice((None, 3)), call_id),
+            )
+        if chance.random() < 0.1:
+            conn.execute("delete from calls where call_id = ?", (call_id,))
+            conn.execute("update calls set call_id = call_id || 'x'")
+
+
+def test_sums_follow_every_insert_update_and_delete(conn: sqlite3.Connection) -> None:
+    some_calls(conn, 120)
+    sums_agree(conn)
+    conn.execute("delete from calls")
+    sums_agree(conn)
+
+
+def test_a_ledger_of_schema_five_gets_the_same_sums(tmp_path: Path) -> None:
+    from sqlite_utils import Database
+
+    path = tmp_path / "ledger.db"
+    with closing(sqlite3.connect(path, isolation_level=None)) as old:
+        migrations().apply(Database(old, execute_plugins=False), stop_before="m0006_sums_for_reports")
+        old.execute("pragma user_version = 5")
+        old.execute("insert into owners values ('o', 'lock', 1, 'then')")
+        some_calls(old, 40)
+        tell(old, "a1", receipt("0.0004", ["0.0060", "0.0132"], ["0.0034", "0.0106"]))
+        old.execute("update tasks set reply = 'no JSON' where task_id = 'a2'")
+        score = ("a1", "then", "reverted", "{}")
+        old.execute("insert into scores (task_id, at, outcome, record) values (?, ?, ?, ?)", score)
+    prepare(path)
+    with closing(sqlite3.connect(path, isolation_level=None)) as new:
+        assert new.execute("pragma user_version").fetchone()[0] == SCHEMA
+        sums_agree(new)
+        told = "select unit, is_kept, is_reverted, alone_low, alone_high, passed, caller_read from task_sums"
+        assert new.execute(f"{told} order by task_id").fetchall() == [
+            ("usd", 1, 1, 6_000_000, 13_200_000, 2_200_000, 190),
+            (None, 0, 0, None, None, None, 0),
+            (None, 0, 0, None, None, None, 0),
+        ]
+        open_task(new, "c1")
+        new.execute("pragma foreign_keys = on")
+        add_call(new, "c1", cost_nanousd=4)
+        sums_agree(new)
+    assert len(list(tmp_path.glob("ledger.db.schema5.*.backup"))) == 1
