@@ -14,6 +14,7 @@ import argparse
 import json
 import os
 import random
+import resource
 import subprocess
 import sys
 import tempfile
@@ -152,16 +153,21 @@ def measure(home: Path) -> dict[str, float]:
     for name in ("CLAUDE_CONFIG_DIR", "CODEX_HOME", "XDG_CONFIG_HOME"):
         env.pop(name, None)
     begun = time.perf_counter()
-    run = subprocess.Popen(
-        [sys.executable, "-m", "mcp_tierkit", "audit", "--json"], env=env, stdout=subprocess.PIPE
-    )
+    run = subprocess.Popen([sys.executable, "-m", "mcp_tierkit", "audit", "--json"], env=env, stdout=subprocess.PIPE)
     peak = [0.0]
     watch = threading.Thread(target=_watch, args=(run.pid, peak), daemon=True)
     watch.start()
     out, _ = run.communicate()
     seconds = time.perf_counter() - begun
     told = json.loads(out)
-    return {"seconds": round(seconds, 2), "peak_mb": round(peak[0] / 1e6, 1), "calls": told["total"]["calls"]}
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu = round(used.ru_utime + used.ru_stime, 2)
+    return {
+        "seconds": round(seconds, 2),
+        "cpu_seconds": cpu,
+        "peak_mb": round(peak[0] / 1e6, 1),
+        "calls": told["total"]["calls"],
+    }
 
 
 def _watch(pid: int, peak: list[float]) -> None:
@@ -198,7 +204,9 @@ def main() -> None:
     chosen = options.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         home = chosen.into or Path(folder)
-        size = write_corpus(home, chosen.mb) if not (home / ".claude").exists() else 0
+        if not (home / ".claude").exists():
+            write_corpus(home, chosen.mb)
+        size = sum(path.stat().st_size for path in home.rglob("*.jsonl"))
         figures = {"corpus_mb": round(size / 1e6, 1), **measure(home)}
     print(json.dumps(figures) if chosen.json else "  ".join(f"{name} {value}" for name, value in figures.items()))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import multiprocessing
 import tempfile
 from collections import defaultdict
 from fractions import Fraction
@@ -243,3 +244,18 @@ def test_two_processes_and_one_give_the_same_bill(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(reading, "_BATCH", 1)
     assert bill_of(tmp_path / "home") == alone
     assert alone.jobs
+
+
+def test_a_process_that_is_killed_costs_no_figure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for seed in range(4):
+        World(tmp_path, seed).fill()
+    alone = bill_of(tmp_path)
+    monkeypatch.setattr(reading, "SMALL", 0)
+    monkeypatch.setattr(reading, "_BATCH", 1)
+
+    def kill(done: int, total: int) -> None:
+        for child in multiprocessing.active_children():
+            child.kill()
+
+    sheets = reading.read_all({"HOME": str(tmp_path)}, step=kill).sheets
+    assert settle(sheets, Pricer(TABLE.price)) == alone

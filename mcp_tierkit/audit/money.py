@@ -49,7 +49,8 @@ class Pricer:
                 if rate is None:
                     return None
                 total += count * rate
-        return round(Fraction(total, _SCALE))
+        whole, rest = divmod(total, _SCALE)
+        return whole + (2 * rest > _SCALE or (2 * rest == _SCALE and whole % 2 == 1))
 
     def write_cost(self, call: Call, tokens: int) -> int | None:
         """Tokens that a call read for the first time: as a write where it wrote to the cache, else as fresh input."""

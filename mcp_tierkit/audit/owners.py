@@ -43,11 +43,14 @@ def sort_out(order: Sequence[Sheet], pricer: Pricer, since: str) -> tuple[list[K
     """The calls that each sheet keeps from `since` on, in order, and how many rows in other files were copies."""
     tops = lineage(order, subs_only=False)
     owners: dict[str, _Owner] = {}
+    alike: dict[str, str] = {}
     copies = 0
     for at, sheet in enumerate(order):
         top = tops.get(sheet.session, sheet.session)
         for position, call in enumerate(sheet.calls):
-            key = top + call.key if call.key.startswith("~") else call.key
+            key = call.key
+            if key.startswith("~"):  # A branch that does not name its parent still says the same at the same moment.
+                key = alike.setdefault(call.at + key, top + key)
             mine = _Owner((call.is_copy, call.is_sub, at), position, call)
             held = owners.get(key)
             copies += held is not None

@@ -12,7 +12,7 @@ from mcp_tierkit.transcripts.files import Found
 from mcp_tierkit.transcripts.lines import rows
 from mcp_tierkit.transcripts.taker import Taker, count, mapping, moment, texts
 
-_MARKS = (b'"usage"', b'"user"', b"compact_boundary")
+_MARKS = (b'"usage"', b'"user"', b"compact_boundary", b"queued_command")
 _COMMAND = re.compile(r"<command-name>(.*?)</command-name>", re.DOTALL)
 _ARGUMENTS = re.compile(r"<command-args>(.*?)</command-args>", re.DOTALL)
 
@@ -44,7 +44,7 @@ class _Reader:
 
     def row(self, row: dict[str, Any]) -> None:
         kind = row.get("type")
-        if kind in ("assistant", "user") or kind == "system":
+        if kind in ("assistant", "user", "system"):
             self._place(row)
         if kind == "assistant":
             self._assistant(row)
@@ -53,6 +53,8 @@ class _Reader:
         elif kind == "system":
             if row.get("subtype") == "compact_boundary":
                 self.taker.cut(is_sub=self._is_sub(row))
+        elif kind == "attachment":
+            self._queued(row)
         elif kind not in _table()["other"]:
             self.taker.counts[f"unknown row: {str(kind)[:40]}"] += 1
 
@@ -106,6 +108,13 @@ class _Reader:
         elif not (has_results or is_sub or row.get("isMeta") is True or row.get("isVisibleInTranscriptOnly") is True):
             self._prompt(row, texts(message.get("content")))
 
+    def _queued(self, row: dict[str, Any]) -> None:
+        """What was typed while the agent was at work reaches it in a row of its own."""
+        queued = mapping(row.get("attachment"))
+        is_typed = queued.get("type") == "queued_command" and queued.get("commandMode", "prompt") == "prompt"
+        if is_typed and not self._is_sub(row):
+            self._prompt(row, texts(queued.get("prompt")))
+
     def _prompt(self, row: dict[str, Any], text: str) -> None:
         asked, at = _asked(text), moment(row.get("timestamp"))
         if asked and at:
@@ -137,9 +146,14 @@ def _asked(text: str) -> str:
         text = _around().sub("", text)
         if name := _COMMAND.search(text):
             given = _ARGUMENTS.search(text)
-            return f"{name[1].strip()} {given[1].strip() if given else ''}".strip()
-    text = text.strip()
-    return "" if text.startswith(tuple(_table()["not_asked"])) else text
+            return _typed(f"{name[1].strip()} {given[1].strip() if given else ''}".strip())
+    return _typed(text.strip())
+
+
+def _typed(text: str) -> str:
+    """The text, unless it is one of the client's own, or a command that the client itself obeys."""
+    is_own = text.startswith(tuple(_table()["not_asked"])) or text.partition(" ")[0] in _table()["own_commands"]
+    return "" if is_own else text
 
 
 @cache

@@ -1,0 +1,353 @@
+"""`tierkit audit` from its own door, over transcripts that are written here."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import pty
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mcp_tierkit.cli import run
+from mcp_tierkit.prices import PriceTable
+from mcp_tierkit.transcripts import lines
+from mcp_tierkit.transcripts.figures import caller_figures
+from tests.transcripts import answer, asked, counted, event, result, stamp, tool, usage, write
+
+NOW = datetime.now(UTC).replace(microsecond=0) - timedelta(hours=3)
+S1, S2 = "11111111-1111-4111-8111-111111111111", "22222222-2222-4222-8222-222222222222"
+
+
+def at(minutes: float) -> datetime:
+    return NOW + timedelta(minutes=minutes)
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)  # A home folder is no project, so no settings are read.
+    for name in ("CLAUDE_CONFIG_DIR", "CODEX_HOME", "XDG_CONFIG_HOME", "TIERKIT_PROJECT", "CLAUDE_PROJECT_DIR"):
+        monkeypatch.delenv(name, raising=False)
+    return tmp_path
+
+
+@pytest.fixture
+def told(capsys: pytest.CaptureFixture[str]) -> Any:
+    def call(*words: str) -> Any:
+        assert run(["audit", *words, "--json"]) == 0
+        return json.loads(capsys.readouterr().out)
+
+    return call
+
+
+def claude(home: Path, name: str, *rows: Any) -> Path:
+    return write(home / ".claude" / "projects" / "-home-ada-shop" / name, rows)
+
+
+def session(number: int = 1, text: str = "fix the cart") -> list[Any]:
+    return [
+        asked(text, at(0), f"u{number}", sessionId=S1, version="2.1.47"),
+        answer(f"m{number}", at(1), usage(3, 1000, 0, 200, 1), tool(f"t{number}", command="pytest -q"), sessionId=S1),
+        answer(f"m{number}", at(2), usage(3, 1000, 0, 200, 70), sessionId=S1),
+        result(f"t{number}", "x" * 400, at(3), sessionId=S1),
+        answer(f"n{number}", at(4), usage(5, 1200, 0, 110, 30), sessionId=S1),
+    ]
+
+
+# 3·5 + 1000·0.5 + 200·10 + 70·25, then 5·5 + 1200·0.5 + 110·10 + 30·25, in thousands of nanodollars.
+COST = (15 + 500 + 2000 + 1750 + 25 + 600 + 1100 + 750) * 1000
+
+
+def test_streamed_rows_are_one_answer_and_an_hour_of_cache_costs_its_own_price(home: Path, told: Any) -> None:
+    claude(home, f"{S1}.jsonl", *session())
+    total = told()["total"]
+    assert total == {
+        "key": "total", "calls": 2, "input": 8, "cache_read": 2200, "cache_write_5m": 0, "cache_write_1h": 310,
+        "output": 100, "cost_nanousd": COST, "unpriced_calls": 0,
+    }  # fmt: skip
+
+
+def test_a_resumed_session_that_copies_the_one_before_adds_only_its_own_work(home: Path, told: Any) -> None:
+    rows = session()
+    claude(home, f"{S1}.jsonl", *rows)
+    more = [asked("and the tax", at(9), "u9", sessionId=S2), answer("m9", at(10), usage(1, 0, 0, 0, 1), sessionId=S2)]
+    claude(home, f"{S2}.jsonl", *({**row, "sessionId": S2} for row in rows), *more)
+    found = told()
+    assert (found["total"]["calls"], found["copies"], len(found["tasks"])) == (3, 2, 2)
+    assert {line["key"]: line["calls"] for line in found["sessions"]} == {S1: 2, S2: 1}
+
+
+@pytest.mark.parametrize(
+    "place", ["{}/subagents/agent-1.jsonl", "agent-1.jsonl", "{}/subagents/workflows/w/agent-1.jsonl"]
+)
+def test_a_sub_agent_counts_once_and_for_the_prompt_that_it_served(home: Path, told: Any, place: str) -> None:
+    side: Any = {"sessionId": S1, "isSidechain": True, "agentId": "a1"}
+    agent = [asked("look around", at(1), "ua", **side), answer("ma", at(2), usage(7, 0, 0, 0, 1), **side)]
+    claude(home, f"{S1}.jsonl", *session(), asked("next", at(8), "u2"), answer("m2", at(9), usage(1)), *agent)
+    claude(home, place.format(S1), *agent)
+    found = told()
+    assert found["sub_agents"]["calls"] == 1
+    assert {task["prompt"]: (task["calls"], task["sub_agent_calls"]) for task in found["tasks"]} == {
+        "fix the cart": (3, 1), "next": (1, 0),
+    }  # fmt: skip
+
+
+def test_an_aside_that_repeats_the_conversation_takes_none_of_it(home: Path, told: Any) -> None:
+    early = answer("lost", at(-9), usage(1), sessionId=S1, isSidechain=True)
+    copies = [{**row, "isSidechain": True, "requestId": "another"} for row in session()[1:] if "requestId" in row]
+    claude(home, f"{S1}.jsonl", *session())
+    claude(home, f"{S1}/subagents/agent-x.jsonl", early, *copies)
+    assert told()["sub_agents"]["calls"] == 1
+
+
+def test_an_unknown_model_is_counted_and_never_free(home: Path, told: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    claude(home, f"{S1}.jsonl", *session(), answer("x", at(6), usage(9), model="house-model-9"))
+    claude(home, f"{S2}.jsonl", answer("y", at(7), {**usage(9), "speed": "fast"}))
+    found = told()
+    assert (found["total"]["cost_nanousd"], found["total"]["unpriced_calls"]) == (COST, 2)
+    assert found["unknown_models"] == ["claude-opus-4-6-fast", "house-model-9"]
+    assert run(["audit"]) == 0
+    assert "+ 2 unpriced" in capsys.readouterr().out.splitlines()[0]
+
+
+def codex(home: Path, name: str, *rows: Any, **meta: Any) -> None:
+    path = home / ".codex" / "sessions" / "2026" / "11" / "20" / f"rollout-2026-11-20T08-00-00-{name}.jsonl"
+    write(path, [event("session_meta", at(0), id=name, cwd="/home/ada/api", cli_version="0.150.0", **meta), *rows])
+
+
+def test_codex_counts_each_answer_once_by_its_record_by_its_total_and_in_forks(home: Path, told: Any) -> None:
+    context = event("turn_context", at(1), model="gpt-5.2")
+    record = event("token_usage_record", at(3), response_id="r1",
+                   usage={"input_tokens": 100, "cached_input_tokens": 40, "output_tokens": 9})  # fmt: skip
+    alone = event("token_usage_record", at(6), response_id="r3", usage={"input_tokens": 7, "output_tokens": 1})
+    first, second = counted([100, 40, 9], [100, 40, 9], at(4)), counted([300, 140, 20], [200, 100, 11], at(5))
+    codex(home, S1, context, event("event_msg", at(2), type="user_message", message="go"), record, first, first, second,
+          second, alone)  # fmt: skip
+    late = [{**row, "timestamp": stamp(at(30))} for row in (first, second)]
+    own = counted([360, 160, 25], [60, 20, 5], at(31))
+    codex(home, S2, context, *late, own, forked_from_id=S1)
+    found = told()
+    figures = {name: found["total"][name] for name in ("calls", "input", "cache_read", "output")}
+    assert figures == {"calls": 4, "input": 60 + 100 + 7 + 40, "cache_read": 40 + 100 + 20, "output": 9 + 11 + 1 + 5}
+    assert {line["key"]: line["calls"] for line in found["sessions"]} == {S1: 3, S2: 1}
+
+
+def test_a_branch_that_names_no_parent_repeats_none_of_it(home: Path, told: Any) -> None:
+    context, first = event("turn_context", at(1), model="gpt-5.2"), counted([100, 40, 9], [100, 40, 9], at(4))
+    codex(home, S1, context, first)
+    codex(home, S2, context, first, counted([160, 60, 14], [60, 20, 5], at(31)))
+    assert told()["total"]["calls"] == 2
+
+
+def test_a_spawned_thread_whose_parent_is_gone_does_not_inherit_its_bill(home: Path, told: Any) -> None:
+    total = {"input_tokens": 9_000_000, "cached_input_tokens": 8_000_000, "output_tokens": 50_000}
+    rows = event("turn_context", at(1), model="gpt-5.2"), event("event_msg", at(2), type="token_count",
+                                                                info={"total_token_usage": total})  # fmt: skip
+    codex(home, S2, *rows, parent_thread_id=S1)
+    found = told()
+    assert (found["total"]["calls"], found["counts"]["odd"]) == (0, 1)
+
+
+def test_what_a_tool_put_into_the_context_is_read_again_by_every_later_call(home: Path, told: Any) -> None:
+    claude(home, f"{S1}.jsonl", *session(), answer("o", at(6), usage(1, 5000)), answer("p", at(7), usage(1, 5000)))
+    (line,) = told()["by_tool"]
+    assert (line["key"], line["results"], line["tokens"], line["read_again_tokens"]) == ("Bash", 1, 100, 200)
+    assert line["cost_nanousd"] == (100 * 10 + 200 * 0.5) * 1000
+
+
+def test_the_first_lines_say_the_total_the_pace_and_what_to_do_next(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [row for n in range(4) for row in session(n, "run the tests")]
+    claude(home, f"{S1}.jsonl", *rows)
+    assert run(["audit"]) == 0
+    first, second, title, *steps = capsys.readouterr().out.splitlines()[:6]
+    assert first.startswith(f"$0.0270 at API prices, {NOW:%Y-%m-%d} to ")
+    assert " a day, " in second
+    assert title == "Do next:"
+    assert 'tierkit playbook new pytest --from-command "pytest -q"' in steps[0]
+    assert [step[:4] for step in steps] == ["  1.", "  2.", "  3."]
+
+
+def test_with_nothing_to_read_it_says_where_it_looked_and_what_to_do(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["audit"]) == 0
+    out = capsys.readouterr().out
+    for folder in (".claude/projects", ".config/claude/projects", ".codex/sessions"):
+        assert f"{home / folder} (not there" in out
+    assert "CLAUDE_CONFIG_DIR" in out
+    assert "tierkit demo" in out
+
+
+def test_folders_are_taken_from_the_clients_own_variables(
+    home: Path, told: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claude(home / "a", f"{S1}.jsonl", *session(1))
+    claude(home / "b", f"{S2}.jsonl", *session(2))
+    monkeypatch.setenv("CLAUDE_CONFIG_DIR", f"{home}/a/.claude, {home}/b/.claude/projects")
+    codex(home / "c", S1, event("turn_context", at(1), model="gpt-5.2"), counted([9, 0, 1], [9, 0, 1], at(2)))
+    monkeypatch.setenv("CODEX_HOME", str(home / "c" / ".codex"))
+    assert told()["total"]["calls"] == 5
+
+
+def damaged(home: Path) -> None:
+    """A folder in which all that can be wrong is wrong, around one good session."""
+    folder = claude(home, f"{S1}.jsonl", *session()).parent
+    write(
+        folder / "broken.jsonl", ['{"type":"assistant","usage":', '["usage"]', '{"usage":' + '{"a":' * 900 + "}" * 901]
+    )
+    (folder / "half.jsonl").write_text(
+        json.dumps(asked("x", at(1), "uh")) + '\n{"type":"assistant","message":{"usage":'
+    )
+    (folder / "binary.jsonl").write_bytes(bytes(range(256)) * 4000)
+    (folder / "old.jsonl.gz").write_bytes(gzip.compress(b"{}"))
+    (folder / "empty.jsonl").touch()
+    (folder / "other.jsonl").write_text('{"event":"usage"}\n{"type":"telemetry","usage":1}\n')
+    (folder / "away.jsonl").symlink_to(home / "elsewhere.jsonl")
+    write(home / "elsewhere.jsonl", session(7))
+    (folder / "round").symlink_to(folder)
+    os.mkfifo(folder / "pipe.jsonl")
+    (folder / "folder.jsonl").mkdir()
+    with (folder / "long.jsonl").open("wb") as file:
+        file.write(b'{"type":"user","x":"')
+        file.truncate(50_000_000)
+        file.seek(0, os.SEEK_END)
+        file.write(b'"}\n' + json.dumps(answer("after", at(5), usage(1))).encode() + b"\n")
+
+
+def test_whatever_is_wrong_with_a_file_is_skipped_and_counted(home: Path, told: Any) -> None:
+    damaged(home)
+    found = told()
+    assert found["total"]["calls"] == 3  # The good session's two, and the one after the long line.
+    counts = {name: found["counts"][name] for name in ("long", "half", "packed", "links", "not_files")}
+    assert counts == {"long": 1, "half": 1, "packed": 1, "links": 2, "not_files": 1}
+    assert found["counts"]["broken"] >= 3
+    assert found["counts"]["foreign"] >= 1
+    assert found["counts"]["unknown row: telemetry"] == 1
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
+def test_a_file_that_may_not_be_read_is_counted(home: Path, told: Any) -> None:
+    claude(home, f"{S1}.jsonl", *session()).chmod(0)
+    assert told()["counts"]["unreadable"] == 1
+
+
+def test_a_cut_surrogate_in_a_text_loses_no_row(home: Path, told: Any) -> None:
+    row = json.dumps(asked("a smile \ud83d", at(5), "us"))
+    claude(home, f"{S1}.jsonl", *session(), row, answer("s", at(6), usage(1)))
+    assert {task["prompt"]: task["calls"] for task in told()["tasks"]} == {"fix the cart": 2, "a smile ?": 1}
+
+
+def test_nothing_is_written_and_no_prompt_is_shown_but_a_short_line_without_secrets(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    secret = "ghp_" + "a1B2" * 9
+    claude(home, f"{S1}.jsonl", *session(1, f"use {secret} to push {'and more ' * 30}\nSECOND LINE"))
+    before = {path: path.stat().st_mtime_ns for path in home.rglob("*")}
+    shown = ""
+    for words in ([], ["--json"], ["--session", S1[:6]], ["--session", S1[:6], "--json"]):
+        assert run(["audit", *words]) == 0
+        shown += capsys.readouterr().out
+    assert secret not in shown
+    assert "SECOND LINE" not in shown
+    assert "and more " * 12 not in shown
+    assert "[redacted:" in shown
+    assert {path: path.stat().st_mtime_ns for path in home.rglob("*")} == before
+
+
+def test_what_the_client_wrote_into_a_users_row_is_no_prompt(home: Path, told: Any) -> None:
+    texts = ("<local-command-stdout>x</local-command-stdout>", "[Request interrupted by user]",
+             "<system-reminder>be good</system-reminder>", "<bash-input>ls</bash-input>")  # fmt: skip
+    slash = "<command-message>ship</command-message><command-name>/ship</command-name><command-args>now</command-args>"
+    rows = [asked(text, at(5 + n), f"w{n}") for n, text in enumerate(texts)]
+    hidden = [asked("hidden", at(15), "h1", isMeta=True), asked("summary", at(16), "h2", isCompactSummary=True)]
+    claude(home, f"{S1}.jsonl", *session(), *rows, *hidden, asked(slash, at(20), "s"), answer("z", at(21), usage(1)))
+    found = sorted(told()["tasks"], key=lambda task: task["at"])
+    assert [task["prompt"] for task in found] == ["fix the cart", "/ship now"]
+
+
+def test_what_is_typed_while_the_agent_works_begins_a_task_of_its_own(home: Path, told: Any) -> None:
+    def queued(text: str, minute: int, mode: str = "prompt") -> Any:
+        typed = {"type": "queued_command", "commandMode": mode, "prompt": text}
+        return {"type": "attachment", "attachment": typed, "timestamp": stamp(at(minute)), "uuid": f"q{minute}"}
+
+    own = queued("/compact", 8), queued("it ended", 9, "task-notification")
+    typed = queued("and the tax", 6), answer("q", at(7), usage(1)), *own, answer("r", at(10), usage(1))
+    claude(home, f"{S1}.jsonl", *session(), *typed)
+    assert {task["prompt"]: task["calls"] for task in told()["tasks"]} == {"fix the cart": 2, "and the tax": 2}
+
+
+def test_a_project_a_day_and_a_session_can_be_asked_for_alone(home: Path, told: Any) -> None:
+    claude(home, f"{S1}.jsonl", *session())
+    old = [{**row, "timestamp": stamp(at(-60 * 24 * 9))} for row in session(2)]
+    claude(home, f"{S2}.jsonl", *({**row, "cwd": "/home/ada/other", "sessionId": S2} for row in session(3)), *old)
+    assert told()["total"]["calls"] == 6
+    assert told("--project", "shop")["total"]["calls"] == 2
+    assert told("--project", "/home/ada")["total"]["calls"] == 6
+    assert told("--days", "3")["total"]["calls"] == 4
+    assert told("--since", f"{at(-60 * 24 * 2):%Y-%m-%d}", "--project", "other")["total"]["calls"] == 2
+    assert [task["session"] for task in told("--session", S1[:4])] == [S1]
+    assert run(["audit", "--session", "none"]) == 2
+
+
+def test_a_delegated_task_shows_what_its_caller_really_paid(home: Path, told: Any) -> None:
+    ask = tool("d1", "mcp__tierkit__draft_with_cheap_model", task="x")
+    rows = [
+        asked("do it cheaply", at(0), "u1"), answer("before", at(1), usage(1000)),
+        answer("asks", at(2), usage(10, 100, 0, 0, 20), ask),
+        result("d1", '{"task_id":"t048213377120","status":"applied"}', at(3)),
+        answer("reads", at(4), usage(30, 110, 0, 0, 5)), answer("after", at(5), usage(1000)),
+        asked("a mention of t048213377120", at(6), "u2"),
+    ]  # fmt: skip
+    claude(home, f"{S1}.jsonl", *rows)
+    (line,) = told()["delegated"]
+    assert (line["key"], line["calls"], line["input"], line["output"]) == ("t048213377120", 2, 40, 25)
+    figures = caller_figures(["t048213377120", "t000000000000"], dict(os.environ), PriceTable().price)
+    assert list(figures) == ["t048213377120"]
+    assert figures["t048213377120"].cost_nanousd == line["cost_nanousd"] == (40 * 5 + 210 * 0.5 + 25 * 25) * 1000
+
+
+def test_a_version_that_is_newer_than_what_was_checked_is_said(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    claude(home, f"{S1}.jsonl", *({**row, "version": "9.4.1"} for row in session()))
+    assert run(["audit"]) == 0
+    assert "Claude Code 9.4.1 is newer than 2.1" in capsys.readouterr().out
+
+
+def test_a_terminal_gets_bars_and_no_prompt_can_steer_it(home: Path) -> None:
+    claude(home, f"{S1}.jsonl", *session(1, "fix \x1b[2J\x07 it"))
+    master, slave = pty.openpty()
+    paths = {"HOME": str(home), "PYTHONPATH": str(Path(__file__).parent.parent)}
+    env = {**os.environ, **paths, "COLUMNS": "120", "TERM": "xterm-256color"}
+    command = [sys.executable, "-m", "mcp_tierkit", "audit"]
+    with subprocess.Popen(command, env=env, stdout=slave, stderr=slave) as child:
+        os.close(slave)
+        shown = b""
+        while piece := _read(master):
+            shown += piece
+    os.close(master)
+    assert child.returncode == 0
+    assert "█".encode() in shown
+    assert b"\x1b[2J" not in shown
+    assert b"\x07" not in shown
+
+
+def _read(master: int) -> bytes:
+    try:
+        return os.read(master, 65536)
+    except OSError:  # Linux says so once the other end is closed.
+        return b""
+
+
+def test_a_line_without_an_end_is_never_held_in_memory(home: Path, told: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lines, "MAX_LINE", 4000)
+    wide = answer("w", at(5), usage(1), {"type": "text", "text": "x" * 9000})
+    claude(home, f"{S1}.jsonl", *session(), wide, answer("v", at(6), usage(1)))
+    found = told()
+    assert (found["total"]["calls"], found["counts"]["long"]) == (3, 1)
