@@ -32,13 +32,19 @@ SKILL_TOKENS = 60_000
 _ATTACH, _DETACH = 24, 25  # SQLite's authoriser codes: a script may open no file but its own.
 
 
+CaseStatus = Literal[
+    "ok", "declined", "failed", "timeout", "output_limit", "bad_output", "write_outside", "conflict", "invalid_input",
+]  # fmt: skip
+"""How a case may be meant to end: as a run can, or refused before it starts."""
+
+
 class Setup(Record):
     sqlite: dict[str, str] = Field(default_factory=dict)
     env: dict[str, str] = Field(default_factory=dict)
 
 
 class Expect(Record):
-    status: PlaybookStatus | Literal["invalid_input"]
+    status: CaseStatus
     output: dict[str, Any] = Field(default_factory=dict)
     contains: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     log: tuple[str, ...] = ()
@@ -77,10 +83,9 @@ def read_cases(playbook: Playbook) -> dict[str, Case]:
         parts = entry.path.split("/")
         if len(parts) == 3 and parts[0] == "tests" and parts[2] == "case.json":
             try:
-                found[parts[1]] = Case.model_validate(read_case(entry.data))
+                found[parts[1]] = Case.model_validate(read_case(entry.path, entry.data))
             except ValidationError as error:
-                told = explain(error, entry.data.decode(errors="replace"), Case)
-                raise BadPlaybook(f"{entry.path}: {told}") from None
+                raise BadPlaybook(entry.path, *explain(error, entry.data.decode(errors="replace"), Case)) from None
     return found
 
 
@@ -140,7 +145,7 @@ async def _skill_turn(playbook: Playbook, name: str, inputs: dict[str, Any], wor
     """A turn of a skill, without a model: the case's `reply.txt` stands for its words, `reply2.txt` for a repair."""
     words = [playbook.folder.read(f"tests/{name}/{file}") for file in ("reply.txt", "reply2.txt")]
     if words[0] is None:
-        raise BadPlaybook(f"tests/{name}/reply.txt: does not exist")
+        raise BadPlaybook(f"tests/{name}/reply.txt", "does not exist")
     left = iter([Said(data.decode(errors="replace")) for data in words if data is not None])
 
     async def ask(fault: str | None) -> Said | None:
@@ -172,7 +177,7 @@ def _build(playbook: Playbook, name: str, case: Case, project: Path) -> None:
     for path, source in case.setup.sqlite.items():
         script = playbook.folder.read(above + source)
         if script is None:
-            raise BadPlaybook(f"{above}{source}: does not exist")
+            raise BadPlaybook(f"{above}{source}", "does not exist")
         _make_database(project / clean_path(path), script.decode())
 
 

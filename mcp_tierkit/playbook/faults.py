@@ -42,27 +42,20 @@ def line_of(text: str, path: Iterable[str]) -> int | None:
     return at + 1 if words else None
 
 
-def placed(text: str, path: Iterable[str], told: str) -> str:
-    """The fault with its line in front, where the line is known."""
-    line = line_of(text, path)
-    return told if line is None else f"line {line}: {told}"
-
-
-def explain(error: ValidationError, text: str, model: type[BaseModel]) -> str:
-    """The first fault of a record read from `text`: its line, its key, the rule, and the key that was meant."""
+def explain(error: ValidationError, text: str, model: type[BaseModel]) -> tuple[str, int | None]:
+    """The first fault of a record read from `text`, with its key, the rule and the key that was meant; and its line."""
     found = error.errors(include_url=False, include_input=False, include_context=False)
     # An unknown key first: where one was mistyped, the same one is missing as well.
     first = min(found, key=lambda fault: fault["type"] != "extra_forbidden")
-    path = [str(part) for part in first["loc"]]
     keys = [part for part in first["loc"] if isinstance(part, str)]
-    where = ".".join(map(shown, path)) or "the whole"
-    if first["type"] != "extra_forbidden":
-        missing = first["type"] == "missing"
-        return placed(text, keys[:-1] if missing else keys, f"{where}: {first['msg'].removeprefix('Value error, ')}")
-    known = _keys_at(model, keys[:-1])
-    near = difflib.get_close_matches(keys[-1], known, n=1)
-    offer = f"did you mean {near[0]}?" if near else f"known here: {', '.join(known)}"
-    return placed(text, keys, f"{where}: is no key of this format; {offer}")
+    where = ".".join(shown(str(part)) for part in first["loc"]) or "the whole"
+    if first["type"] == "extra_forbidden":
+        known = _keys_at(model, keys[:-1])
+        near = difflib.get_close_matches(keys[-1], known, n=1)
+        offer = f"did you mean {near[0]}?" if near else f"known here: {', '.join(known)}"
+        return f"{where}: is no key of this format; {offer}", line_of(text, keys)
+    told = f"{where}: {first['msg'].removeprefix('Value error, ')}"
+    return told, line_of(text, keys[:-1] if first["type"] == "missing" else keys)
 
 
 def _keys_at(model: type[BaseModel], path: list[str]) -> list[str]:

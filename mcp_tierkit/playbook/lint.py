@@ -223,8 +223,4 @@ def _in_contract(playbook: Playbook, where: list[str], rule: str, told: str, fix
 
 
 def _of_error(error: BadPlaybook, rule: str, fix: str) -> Finding:
-    path, _, text = str(error).partition(": ")
-    found = re.match(r"line (\d+): ", text)
-    return Finding(
-        path=path, line=int(found[1]) if found else None, rule=rule, text=text[found.end() if found else 0 :], fix=fix
-    )
+    return Finding(path=error.path, line=error.line, rule=rule, text=error.told, fix=fix)

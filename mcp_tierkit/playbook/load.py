@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError, model_validator
 
 import mcp_tierkit
-from mcp_tierkit.playbook.faults import explain, placed
+from mcp_tierkit.playbook.faults import explain, line_of
 from mcp_tierkit.playbook.folder import Folder
 from mcp_tierkit.playbook.match import BadPhrase, Phrase, read_phrase
 from mcp_tierkit.playbook.schema import BadSchema, Fields, strict_json
@@ -34,7 +34,11 @@ _FORBIDDEN_ENV = re.compile(
 
 
 class BadPlaybook(ValueError):
-    """The folder does not hold a playbook of this format; the text says where and why."""
+    """The folder does not hold a playbook of this format: the file, the line where it is known, and why."""
+
+    def __init__(self, path: str, told: str, line: int | None = None) -> None:
+        super().__init__(f"{path}: {told}" if line is None else f"{path}: line {line}: {told}")
+        self.path, self.told, self.line = path, told, line
 
 
 class Found(Record):
@@ -180,14 +184,12 @@ def load(folder: Folder, digest: str, *, origin: PlaybookOrigin) -> Playbook:
     """The playbook that the folder holds. Raises BadPlaybook for anything the format does not allow."""
     contract = read_contract(folder)
     if contract.run and folder.read(contract.run.script) is None:
-        raise BadPlaybook(f"playbook.toml: {contract.run.script} does not exist")
-    try:
-        inputs, outputs = Fields(contract.inputs), Fields(contract.outputs, outputs=True)
-        phrases = tuple(read_phrase(text, inputs) for text in contract.match.phrases)
-    except (BadSchema, BadPhrase) as error:
-        raise BadPlaybook(f"playbook.toml: {_placed(folder, str(error))}") from None
+        raise BadPlaybook("playbook.toml", f"{contract.run.script} does not exist", _line(folder, ["run", "script"]))
+    inputs, outputs = _fields(folder, "inputs", contract.inputs), _fields(folder, "outputs", contract.outputs)
     if outputs.holds_quotes and not (contract.kind == "skill" and inputs.paths):
-        raise BadPlaybook("playbook.toml: outputs: a quote wants a skill with an input of the format project-path")
+        told = "outputs: a quote wants a skill with an input of the format project-path"
+        raise BadPlaybook("playbook.toml", told, _line(folder, ["outputs"]))
+    phrases = _phrases(folder, contract, inputs)
     return Playbook(folder.name, origin, digest, contract, folder, inputs, outputs, phrases)
 
 
@@ -198,11 +200,11 @@ def read_contract(folder: Folder) -> Contract:
         # By way of JSON, so that dates and infinities are refused and types are taken strictly.
         return Contract.model_validate_json(json.dumps(tomllib.loads(text), allow_nan=False), strict=True)
     except RecursionError:
-        raise BadPlaybook("playbook.toml: is nested too deeply") from None
+        raise BadPlaybook("playbook.toml", "is nested too deeply") from None
     except ValidationError as error:
-        raise BadPlaybook(f"playbook.toml: {explain(error, text, Contract)}") from None
+        raise BadPlaybook("playbook.toml", *explain(error, text, Contract)) from None
     except (ValueError, TypeError) as error:
-        raise BadPlaybook(f"playbook.toml: {_plain_toml(str(error))}") from None
+        raise _of_toml(error) from None
 
 
 def read_front_matter(folder: Folder) -> FrontMatter:
@@ -210,43 +212,62 @@ def read_front_matter(folder: Folder) -> FrontMatter:
     text = _text(folder, "SKILL.md", MAX_PROSE)
     parts = re.split(r"^---[ \t]*$", text, maxsplit=2, flags=re.MULTILINE)
     if len(parts) != 3 or parts[0]:
-        raise BadPlaybook("SKILL.md: must begin with front matter between two lines of ---")
+        raise BadPlaybook("SKILL.md", "must begin with front matter between two lines of ---", 1)
     head = _yaml(parts[1])
     if unknown := sorted(head.keys() - FRONT_MATTER):
         known = ", ".join(sorted(FRONT_MATTER))
-        raise BadPlaybook(f"SKILL.md: {placed(text, unknown[:1], f'{unknown[0]!a} is not a standard key ({known})')}")
+        told = f"{unknown[0]!a} is not a standard key ({known})"
+        raise BadPlaybook("SKILL.md", told, line_of(text, unknown[:1]))
     try:
         skill = FrontMatter.model_validate({**head, "prose": parts[2].strip()})
     except ValidationError as error:
-        raise BadPlaybook(f"SKILL.md: {explain(error, parts[1], FrontMatter)}") from None
+        raise BadPlaybook("SKILL.md", *explain(error, parts[1], FrontMatter)) from None
     if skill.name != folder.name:
         told = f"name must be the folder's name, {folder.name}"
-        raise BadPlaybook(f"SKILL.md: {placed(text, ['name'], told)}")
+        raise BadPlaybook("SKILL.md", told, line_of(text, ["name"]))
     return skill
 
 
-def read_case(data: bytes) -> dict[str, Any]:
-    """A `case.json` as an object; BadPlaybook where it is none."""
+def read_case(path: str, data: bytes) -> dict[str, Any]:
+    """The `case.json` at `path` as an object; BadPlaybook where it is none."""
     try:
         case = strict_json(data) if len(data) <= MAX_CONTRACT else None
     except ValueError as error:
-        raise BadPlaybook(f"case.json: {str(error)[:200]}") from None
+        raise BadPlaybook(path, str(error)[:200], getattr(error, "lineno", None)) from None
     if not isinstance(case, dict):
-        raise BadPlaybook("case.json: must be an object of at most 256 KB")
+        raise BadPlaybook(path, "must be an object of at most 256 KB")
     return case
 
 
-def _placed(folder: Folder, fault: str) -> str:
-    """A fault of a schema or a phrase; the words that it begins with say where to look."""
-    text = (folder.read("playbook.toml") or b"").decode()
-    where = fault.replace(":", " ").split(" ")[0].split(".")
-    return placed(text, where if where[0] == "match" else ["inputs", *where], fault)
+def _fields(folder: Folder, table: str, properties: dict[str, dict[str, Any]]) -> Fields:
+    try:
+        return Fields(properties, outputs=table == "outputs")
+    except BadSchema as error:
+        # Its text begins with the dotted name of the field.
+        where = str(error).replace(":", " ").split(" ")[0].split(".")
+        raise BadPlaybook("playbook.toml", str(error), _line(folder, [table, *where])) from None
 
 
-def _plain_toml(said: str) -> str:
-    """tomllib's words with the line in front."""
-    found = re.search(r" \(at line (\d+), column (\d+)\)$", said)
-    return f"line {found[1]}: {said[: found.start()]} (column {found[2]})"[:200] if found else said[:200]
+def _phrases(folder: Folder, contract: Contract, inputs: Fields) -> tuple[Phrase, ...]:
+    """Those of the contract; and its own name after `run`, where that alone says all that is needed."""
+    own = () if any("default" not in schema for schema in inputs.properties.values()) else (f"run {folder.name}",)
+    try:
+        return tuple(read_phrase(text, inputs) for text in (*contract.match.phrases, *own))
+    except BadPhrase as error:
+        raise BadPlaybook("playbook.toml", str(error), _line(folder, ["match", "phrases"])) from None
+
+
+def _line(folder: Folder, path: list[str]) -> int | None:
+    return line_of((folder.read("playbook.toml") or b"").decode(), path)
+
+
+def _of_toml(error: Exception) -> BadPlaybook:
+    """tomllib's words without the place, which it names at their end."""
+    found = re.search(r" \(at line (\d+), column (\d+)\)$", str(error))
+    if found is None:
+        return BadPlaybook("playbook.toml", str(error)[:200])
+    told = f"{str(error)[: found.start()][:180]} (column {found[2]})"
+    return BadPlaybook("playbook.toml", told, int(found[1]))
 
 
 def _yaml(text: str) -> dict[str, Any]:
@@ -257,23 +278,23 @@ def _yaml(text: str) -> dict[str, Any]:
     except (strictyaml.YAMLError, RecursionError, ValueError, AttributeError) as error:
         # AttributeError: strictyaml stumbles over its own report of a forbidden character.
         mark = getattr(error, "problem_mark", None)
-        where = f"line {mark.line + 1}: " if mark else ""
-        raise BadPlaybook(f"SKILL.md: {where}the front matter is not plain YAML of names and texts") from None
+        told, line = "the front matter is not plain YAML of names and texts", mark.line + 1 if mark else None
+        raise BadPlaybook("SKILL.md", told, line) from None
     if not isinstance(head, dict):
-        raise BadPlaybook("SKILL.md: the front matter must be a mapping")
+        raise BadPlaybook("SKILL.md", "the front matter must be a mapping", 1)
     return head
 
 
 def _text(folder: Folder, path: str, limit: int) -> str:
     data = folder.read(path)
     if data is None:
-        raise BadPlaybook(f"{path}: does not exist")
+        raise BadPlaybook(path, "does not exist")
     if len(data) > limit:
-        raise BadPlaybook(f"{path}: is larger than {limit // 1024} KB")
+        raise BadPlaybook(path, f"is larger than {limit // 1024} KB")
     try:
         return data.decode()
     except UnicodeDecodeError:
-        raise BadPlaybook(f"{path}: is not UTF-8 text") from None
+        raise BadPlaybook(path, "is not UTF-8 text") from None
 
 
 def _names(origin: PlaybookOrigin, root: Path) -> Iterator[Found]:
