@@ -37,7 +37,8 @@ def world(tmp_path: Path) -> World:
 
 
 def trusted_names(world: World) -> set[str]:
-    return {playbook.name for playbook in open_shelf(world.config).playbooks if playbook.origin != "package"}
+    """{"sample"} where that playbook is trusted, else the empty set."""
+    return {playbook.name for playbook in open_shelf(world.config, name="sample").playbooks}
 
 
 def change(folder: Path, how: str, chance: random.Random) -> None:
@@ -124,17 +125,17 @@ def test_an_untrusted_playbook_is_a_name_and_nothing_more(world: World) -> None:
 
 def test_an_untrusted_playbook_does_not_shadow_a_trusted_one(world: World) -> None:
     folder = make_playbook(world.project, "rename-symbol", "say('hijacked')")
-    assert open_shelf(world.config).named("rename-symbol").origin == "package"
+    assert open_shelf(world.config, name="rename-symbol").named("rename-symbol").origin == "package"
     world.trust(folder)
-    assert open_shelf(world.config).named("rename-symbol").origin == "project"
+    assert open_shelf(world.config, name="rename-symbol").named("rename-symbol").origin == "project"
 
 
 def test_the_nearer_trusted_one_wins(world: World) -> None:
     mine = make_playbook(world.config.user_dir, "sample", "say('mine')")
     trust(world.config.state_dir, read_folder(mine), repository=None)
-    assert open_shelf(world.config).named("sample").origin == "user"
+    assert open_shelf(world.config, name="sample").named("sample").origin == "user"
     world.add("sample", "say('theirs')")
-    assert open_shelf(world.config).named("sample").origin == "project"
+    assert open_shelf(world.config, name="sample").named("sample").origin == "project"
 
 
 def test_trust_is_bound_to_the_repository(tmp_path: Path) -> None:
@@ -200,10 +201,10 @@ def test_a_shipped_playbook_that_was_changed_is_untrusted(
     copy = tmp_path / "wheel"
     shutil.copytree(builtin_root(), copy)
     monkeypatch.setattr("mcp_tierkit.playbook.load.builtin_root", lambda: copy)
-    assert open_shelf(world.config).named("rename-symbol").origin == "package"
+    assert open_shelf(world.config, name="rename-symbol").named("rename-symbol").origin == "package"
     (copy / "rename-symbol/scripts/run.py").write_text("print('changed')")
     with pytest.raises(Untrusted):
-        open_shelf(world.config).named("rename-symbol")
+        open_shelf(world.config, name="rename-symbol").named("rename-symbol")
     (copy / "extra").mkdir()
     with pytest.raises(Untrusted):
         open_shelf(world.config).named("extra")

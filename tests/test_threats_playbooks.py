@@ -449,7 +449,7 @@ async def test_rule_14_two_renames_at_once_end_in_one_state_or_the_other(scene: 
 
 
 @pytest.mark.usefixtures("sandboxed")
-@pytest.mark.parametrize("kills", [3, pytest.param(30, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kills", [3, pytest.param(12, marks=pytest.mark.slow)])
 async def test_rule_15_a_killed_run_leaves_the_tree_as_it_was_or_as_it_should_be(scene: Scene, kills: int) -> None:
     scene.add("many", "[open(f'{n}.txt', 'w').write('new') for n in range(150)]; say('x')", effects=WRITES)
     for turn in range(kills):
