@@ -16,12 +16,12 @@ from mcp_tierkit.git import diff_of
 from mcp_tierkit.jobs import Jobs, OnProgress, Reply, Report
 from mcp_tierkit.journal import has_undo, recover, tree_lock, undo
 from mcp_tierkit.kit import Kit
-from mcp_tierkit.receipts import spent_usd
 from mcp_tierkit.redact import redact_record
 from mcp_tierkit.routing import Match
 from mcp_tierkit.stages.account import account, first_time, plan_estimate, run_estimate
 from mcp_tierkit.stages.cycle import next_draft
 from mcp_tierkit.stages.draft import draft_change
+from mcp_tierkit.stages.outcome import note_outcome, outcome_reply
 from mcp_tierkit.stages.plan import Planned, accept, plan, refuse_unless_draftable
 from mcp_tierkit.stages.playbook import Prepared, execute, list_reply, match_playbook, names_what_is_not_there
 from mcp_tierkit.stages.recipe import PreparedSkill, carry_out, foresee, keep_whole, prepare_run
@@ -177,27 +177,10 @@ class Desk:
         self, call: OutcomeCall, *, client: str | None = None, on_progress: OnProgress | None = None
     ) -> Reply:
         await self.tidy()
-        task = await self.kit.ledger.task(call.task_id)
-        restored: tuple[str, ...] = ()
-        if call.undo:
-            restored = await self.undo(call.task_id, call.outcome)
-        score = Score(**call.model_dump(exclude={"undo"}))
-        await self.kit.ledger.save(score)
-        spend = await self.kit.ledger.spend(task.task_id)
-        drafts = await self.kit.ledger.drafts(task.task_id)
-        undone = f" {len(restored)} files restored." if call.undo else ""
-        return {
-            "summary": f"Recorded: {call.outcome}.{undone}",
-            "task_id": task.task_id,
-            "outcome": call.outcome,
-            "restored": list(restored),
-            "calls": spend.calls,
-            "usd": spent_usd(spend),
-            "rewrites": max(sum(len(draft.attempts) for draft in drafts) - 1, 0),
-            "cleanup_minutes": call.cleanup_minutes,
-            "defects": call.defects,
-            "next": "Nothing more to do.",
-        }
+        await self.kit.ledger.task(call.task_id)
+        restored = await self.undo(call.task_id, call.outcome) if call.undo else ()
+        told = Score(**call.model_dump(exclude={"undo"}))
+        return outcome_reply(await note_outcome(self.kit, told), told, restored)
 
     async def undo(self, task_id: str, outcome: Outcome = "reverted") -> tuple[str, ...]:
         """Take a task's change back, byte for byte. Raises Conflict where those files changed since."""

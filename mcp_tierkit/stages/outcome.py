@@ -1,0 +1,93 @@
+"""What became of a task, measured and scored."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+import anyio.to_thread
+
+from mcp_tierkit.cleanup import Measured, measure
+from mcp_tierkit.config import Config
+from mcp_tierkit.kit import Kit
+from mcp_tierkit.ledger.report import reading
+from mcp_tierkit.ledger.scores import facts_of, handed_over, repeated_findings
+from mcp_tierkit.receipts import usd
+from mcp_tierkit.scorecard import Pattern, Scorecard, score
+from mcp_tierkit.types import Score
+from mcp_tierkit.workspace import Workspace
+
+
+class Outcome(NamedTuple):
+    """A task's scorecard, how its clean-up was measured, and what its project's reviews keep finding."""
+
+    card: Scorecard
+    measured: Measured
+    patterns: tuple[Pattern, ...]
+
+
+async def note_outcome(kit: Kit, told: Score) -> Outcome:
+    """Write down what became of a task, with the lines that were rewritten so far."""
+    measured = await anyio.to_thread.run_sync(measure_task, kit.config, told.task_id)
+    lines = {"changed_lines": measured.changed_lines, "rewritten_lines": measured.rewritten_lines}
+    await kit.ledger.save(told.model_copy(update=lines))
+    return await anyio.to_thread.run_sync(lambda: _scored(kit.config, told.task_id, measured))
+
+
+def outcome_of(config: Config, task_id: str, *, saved_minutes: float | None = None) -> Outcome:
+    """The same of a task as it stands now; nothing is written down. Raises NotFound."""
+    return _scored(config, task_id, measure_task(config, task_id), saved_minutes)
+
+
+def measure_task(config: Config, task_id: str) -> Measured:
+    """The lines of the task's change that were rewritten, as far as its project is the one at hand."""
+    with reading(config.ledger_url) as conn:
+        project, handed = facts_of(conn, task_id).project, handed_over(conn, task_id)
+    if project != str(config.project):
+        return Measured(reason="It is a task of another project.")
+    if handed is None:
+        return Measured(reason="No draft of it was handed over.")
+    return measure(
+        Workspace(config.project, config.policy.deny), config.state_dir, task_id, at=handed.at, now=datetime.now(UTC),
+        patch=handed.patch, is_applied=handed.is_applied,
+    )  # fmt: skip
+
+
+def _scored(config: Config, task_id: str, measured: Measured, saved_minutes: float | None = None) -> Outcome:
+    with reading(config.ledger_url) as conn:
+        facts, found = facts_of(conn, task_id), repeated_findings(conn, project=str(config.project))
+    if measured.changed_lines is not None:  # Else what was measured when its outcome was recorded, if it was.
+        facts = facts.model_copy(update=measured.model_dump(include={"changed_lines", "rewritten_lines"}))
+    card = score(facts, minute_nanousd=config.caller.minute_usd, saved_minutes=saved_minutes)
+    return Outcome(card, measured, found)
+
+
+def outcome_reply(found: Outcome, told: Score, restored: tuple[str, ...]) -> dict[str, Any]:
+    """The reply of `record_outcome`: the scorecard in figures, 200 tokens or less."""
+    card, undone = found.card, f" {len(restored)} files restored." if restored else ""
+    worth = f"{card.verdict}: {card.why}" if card.verdict else card.why
+    reply: dict[str, Any] = {
+        "summary": f"Recorded: {told.outcome}.{undone} {worth}",
+        "task_id": card.task_id,
+        "outcome": told.outcome,
+        "restored": list(restored),
+        "calls": card.calls,
+        "usd": usd(card.cost_nanousd),
+        "total_usd": usd(card.total_nanousd),
+        "wall_s": None if card.wall_s is None else round(card.wall_s, 1),
+        **card.model_dump(include={"rewrites", "comments"}),
+        "cleanup_minutes": card.cleanup_minutes,
+        "rewritten": rewritten(card),
+        "defects": card.defects,
+        **{name: getattr(card, name) for name in ("cost", "speed", "accuracy", "verdict")},
+    }
+    if found.patterns:
+        reply["suggestion"] = found.patterns[0].suggestion
+    return reply | {"next": "Nothing more to do."}
+
+
+def rewritten(card: Scorecard) -> str | None:
+    """`3 of 14 lines`; None where it is not known."""
+    if card.rewritten_lines is None:
+        return None
+    return f"{card.rewritten_lines} of {card.changed_lines} lines"
