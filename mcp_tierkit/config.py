@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -33,7 +34,8 @@ from mcp_tierkit.tables import packaged
 from mcp_tierkit.types import Budgets, Record, TierName
 
 _MAX_BYTES = 64_000
-_AMOUNTS = tuple(Budgets.model_fields)
+_LIMITS = ("unpriced_calls", "breaker")
+_AMOUNTS = tuple(name for name in Budgets.model_fields if name not in _LIMITS)
 # Variables that are no settings: places, and what other rooms read for themselves.
 _OTHER_VARIABLES = ("TIERKIT_PROJECT", "TIERKIT_CONFIG", "TIERKIT_STATE_DIR", "TIERKIT_LEDGER", "TIERKIT_NO_SANDBOX")
 _MINE = "your tierkit.toml"
@@ -61,12 +63,27 @@ class Config(Record):
     log_text: bool
     task_timeout_s: float
     pack_tokens: int
+    settle_wait_s: float
     notes: tuple[str, ...] = Field(default=(), description="What `doctor` should tell the user.")
     _keys: dict[str, str] = PrivateAttr(default_factory=dict)
+    _again: Callable[[], Config] | None = PrivateAttr(default=None)
 
     def key(self, name: str) -> str | None:
         """The key in a variable that a provider or a tier names; None where it is not set."""
         return self._keys.get(name)
+
+    def budgets_now(self) -> Budgets:
+        """The budgets that hold for the next call.
+
+        Those of the start, unless the user is to be asked: then what the files say now, so that a raised budget holds
+        without a restart. Files that cannot be used change nothing.
+        """
+        if self.on_exhausted == "refuse" or self._again is None:
+            return self.budgets
+        try:
+            return self._again().budgets
+        except InvalidInput:
+            return self.budgets
 
     def price_table(self) -> PriceTable:
         """Prices, the user's own before the packaged ones."""
@@ -113,11 +130,13 @@ def load_config(
         log_text=settings.log_text, **packaged("defaults")["limits"], notes=tuple(notes),
     )  # fmt: skip
     config._keys.update(keys)
+    config._again = partial(load_config, project=project, env=dict(env), overrides=overrides)
     return config
 
 
 def _budgets(budget: Budget) -> Budgets:
-    return Budgets(**{name: getattr(budget, f"{name}_usd") for name in _AMOUNTS})
+    amounts = {name: getattr(budget, f"{name}_usd") for name in _AMOUNTS}
+    return Budgets(**amounts, **{name: getattr(budget, name) for name in _LIMITS})
 
 
 def _remark(project: Path, places: Places, env: Mapping[str, str], notes: list[str]) -> None:

@@ -59,18 +59,23 @@ class NoModel(TierkitError):
 
 
 class OverBudget(TierkitError):
-    """A reservation would exceed a budget. Never retryable by waiting on the same limit."""
+    """A budget or the breaker does not admit a call. What could be waited for has been waited for.
+
+    `budget` is its name, or `breaker`; `needed_usd` is what it would have to be raised to, None where that is no help.
+    `may_settle`: only calls in flight stand in the way.
+    """
 
     code = "over_budget"
     exit_code = 3
+    retryable = False
 
-    def __init__(self, budget: str, spent_usd: str, limit_usd: str, worst_usd: str, *, next_step: str) -> None:
-        super().__init__(
-            f"The {budget} budget of ${limit_usd} does not admit this call: ${spent_usd} is spent or reserved "
-            f"and it could cost ${worst_usd} (retryable=false). This call was not made.",
-            next_step=next_step,
-        )
+    def __init__(
+        self, what: str, *, next_step: str, budget: str, needed_usd: str | None = None, may_settle: bool = False
+    ) -> None:
+        super().__init__(f"{what} (retryable=false). This call was not made.", next_step=next_step)
         self.budget = budget
+        self.needed_usd = needed_usd
+        self.may_settle = may_settle
 
 
 class StopRule(TierkitError):

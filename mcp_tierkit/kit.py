@@ -30,6 +30,7 @@ class Kit:
     prices: PriceTable
     baselines: dict[str, Any] = field(default_factory=dict)
     shelf: Memo[Any] = field(default_factory=Memo)
+    paused: dict[str, Any] = field(default_factory=dict)
     _survey: Survey | None = None
 
     async def survey(self) -> Survey:
@@ -76,7 +77,7 @@ def open_kit(config: Config, *, gateway: Gateway | None = None) -> Kit:
     return Kit(
         config=config,
         workspace=Workspace(config.project, config.policy.deny),
-        ledger=open_ledger(config.ledger_url, state_dir=config.state_dir),
+        ledger=open_ledger(config.ledger_url, state_dir=config.state_dir, settle_wait_s=config.settle_wait_s),
         gateway=gateway or LiteLLMGateway(config.key),
         prices=config.price_table(),
     )

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import time
 from dataclasses import dataclass
 
 import anyio
 
-from mcp_tierkit.errors import ModelFailed, PolicyRefused
+from mcp_tierkit.errors import ModelFailed, OverBudget, PolicyRefused
 from mcp_tierkit.kit import Kit
 from mcp_tierkit.ledger import TextKind
 from mcp_tierkit.prices import Price, cost, worst_cost
@@ -42,7 +44,7 @@ async def call_model(
     # In threads: a request may be megabytes, the first count loads a vocabulary, and a rare model's price a large map.
     await anyio.to_thread.run_sync(_refuse_secrets, request)
     request, worst = await anyio.to_thread.run_sync(_priced, kit, request, tier)
-    call_id = await kit.ledger.reserve(request, worst, kit.config.budgets)
+    call_id = await _reserve(kit, request, worst)
     started = time.monotonic()
     try:
         await _keep(kit, call_id, "prompt", "\n\n".join(f"[{part.role}]\n{part.content}" for part in messages))
@@ -63,6 +65,25 @@ async def call_model(
     if call.model_mismatch:
         raise _mismatch(request, completion.served_model, call_id)
     return Metered(call_id=call_id, completion=completion, call=call)
+
+
+async def _reserve(kit: Kit, request: Request, worst: int | None) -> str:
+    budgets = await anyio.to_thread.run_sync(kit.config.budgets_now)
+    try:
+        return await kit.ledger.reserve(request, worst, budgets)
+    except OverBudget as error:
+        if kit.config.on_exhausted == "ask":
+            error.next_step = _what_to_ask(error, request)
+        raise
+
+
+def _what_to_ask(error: OverBudget, request: Request) -> str:
+    """What the user is to raise, by how much, and how the work then goes on."""
+    told = error.next_step.rstrip(".")
+    if error.needed_usd is not None:
+        told = f'Ask the user to set {error.budget}_usd = "{error.needed_usd}" or more under [budget] in tierkit.toml'
+    again = "the same inputs" if request.stage == "playbook" else f"task_id {request.task_id}"
+    return f"{told}; then call again with {again}."
 
 
 async def _refuse_above_pin(kit: Kit, route: Route, tier: TierName, stage: Stage) -> None:
@@ -135,9 +156,17 @@ def _refuse_secrets(request: Request) -> None:
 
 
 def _priced(kit: Kit, request: Request, tier: Tier) -> tuple[Request, int | None]:
-    """The request with its prices written on it, and the most it can cost."""
+    """The request with its prices and its digest written on it, and the most it can cost."""
     prices = {"requested_price": rate(pinned_price(kit.prices, tier)), "routed_price": rate(tier.price)}
-    return request.model_copy(update=prices), _worst(request, tier.price)
+    known = {"digest": None if request.stage == "doctor" else _digest(request)}  # Whoever mends a key tries it often.
+    return request.model_copy(update=prices | known), _worst(request, tier.price)
+
+
+def _digest(request: Request) -> str:
+    """What is asked of whom: equal for equal requests, of whichever task."""
+    said = [(message.role, message.content) for message in request.messages]
+    asked = json.dumps([request.model, request.base_url, request.max_output_tokens, said])
+    return hashlib.sha256(asked.encode()).hexdigest()[:32]
 
 
 def _worst(request: Request, price: Price | None) -> int | None:

@@ -29,6 +29,8 @@ def narrow(own: Settings, tables: dict[str, Any], notes: list[str]) -> Settings:
     budget = _lower(own.budget, theirs.budget, notes)
     if "on_exhausted" in theirs.budget.model_fields_set:
         budget = budget.model_copy(update={"on_exhausted": "refuse"})
+    if "breaker" in theirs.budget.model_fields_set:
+        budget = budget.model_copy(update={"breaker": True})
     return own.model_copy(
         update={
             "budget": budget,
@@ -52,6 +54,8 @@ def _narrows(path: tuple[str, ...], value: Any) -> bool:
     match path:
         case ("budget", "on_exhausted"):
             return bool(value == "refuse")
+        case ("budget", "breaker"):
+            return value is True
         case ("budget", _) | ("tiers", "drop") | ("policy", "deny") | ("checks", "network"):
             return True
         case ("policy", _) | ("log_text",):
@@ -70,7 +74,7 @@ def _misplaced(path: tuple[str, ...]) -> InvalidInput:
 
 def _lower(own: Budget, theirs: Budget, notes: list[str]) -> Budget:
     lowered: dict[str, int] = {}
-    for name in sorted(theirs.model_fields_set - {"on_exhausted"}):
+    for name in sorted(theirs.model_fields_set - {"on_exhausted", "breaker"}):
         mine, wanted = getattr(own, name), getattr(theirs, name)
         if wanted is None:
             continue

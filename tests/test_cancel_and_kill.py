@@ -146,19 +146,20 @@ async def test_twenty_drafts_against_a_budget_for_seven_make_seven_requests(proj
     with Upstream(lambda asked: Reply(text=RIGHT, hold="all have tried")) as upstream:
         env = make_env(tmp_path / "home")
         Path(env["TIERKIT_CONFIG"]).write_text(FLAT.format(url=upstream.base_url))
-        config = load_config(project=str(project), env=env)
+        config = load_config(project=str(project), env=env).model_copy(update={"settle_wait_s": 0})
         statuses: list[str] = []
         async with desk_at(config) as desk:
 
-            async def one() -> None:
-                reply = await desk.draft(DraftCall(**UNCHECKED, wait_s=120))
+            async def one(n: int) -> None:
+                asked = UNCHECKED | {"task": f"{UNCHECKED['task']} It is part {n} of it."}
+                reply = await desk.draft(DraftCall(**asked, wait_s=120))
                 statuses.append(reply["status"])
                 if len(statuses) == 13:
                     upstream.release("all have tried")
 
             async with anyio.create_task_group() as group:
-                for _ in range(20):
-                    group.start_soon(one)
+                for n in range(20):
+                    group.start_soon(one, n)
     assert len(upstream.asked) == 7
     assert (statuses.count("over_budget"), statuses.count("unproven")) == (13, 7)
     assert statuses[:13] == ["over_budget"] * 13

@@ -151,7 +151,6 @@ async def test_a_home_folder_as_the_project_is_a_fault(home: Home) -> None:
     ("toml", "name"),
     [
         ('[stages]\nplan = "strong"', "stages.plan"),
-        ('[budget]\non_exhausted = "ask"', "budget.on_exhausted"),
     ],
 )
 async def test_a_setting_that_does_nothing_yet_is_named(home: Home, toml: str, name: str) -> None:

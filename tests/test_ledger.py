@@ -77,7 +77,7 @@ def url(request: pytest.FixtureRequest, state: Path) -> str:
 
 @pytest.fixture
 async def ledger(url: str, state: Path, clock: Clock) -> AsyncIterator[Ledger]:
-    opened = open_ledger(url, state_dir=state, clock=clock)
+    opened = open_ledger(url, state_dir=state, clock=clock, settle_wait_s=0)
     yield opened
     await opened.close()
 
@@ -301,21 +301,22 @@ async def test_a_call_that_ended_at_an_unknown_cost_stays_counted(ledger: Ledger
 @pytest.mark.parametrize("budget", ["call", "task", "day", "project", "month"])
 async def test_each_budget_refuses_one_nanodollar_too_many(ledger: Ledger, budget: str) -> None:
     asked = await routed(ledger)
+    limits = Budgets.model_validate({budget: 1_000_000_007})
     if budget == "call":
-        await ledger.reserve(asked, 1_000_000_007, Budgets(call=1_000_000_007))
-        spent, worst = "0.00", 1_000_000_008
+        await ledger.reserve(asked, 1_000_000_007, limits)
+        spent, flying, worst = "0.00", "0.00", 1_000_000_008
     else:
-        await ledger.reserve(asked, 1_000_000_000, Budgets(**{budget: 1_000_000_007}))
-        spent, worst = "1.00", 8
-        await ledger.reserve(asked, 7, Budgets(**{budget: 1_000_000_007}))
-        spent = "1.000000007"
+        await ledger.settle(await ledger.reserve(asked, 1_000_000_000, limits), settled(1_000_000_000))
+        await ledger.reserve(asked, 6, limits)
+        spent, flying, worst = "1.00", "0.000000006", 2
     with pytest.raises(OverBudget) as refused:
-        await ledger.reserve(asked, worst, Budgets(**{budget: 1_000_000_007}))
-    assert refused.value.budget == budget
-    assert f"The {budget} budget of $1.000000007 does not" in refused.value.what
-    assert f"${spent} is spent" in refused.value.what
-    assert f"cost ${dollars(worst)} (retryable=false)" in refused.value.what
-    assert f"{budget}_usd" in refused.value.next_step
+        await ledger.reserve(asked, worst, limits)
+    assert (refused.value.budget, refused.value.retryable) == (budget, False)
+    assert str(refused.value) == (
+        f"The {budget} budget of $1.000000007 does not admit this call: ${spent} is spent, ${flying} is outstanding "
+        f"and it could cost ${dollars(worst)} (retryable=false). This call was not made. Ask the user to raise "
+        f"{budget}_usd under [budget] in tierkit.toml to 1.000000008 or more, or go on without it."
+    )
     assert (await ledger.spend("t1")).calls == (1 if budget == "call" else 2)
 
 
@@ -427,7 +428,7 @@ async def test_a_call_row_keeps_what_was_used_and_who_asked(ledger: Ledger, raw:
     packed = (PackedFile(path="a.py", shown="whole", tokens=70), PackedFile(path="b.py", shown="left_out", tokens=0))
     prices = {"requested_price": "0.5/2", "routed_price": "0.1/0.5"}
     asked = asked.model_copy(
-        update={"requested_model": "openai/first", "category": "tests", "packed": packed, **prices}
+        update={"requested_model": "openai/first", "category": "tests", "packed": packed, "digest": "e", **prices}
     )  # fmt: skip
     call_id = await ledger.reserve(asked, 9, Budgets())
     await ledger.settle(call_id, ended)
@@ -442,7 +443,7 @@ async def test_a_call_row_keeps_what_was_used_and_who_asked(ledger: Ledger, raw:
         "finish": "length", "error": None, "duration_ms": 12, "category": "tests", "routed_model": "openai/small",
         "requested_price": "0.5/2", "routed_price": "0.1/0.5", "served_price": "0.2/0.9", "packed_tokens": 70,
         "packed": '[{"path":"a.py","shown":"whole","tokens":70},{"path":"b.py","shown":"left_out","tokens":0}]',
-        "alert": "Dearer.",
+        "alert": "Dearer.", "request_digest": "e",
     }  # fmt: skip
     assert await ledger.spend("t1") == Spend(
         calls=1, cost_nanousd=5, input_tokens=33, cached_tokens=20, output_tokens=40
@@ -851,7 +852,7 @@ async def test_an_older_ledger_is_backed_up_and_migrated(url: str, state: Path, 
             )  # fmt: skip
     for budget in ("task", "day", "month", "project"):
         with pytest.raises(OverBudget, match=r"\$0.000000012 is spent"):
-            await ledger.reserve(request(), 1, Budgets(**{budget: 12}))
+            await ledger.reserve(request(), 1, Budgets.model_validate({budget: 12}))
     (backup,) = state.glob("ledger.db.schema1.*.backup")
     assert stat.S_IMODE(backup.stat().st_mode) == 0o600
     with closing(sqlite3.connect(backup)) as copy:

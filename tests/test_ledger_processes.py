@@ -39,7 +39,7 @@ for task_id in task_ids[1:]:  # each in a process of its own, without paying for
         break
 else:
     task_id = task_ids[0]
-ledger = open_ledger(f"sqlite://{state}/ledger.db", state_dir=Path(state))
+ledger = open_ledger(f"sqlite://{state}/ledger.db", state_dir=Path(state), settle_wait_s=0)
 asked = Request(task_id=task_id, route_id="route-" + task_id, stage="draft", tier="cheap", model="m", messages=(),
                 max_output_tokens=1, timeout_s=1, prompt_id="draft.v1@a")
 signal.signal(signal.SIGCHLD, signal.SIG_IGN)
@@ -161,7 +161,7 @@ def state(tmp_path: Path) -> Path:
 
 @pytest.fixture
 async def ledger(state: Path) -> AsyncIterator[Ledger]:
-    opened = open_ledger(f"sqlite://{state / 'ledger.db'}", state_dir=state)
+    opened = open_ledger(f"sqlite://{state / 'ledger.db'}", state_dir=state, settle_wait_s=0)
     yield opened
     await opened.close()
 

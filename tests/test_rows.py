@@ -769,7 +769,8 @@ async def test_a_secret_that_the_model_makes_up_goes_no_further(config: Config, 
         secret = KEY if name != "asked" else "MIIEowIBAAKCAQEA" * 4
         gateway = ScriptedGateway([said(text), said(RIGHT)])
         async with client_at(config, gateway) as client:
-            reply = await told(client, "draft_with_cheap_model", UNCHECKED)
+            asked = UNCHECKED | {"task": f"{UNCHECKED['task']} The reply is {name}."}  # Not the same thrice.
+            reply = await told(client, "draft_with_cheap_model", asked)
         assert len(gateway.requests) == 1, name
         assert reply["status"] == ("question" if name == "asked" else "rejected")
         await nowhere(secret, config, project, reply)
@@ -873,7 +874,6 @@ async def test_a_projects_conventions_are_sent_as_data_and_no_more_than_two_kilo
     ("toml", "key"),
     [
         ('[stages]\nplan = "strong"\n', "stages.plan"),
-        ('[budget]\nday_usd = "1"\non_exhausted = "ask"\n', "budget.on_exhausted"),
     ],
 )
 def test_a_setting_that_nothing_acts_on_yet_is_said_and_not_passed_over(

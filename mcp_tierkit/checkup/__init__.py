@@ -26,7 +26,6 @@ __all__ = ["Level", "Symptom", "examine"]
 LOW_DISK_BYTES = 200_000_000
 IDLE: Mapping[str, Callable[[Config], bool]] = {
     "stages.plan": lambda config: config.stages.plan is not None,
-    "budget.on_exhausted": lambda config: config.on_exhausted == "ask",
 }
 """Settings that are read and do nothing yet, each with whether a configuration sets it."""
 

@@ -71,7 +71,10 @@ class Ledger(Protocol):
     async def score(self, task_id: str) -> Score | None: ...
 
     async def reserve(self, request: Request, worst_nanousd: int | None, budgets: Budgets) -> str:
-        """A call id, once the row is on disk. Raises OverBudget, and then there is no row."""
+        """A call id, once the row is on disk. Raises OverBudget, and then there is no row.
+
+        Where only calls in flight stand in the way, it waits for them: seconds, and as cancellable as any wait.
+        """
         ...
 
     async def settle(self, call_id: str, call: Call) -> None: ...

@@ -1,13 +1,12 @@
-"""What a call may cost, what calls have cost: integer nanodollars, summed in SQL."""
+"""What calls have cost: integer nanodollars, summed in SQL."""
 
 from __future__ import annotations
 
 import sqlite3
 from decimal import Decimal
 
-from mcp_tierkit.errors import OverBudget
 from mcp_tierkit.ledger.migrations import UNPRICED
-from mcp_tierkit.types import Budgets, Request, Spend
+from mcp_tierkit.types import Spend
 
 SPEND = f"""count(call_id) as calls, coalesce(sum(cost_nanousd), 0) as cost_nanousd,
     count(case when {UNPRICED} then call_id end) as unpriced_calls,
@@ -26,27 +25,6 @@ def dollars(nanousd: int) -> str:
     """Exact US dollars as a decimal string with two places or more: 3_100_000 is `0.0031`."""
     whole, _, part = format(Decimal(nanousd).scaleb(-9), "f").partition(".")
     return f"{whole}.{part.rstrip('0').ljust(2, '0')}"
-
-
-def refusal(
-    conn: sqlite3.Connection, request: Request, budget_key: str, at: str, worst: int, budgets: Budgets
-) -> OverBudget | None:
-    """Why a call may not be reserved now, or None. Call it inside the write transaction that reserves."""
-    keys = {"call": "", "task": request.task_id, "day": at[:10], "project": budget_key, "month": at[:7]}
-    for budget, key in keys.items():
-        limit = getattr(budgets, budget)
-        if limit is None:
-            continue
-        spent = committed(conn, budget, key)
-        if spent + worst > limit:
-            return OverBudget(
-                budget,
-                dollars(spent),
-                dollars(limit),
-                dollars(worst),
-                next_step=f"Ask the user to raise {budget}_usd under [budget] in tierkit.toml, or go on without it.",
-            )
-    return None
 
 
 def committed(conn: sqlite3.Connection, budget: str, key: str) -> int:

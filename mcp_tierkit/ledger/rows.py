@@ -122,6 +122,7 @@ def request_row(request: Request) -> dict[str, Value]:
     return columns | {
         "requested_model": request.requested_model or request.model,
         "routed_model": request.model,
+        "request_digest": request.digest,
         "packed_tokens": sum(file.tokens for file in request.packed if file.shown != "left_out"),
         "packed": request.packed,
     }

@@ -16,7 +16,8 @@ from anyio.lowlevel import checkpoint_if_cancelled
 
 from mcp_tierkit.errors import LedgerError, NotFound, OverBudget
 from mcp_tierkit.ledger import Ledger, Row, Standing, TextKind
-from mcp_tierkit.ledger.money import SPEND, refusal, spend_of
+from mcp_tierkit.ledger.budget import refusal
+from mcp_tierkit.ledger.money import SPEND, spend_of
 from mcp_tierkit.ledger.opening import Line, ledger_path, private_folder
 from mcp_tierkit.ledger.owners import Owner, busy_owners, close_left, owner_lives, remove_dead
 from mcp_tierkit.ledger.rows import (
@@ -50,6 +51,8 @@ from mcp_tierkit.types import (
 
 T = TypeVar("T")
 
+SETTLE_WAIT_S = 5.0
+_POLL_S = 0.1  # other processes settle unheard
 PROVEN_CHECKS = "select argv, cwd, timeout_s from proven_checks where project = ? order by draft_id desc limit ?"
 
 
@@ -57,13 +60,15 @@ def now() -> datetime:
     return datetime.now(UTC)
 
 
-def open_ledger(url: str, *, state_dir: Path, clock: Callable[[], datetime] = now) -> Ledger:
+def open_ledger(
+    url: str, *, state_dir: Path, clock: Callable[[], datetime] = now, settle_wait_s: float = SETTLE_WAIT_S
+) -> Ledger:
     """The ledger at `sqlite:///absolute/path`. Nothing is opened or created before its first use.
 
     `state_dir` holds the lock that shows this process alive. `clock` says when a row is written, in UTC.
-    Raises LedgerError for any other kind of place.
+    `settle_wait_s` is how long a reservation waits for calls in flight. Raises LedgerError for any other kind of place.
     """
-    return SqliteLedger(ledger_path(url), state_dir / "owners", clock)
+    return SqliteLedger(ledger_path(url), state_dir / "owners", clock, settle_wait_s)
 
 
 class SqliteLedger:
@@ -72,10 +77,11 @@ class SqliteLedger:
     Whatever has begun to write is finished even where its caller is cancelled.
     """
 
-    def __init__(self, path: Path, owners: Path, clock: Callable[[], datetime]) -> None:
-        self._path, self._owners, self._clock = path, owners, clock
+    def __init__(self, path: Path, owners: Path, clock: Callable[[], datetime], settle_wait_s: float) -> None:
+        self._path, self._owners, self._clock, self._settle_wait_s = path, owners, clock, settle_wait_s
         self._writer, self._reader = Line(path), Line(path)
         self._owner: Owner | None = None
+        self._waiting: set[anyio.Event] = set()
 
     async def open_task(self, task: Task) -> None:
         def work(conn: sqlite3.Connection) -> None:
@@ -122,24 +128,51 @@ class SqliteLedger:
         return found[-1] if found else None
 
     async def reserve(self, request: Request, worst_nanousd: int | None, budgets: Budgets) -> str:
-        await checkpoint_if_cancelled()
-        reserved = await self._write(lambda conn: self._reserve(conn, request, worst_nanousd, budgets), is_durable=True)
-        if isinstance(reserved, OverBudget):
-            raise reserved
-        return reserved
+        deadline = anyio.current_time() + self._settle_wait_s
+        swept = False
+        while True:
+            settled = anyio.Event()
+            self._waiting.add(settled)
+            try:
+                await checkpoint_if_cancelled()
+                left = deadline - anyio.current_time()
+                reserved = await self._try_to_reserve(request, worst_nanousd, budgets, may_wait=left > 0)
+                if isinstance(reserved, str):
+                    return reserved
+                if not reserved.may_settle or left <= 0:
+                    raise reserved
+                if not swept:
+                    swept = True
+                    if await self.sweep():  # Nobody will settle what a dead process left.
+                        continue
+                with anyio.move_on_after(min(left, _POLL_S)):
+                    await settled.wait()
+            finally:
+                self._waiting.discard(settled)
+
+    async def _try_to_reserve(
+        self, request: Request, worst: int | None, budgets: Budgets, *, may_wait: bool
+    ) -> str | OverBudget:
+        """A call id, or why there is none at this instant: on the ledger where it is not waited for."""
+
+        def work(conn: sqlite3.Connection) -> str | OverBudget:
+            at, task = self._now(), require_task(conn, request.task_id)
+            kind, refused = refusal(conn, request, task["budget_key"], at, worst, budgets)
+            if refused is None:
+                return self._reserve(conn, request, task["client"], at, worst)
+            if not (may_wait and refused.may_settle):
+                decide(conn, request.task_id, at, kind, refused.what)
+            return refused
+
+        return await self._write(work, is_durable=True)
 
     def _reserve(
-        self, conn: sqlite3.Connection, request: Request, worst: int | None, budgets: Budgets
-    ) -> str | OverBudget:
-        at, task = self._now(), require_task(conn, request.task_id)
-        refused = refusal(conn, request, task["budget_key"], at, worst or 0, budgets)
-        if refused is not None:
-            decide(conn, request.task_id, at, "over_budget", refused.what)
-            return refused
+        self, conn: sqlite3.Connection, request: Request, client: str | None, at: str, worst: int | None
+    ) -> str:
         row: dict[str, Value] = {
             "call_id": uuid.uuid4().hex,
             "owner_id": self._owner_id(conn),
-            "client": task["client"],
+            "client": client,
             "at": at,
             "status": "reserved",
             "reserved_nanousd": worst,
@@ -155,6 +188,8 @@ class SqliteLedger:
                 next_step="Settle it as settled, failed, cancelled or interrupted.",
             )
         await self._write(lambda conn: self._settle(conn, call_id, call))
+        for waiting in self._waiting:
+            waiting.set()
 
     def _settle(self, conn: sqlite3.Connection, call_id: str, call: Call) -> None:
         # An interrupted row is one that a sweep closed over its owner's head: what really happened is better.

@@ -48,14 +48,24 @@ async def drafted_before(kit: Kit, task_id: str) -> Past:
     """The drafts of a task so far and what its review left. Raises StopRule where there may be no further draft."""
     # By calls: a draft that was cancelled or cut short by a crash has been paid for and left no record. Where the
     # provider failed, nobody has drafted anything.
-    begun = sum(row.stage == "draft" and row.status != "failed" for row in await kit.ledger.calls(task_id))
+    drafts, reviews = await kit.ledger.drafts(task_id), await kit.ledger.reviews(task_id)
+    kept = _kept(drafts)
+    rows = [row for row in await kit.ledger.calls(task_id) if row.call_id not in kept]
+    begun = sum(row.stage == "draft" and row.status != "failed" for row in rows)
     if begun >= MAX_CYCLES:
         raise stop(f"Task {task_id} has had its {MAX_CYCLES} drafts.")
-    drafts, reviews = await kit.ledger.drafts(task_id), await kit.ledger.reviews(task_id)
     last, findings = drafts[-1] if drafts else None, weighty(reviews)
     if begun and last is not None and not _is_open(last) and not findings:
         raise stop(f"Task {task_id} has had its draft, and no broken test, security hole or requirement is left.")
     return Past(begun, last, findings)
+
+
+def _kept(drafts: Sequence[Draft]) -> set[str]:
+    """Calls of drafts that wait for the user to raise a budget, and have not gone on since: they take no slot."""
+    calls: dict[bool, set[str]] = {True: set(), False: set()}
+    for draft in drafts:
+        calls[draft.ask is not None].update(attempt.call_id for attempt in draft.attempts)
+    return calls[True] - calls[False]
 
 
 def weighty(reviews: Sequence[Review]) -> tuple[Finding, ...]:

@@ -44,6 +44,7 @@ from mcp_tierkit.types import (
 )
 
 MOST_GUARDS = 5
+MOST_PAUSED = 20
 MOST_GUARD_S = 60.0
 """What proved an earlier change may be a whole suite: one that takes longer is no guard, unless the user names it."""
 UNJUDGED: frozenset[AttemptOutcome] = frozenset({"unreadable", "out_of_scope", "cut_short", "empty"})
@@ -96,6 +97,23 @@ async def draft_change(kit: Kit, planned: Planned, *, apply: bool, report: Repor
     """
     deadline = anyio.current_time() + kit.config.task_timeout_s
     await drafted_before(kit, planned.task.task_id)
+    job = await _resumed(kit, planned, apply, report)
+    ending = None
+    if job is None:
+        job = await _begun(kit, planned, apply, report)
+        ending = _stop_before_spending(job)
+    ending = ending or await _within_time(job, deadline)
+    if ending.ask is not None:
+        _pause(job)
+    with anyio.CancelScope(shield=True):  # What was applied is told, whoever stopped waiting.
+        draft = await to_thread.run_sync(_record, job, ending)
+    await kit.ledger.save(draft)
+    await kit.ledger.save(_handed_on(planned.handoff, draft))
+    return draft
+
+
+async def _begun(kit: Kit, planned: Planned, apply: bool, report: Report) -> Job:
+    """The task as its first call finds it: its files read, its checks run as they are."""
     sketch = await to_thread.run_sync(gather, kit, planned)
     chain = await _chain(kit, planned)
     for tier in chain:  # A faulty text of the user's own is told before money is spent.
@@ -106,13 +124,26 @@ async def draft_change(kit: Kit, planned: Planned, *, apply: bool, report: Repor
     packed = await pack_sketch(kit, planned, sketch, before.results)
     setting = Setting(kit, planned, bench, before, await _guards(kit, planned), apply)
     earlier = frozenset(row.call_id for row in await kit.ledger.calls(planned.task.task_id))
-    job = Job(setting, sketch, packed, chain, report, Ending("needs_work", checks=before.results), earlier=earlier)
-    ending = _stop_before_spending(job) or await _within_time(job, deadline)
-    with anyio.CancelScope(shield=True):  # What was applied is told, whoever stopped waiting.
-        draft = await to_thread.run_sync(_record, job, ending)
-    await kit.ledger.save(draft)
-    await kit.ledger.save(_handed_on(planned.handoff, draft))
-    return draft
+    return Job(setting, sketch, packed, chain, report, Ending("needs_work", checks=before.results), earlier=earlier)
+
+
+def _pause(job: Job) -> None:
+    """Keep the work at hand until the budget is raised; a server that starts anew begins anew."""
+    paused = job.kit.paused
+    paused[job.planned.task.task_id] = job
+    if len(paused) > MOST_PAUSED:
+        del paused[next(iter(paused))]
+
+
+async def _resumed(kit: Kit, planned: Planned, apply: bool, report: Report) -> Job | None:
+    """The paused work, to go on with the call that was refused; None where there is none, or its files have moved."""
+    job: Job | None = kit.paused.pop(planned.task.task_id, None)
+    if job is None or (job.planned.task, job.planned.handoff.steps) != (planned.task, planned.handoff.steps):
+        return None
+    now = await to_thread.run_sync(gather, kit, planned)
+    if (now.before, now.context) != (job.sketch.before, job.sketch.context):
+        return None
+    return replace(job, setting=replace(job.setting, apply=apply), report=report)
 
 
 async def _chain(kit: Kit, planned: Planned) -> tuple[TierName, ...]:
@@ -172,7 +203,8 @@ async def _attempt_all(job: Job) -> Ending:
         try:
             await _attempt(job, step)
         except OverBudget as error:
-            return replace(job.ending, status="over_budget", note=error.what)
+            asks = error.next_step if job.kit.config.on_exhausted == "ask" else None
+            return replace(job.ending, status="over_budget", note=error.what, ask=asks)
         except ModelFailed as error:
             await _note_failure(job, step, error)
             return replace(job.ending, status="needs_work", note=f"{error.what} {error.next_step}")
@@ -309,6 +341,7 @@ def _record(job: Job, ending: Ending) -> Draft:
         patch=_keep_patch(job, patch(before, after)) if after else None,
         isolation=job.setting.bench.isolation,
         question=ending.question,
+        ask=ending.ask,
     )
 
 

@@ -28,6 +28,7 @@ class Ending:
     checks: tuple[CheckResult, ...] = ()
     guards: tuple[CheckResult, ...] = ()
     question: str | None = None
+    ask: str | None = None
     outcome: AttemptOutcome = "failed"
     feedback: str = ""
     edits: dict[str, str | None] = field(default_factory=dict)

@@ -1,0 +1,159 @@
+"""What the budgets admit at this instant, and the breaker: it stops loops and runaway spending whatever is left.
+
+Everything here is read inside the write transaction that reserves, so that no two calls see the same room.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from statistics import median_low
+from typing import Any, Literal, NamedTuple
+
+from mcp_tierkit.errors import OverBudget
+from mcp_tierkit.ledger.money import committed, dollars
+from mcp_tierkit.types import Budgets, Request
+
+WINDOW = timedelta(minutes=10)
+SAME_REQUESTS = 3
+TIMES_THE_USUAL = 10
+ENOUGH = 5
+"""Tasks or days without which nothing is known to be usual."""
+TASK_FLOOR, DAY_FLOOR = 100_000_000, 1_000_000_000
+"""Nanodollars up to which a task or a day is never called a runaway: a cheap habit makes ten times it soon spent."""
+
+Kind = Literal["over_budget", "loop", "task_rate", "day_rate", "breaker"]
+
+
+class Refusal(NamedTuple):
+    """Why a call may not be made now, and the word that `decisions` keeps for it; no error where it may."""
+
+    kind: Kind
+    error: OverBudget | None
+
+
+def refusal(
+    conn: sqlite3.Connection, request: Request, budget_key: str, at: str, worst: int | None, budgets: Budgets
+) -> Refusal:
+    """What forbids a call that costs `worst` at most. Call it inside the write transaction that reserves."""
+    if budgets.breaker and (tripped := _tripped(conn, request, at)):
+        return tripped
+    if worst is None and (refused := _unpriced(conn, at, budgets.unpriced_calls)):
+        return Refusal("over_budget", refused)
+    keys = {"call": "", "task": request.task_id, "day": at[:10], "project": budget_key, "month": at[:7]}
+    over = [_over(conn, budget, key, worst or 0, getattr(budgets, budget)) for budget, key in keys.items()]
+    # A budget that no settlement can help comes before one that may admit the call yet.
+    found = sorted((error for error in over if error is not None), key=lambda error: error.may_settle)
+    return Refusal("over_budget", found[0] if found else None)
+
+
+def _over(conn: sqlite3.Connection, budget: str, key: str, worst: int, limit: int | None) -> OverBudget | None:
+    held = 0 if limit is None else committed(conn, budget, key)
+    if limit is None or held + worst <= limit:
+        return None
+    flying = outstanding(conn, budget, key)
+    spent, needed = held - flying, dollars(held + worst)
+    return OverBudget(
+        f"The {budget} budget of ${dollars(limit)} does not admit this call: ${dollars(spent)} is spent, "
+        f"${dollars(flying)} is outstanding and it could cost ${dollars(worst)}",
+        next_step=f"Ask the user to raise {budget}_usd under [budget] in tierkit.toml to {needed} or more, "
+        "or go on without it.",
+        budget=budget,
+        needed_usd=needed,
+        may_settle=spent + worst <= limit,
+    )
+
+
+def outstanding(conn: sqlite3.Connection, budget: str, key: str) -> int:
+    """The part of `committed` that calls in flight hold, and give back as far as they turn out cheaper."""
+    mine = {
+        "call": "false and ''",
+        "task": "task_id",
+        "day": "substr(at, 1, 10)",
+        "month": "substr(at, 1, 7)",
+        "project": "(select budget_key from tasks where tasks.task_id = calls.task_id)",
+    }[budget]
+    query = f"""select coalesce(sum(reserved_nanousd), 0) from calls indexed by calls_reserved
+        where status = 'reserved' and {mine} = ?"""
+    return int(conn.execute(query, (key,)).fetchone()[0])
+
+
+def _unpriced(conn: sqlite3.Connection, at: str, limit: int) -> OverBudget | None:
+    """Dollars hold no call of unknown price, so calls are counted."""
+    query = "select count(*) from calls where reserved_nanousd is null and at >= ?"
+    if conn.execute(query, (at[:10],)).fetchone()[0] < limit:
+        return None
+    return OverBudget(
+        f"A model of unknown price may be called {limit} times a day, and has been",
+        next_step="Ask the user to name its price in tierkit.toml, or to raise unpriced_calls under [budget].",
+        budget="unpriced_calls",
+    )
+
+
+def _tripped(conn: sqlite3.Connection, request: Request, at: str) -> Refusal | None:
+    since = (datetime.fromisoformat(at) - WINDOW).isoformat(timespec="milliseconds")
+    return (
+        _loop(conn, request.digest, since)
+        or _runaway_task(conn, request.task_id, since)
+        or _runaway_day(conn, at[:10], since)
+    )
+
+
+def _loop(conn: sqlite3.Connection, digest: str | None, since: str) -> Refusal | None:
+    """The same request for the third time. One that was turned away at no cost is not counted."""
+    query = """select at from calls where request_digest = ? and at > ?
+        and (status <> 'failed' or cost_nanousd is not 0) order by at desc limit ?"""
+    found = conn.execute(query, (digest, since, SAME_REQUESTS - 1)).fetchall() if digest else []
+    if len(found) < SAME_REQUESTS - 1:
+        return None
+    what = f"This very request was made {len(found)} times within ten minutes, so it looks like a loop"
+    return Refusal("loop", _open(what, found[-1][0]))
+
+
+def _runaway_task(conn: sqlite3.Connection, task_id: str, since: str) -> Refusal | None:
+    cost = conn.execute("select sum(cost_nanousd) from calls where task_id = ?", (task_id,)).fetchone()[0] or 0
+    if cost <= TASK_FLOOR:
+        return None
+    trips = "select at from decisions where task_id = ? and kind = 'task_rate' order by at"
+    others = """select sum(cost_nanousd) as cost from calls where task_id in
+        (select task_id from tasks where task_id <> ? order by rowid desc limit 50) group by task_id having cost > 0"""
+    before, usual = _column(conn, trips, task_id), _column(conn, others, task_id)
+    return _runaway("task", "task_rate", cost, usual, before, since)
+
+
+def _runaway_day(conn: sqlite3.Connection, day: str, since: str) -> Refusal | None:
+    held = committed(conn, "day", day)
+    if held <= DAY_FLOOR:
+        return None
+    trips = "select at from decisions where kind = 'day_rate' and at >= ? order by at"
+    others = """select nanousd from budget_spend where budget = 'day' and key < ? and nanousd > 0
+        order by key desc limit 30"""
+    before, usual = _column(conn, trips, day), _column(conn, others, day)
+    return _runaway("day", "day_rate", held - outstanding(conn, "day", day), usual, before, since)
+
+
+def _runaway(
+    what: str, kind: Literal["task_rate", "day_rate"], cost: int, usual: Sequence[int], trips: Sequence[str], since: str
+) -> Refusal | None:
+    """Ten times the usual trips it; ten minutes later it is let go on for as much again."""
+    if trips and trips[-1] > since:
+        return Refusal("breaker", _open(f"This {what} spends unusually fast and was stopped", trips[-1]))
+    if len(usual) < ENOUGH or cost <= TIMES_THE_USUAL * median_low(usual) * (len(trips) + 1):
+        return None
+    fast = f"This {what} has cost ${dollars(cost)}, over ten times the usual ${dollars(median_low(usual))}"
+    return Refusal(kind, _open(fast, None))
+
+
+def _open(what: str, at: str | None) -> OverBudget:
+    when = "ten minutes" if at is None else f"{(datetime.fromisoformat(at) + WINDOW):%H:%M} UTC"
+    return OverBudget(
+        f"{what}: the breaker is open",
+        next_step=f"Tell the user; it closes {'in' if at is None else 'at'} {when}, or with breaker = false under "
+        "[budget] in tierkit.toml.",
+        budget="breaker",
+    )
+
+
+def _column(conn: sqlite3.Connection, query: str, value: str) -> list[Any]:
+    return [row[0] for row in conn.execute(query, (value,))]
