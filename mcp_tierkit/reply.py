@@ -64,6 +64,8 @@ def draft_reply(draft: Draft, receipt: dict[str, Any]) -> dict[str, Any]:
 
 def _draft_next(draft: Draft) -> str:
     """What to do now; a patch or a digest is named only where there is one."""
+    if draft.ask is not None:
+        return draft.ask
     if draft.status == "unproven" and draft.patch is None:
         return "Name a check that is red now, or do it yourself."
     if draft.status == "needs_work" and draft.patch is None:
