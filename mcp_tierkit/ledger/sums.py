@@ -87,8 +87,7 @@ def _amount(path: str) -> str:
 _UNIT = "case json_type({row}.reply, '$.reply.receipt.net[0]') when 'text' then 'usd' when 'integer' then 'tokens' end"
 _IS_USD = "json_type({row}.reply, '$.reply.receipt.net[0]') = 'text'"
 _LOW, _HIGH = (
-    f"coalesce({_amount(f'estimated.alone_usd[{at}]')}, {_amount(f'estimated.alone_tokens[{at}]')}, 0)"
-    for at in (0, 1)
+    f"coalesce({_amount(f'estimated.alone_usd[{at}]')}, {_amount(f'estimated.alone_tokens[{at}]')}, 0)" for at in (0, 1)
 )
 RECEIPT = {
     "unit": _UNIT,
@@ -99,6 +98,7 @@ RECEIPT = {
     # What passed through the caller, in the unit of the receipt: all that the net leaves beside our own calls.
     "passed": f"{_LOW} - {_amount('net[0]')} - case when {_IS_USD} then coalesce({_nanos('measured.usd')}, 0) else 0 end",
 }
+_SKIPS = "decision not in ('draft', 'single_cheap', 'run_playbook')"
 _TOLD = "json_valid({row}.reply) and json_type({row}.reply, '$.reply.receipt.measured') = 'object'"
 _KNOWN = f"{_TOLD} and {_UNIT} is not null"
 _READ_BACK, _ASKED = (
@@ -121,6 +121,7 @@ SUMS = (
         at text not null, -- when the task was opened
         project text not null,
         {", ".join(f"{name} integer not null default 0" for name in OF_TASK)},
+        is_skipped integer not null default 0, -- the newest decision was to ask no model
         caller_read integer not null default 0, -- tokens of our replies, and of what we were asked
         caller_wrote integer not null default 0,
         unit text check (unit in ('usd', 'tokens')), -- of the newest receipt that names a net; null is unknown
@@ -132,6 +133,8 @@ SUMS = (
     ) strict, without rowid""",
     """create trigger task_sums_opened after insert on tasks begin
         insert into task_sums (task_id, at, project) values (new.task_id, new.created_at, new.project); end""",
+    f"""create trigger task_sums_routed after insert on routes when new.decision <> 'review' begin
+        update task_sums set is_skipped = new.{_SKIPS} where task_id = new.task_id; end""",
     f"create trigger sums_added after insert on calls begin {_count('new', '+')} end",
     f"create trigger sums_changed after update on calls begin {_count('old', '-')} {_count('new', '+')} end",
     f"create trigger sums_removed after delete on calls begin {_count('old', '-')} end",
@@ -149,6 +152,9 @@ SUMS = (
     f"""update task_sums set {", ".join(f"{name} = found.{name}" for name in OF_TASK)} from (
             select task_id as owner, {", ".join(f"sum({sql.format(row='calls')}) as {n}" for n, sql in OF_TASK.items())}
             from calls group by task_id) as found where task_id = owner""",
+    f"""update task_sums set is_skipped = {_SKIPS} from routes
+        where route_id = (select route_id from routes as newest
+            where newest.task_id = task_sums.task_id and decision <> 'review' order by rowid desc limit 1)""",
     f"""update task_sums set caller_read = {_READ_BACK.format(row="tasks")}, caller_wrote = {_ASKED.format(row="tasks")}
         from tasks where tasks.task_id = task_sums.task_id and {_TOLD.format(row="tasks")}""",
     f"""update task_sums set {_receipt("tasks")}
