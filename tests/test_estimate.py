@@ -153,6 +153,8 @@ def test_the_worst_case_of_a_draft_is_two_full_replies_all_input_at_the_dearest_
     found = of("cheap_draft", limits={"cheap": 4000})
     first, rest = 10_200 * 100 + 4000 * 500, (10_200 + 8000) * 100 + 4000 * 500
     assert found.worst.run == first + rest + 57 * 20_000 + (280 + 1025) * 4000
+    longer = of("cheap_draft", WORK.model_copy(update={"output": 5000}), limits={"cheap": 4000})
+    assert longer.worst == of("cheap_draft", limits={"cheap": 5000}).worst
     for name, route in routes(estimate(WORK, ALL)).items():
         assert route.worst.run is not None
         assert route.typical.run is not None
@@ -200,6 +202,13 @@ def test_the_break_even_is_the_smallest_edit_that_pays_and_one_token_less_does_n
     # Alone: 400,000 + 20,000 a token. Delegated: 1,300 tokens at 100, the handover, 500 a token.
     assert found == smallest(lambda n: 130_000 + HANDED_OVER + 500 * n <= 400_000 + 20_000 * n)
     assert of("cheap_draft", WORK).pays_from_output == 0  # What it does not read pays for it already.
+
+
+def test_an_edit_that_costs_exactly_the_same_on_both_ways_counts_as_paying() -> None:
+    free = Price(input=Decimal(0), output=Decimal(0), source="test")
+    caller = OPUS.model_copy(update={"cache_read": Decimal("0.16")})
+    # Handed over: 57 at 20,000, 188 at 4,000, 1,025 at 160. Alone: 14 at 4,000 and 100 at 20,000.
+    assert of("cheap_draft", Work(input=14, output=0), Prices(caller=caller, cheap=free)).pays_from_output == 100
 
 
 def test_handing_over_to_a_model_that_is_as_dear_never_pays() -> None:
@@ -313,3 +322,9 @@ def test_the_table_names_every_route_and_fits_eighty_columns(project: Path, caps
     assert lines[-2] == "The subscription costs no more from 2,084 runs a month on alone, 43,319 with cheap drafts."
     assert run(["estimate", "--input", "9000", "--output", "3000", "--months", "2"]) == 0
     assert "2 months" in capsys.readouterr().out
+
+
+def test_the_pages_python_runs_and_prints_nanodollars(capsys: pytest.CaptureFixture[str]) -> None:
+    (block,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+    exec(block, {})
+    assert capsys.readouterr().out == f"{144 * 10**9}\n"
