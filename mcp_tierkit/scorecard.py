@@ -34,7 +34,7 @@ FAILED: frozenset[DraftStatus | PlaybookStatus] = frozenset(
 class Baseline(Record):
     """What a task would have cost its caller alone, as its receipt estimates, and what it came to instead."""
 
-    unit: Literal["nanousd", "tokens"] = Field(description="Tokens where the caller pays by subscription.")
+    unit: Literal["usd", "tokens"] = Field(description="Nanodollars; tokens where the caller pays by subscription.")
     alone_low: int
     alone_high: int
     ours: int = Field(description="Our calls and what passed through the caller.")
@@ -128,7 +128,7 @@ def _cost(facts: Facts, cleanup: int) -> Grade | None:
     base = facts.baseline
     if base is None:
         return None
-    alone, ours = (base.alone_low + base.alone_high) / 2, base.ours + (cleanup if base.unit == "nanousd" else 0)
+    alone, ours = (base.alone_low + base.alone_high) / 2, base.ours + (cleanup if base.unit == "usd" else 0)
     # Where nothing was handed over there is nothing that the caller was spared, so any cost is too much.
     return grade(ours / alone, _table("cost")["most"]) if alone else 1
 
@@ -187,7 +187,15 @@ def _verdict(
     enough = _table("helped")
     if cost >= enough["cost"] and accuracy >= enough["accuracy"]:
         return "helped", "It cost less, and little or nothing came back."
-    return "neutral", f"Cost {cost} and accuracy {accuracy} of 5: neither a gain nor a loss that shows."
+    return "neutral", _neither(cost, accuracy)
+
+
+def _neither(cost: Grade, accuracy: Grade) -> str:
+    if cost < 3:
+        return "It cost more than its caller alone would have spent, and little or nothing came back."
+    if cost == 3:
+        return "It cost about as much as its caller alone would have spent."
+    return f"It cost less, but its accuracy is {accuracy} of 5."
 
 
 def _no_end(facts: Facts) -> str:

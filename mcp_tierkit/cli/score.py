@@ -154,7 +154,7 @@ def checklist(days: int, all_projects: bool, project: Path | None, as_json: bool
     if as_json:
         told = {name: [row.model_dump(mode="json") for row in rows] for name, rows in
                 (("answers", answers), ("patterns", patterns))}  # fmt: skip
-        print_json({"since": since, "tasks": tasks, "ready": not weak, **told})
+        print_json({"since": since, "tasks": tasks, "is_weak": weak, **told})
     else:
         _print_answers(answers, patterns, f"{tasks} tasks since {since}", is_weak=weak)
     return int(weak)

@@ -262,22 +262,6 @@ RUN_COSTS = (
     "alter table playbook_runs add column cost_nanousd integer default 0 check (cost_nanousd >= 0)",
 )
 
-_HAS_RECEIPT = "case when json_valid({reply}) then json_type({reply}, '$.receipt.estimated') end = 'object'"
-
-RECEIPTS = (
-    # A task's last reply may be that of a review, which estimates nothing: what its draft saved would be forgotten.
-    """create table receipts (
-        task_id text primary key references tasks,
-        record text not null check (json_valid(record))
-    ) strict""",
-    f"""create trigger receipts_kept after update of reply on tasks when {_HAS_RECEIPT.format(reply="new.reply")} begin
-        insert into receipts select new.task_id, json_extract(new.reply, '$.receipt') where true
-            on conflict do update set record = excluded.record;
-        end""",
-    f"""insert into receipts select task_id, json_extract(reply, '$.receipt') from tasks
-        where {_HAS_RECEIPT.format(reply="reply")}""",
-)
-
 LOOPS_AND_SPEED = (
     "alter table calls add column request_digest text",
     "create index calls_digest on calls (request_digest, at) where request_digest is not null",
@@ -313,13 +297,9 @@ def m0006_sums_for_reports(db: Any) -> None:
     _run(db, SUMS)
 
 
-def m0007_receipts(db: Any) -> None:
-    _run(db, RECEIPTS)
-
-
 STEPS = (
     m0001_tables, m0002_totals_and_views, m0003_models_context_and_texts, m0004_costs_of_playbook_runs,
-    m0005_loops_and_speed, m0006_sums_for_reports, m0007_receipts,
+    m0005_loops_and_speed, m0006_sums_for_reports,
 )  # fmt: skip
 
 SCHEMA = len(STEPS)

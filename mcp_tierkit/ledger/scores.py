@@ -7,7 +7,6 @@ import sqlite3
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
-from decimal import Decimal
 from typing import Any, get_args
 
 from mcp_tierkit.ledger.money import SPEND, spend_of
@@ -85,7 +84,7 @@ def _facts(conn: sqlite3.Connection, ids: Sequence[str]) -> Iterator[Facts]:
     findings = _by_task(conn, "select task_id, review_id, klass, file from findings", ids)
     runs = _by_task(conn, "select task_id, status, ms from playbook_runs", ids, "order by run_id")
     scores = _by_task(conn, "select task_id, record from scores", ids, "order by score_id")
-    receipts = _by_task(conn, "select task_id, record from receipts", ids)
+    sums = _by_task(conn, "select task_id, unit, alone_low, alone_high, passed from task_sums", ids)
     for task_id in ids:
         [task] = tasks[task_id]
         spend = spend_of(spends[task_id][0]) if spends[task_id] else Spend()
@@ -95,7 +94,7 @@ def _facts(conn: sqlite3.Connection, ids: Sequence[str]) -> Iterator[Facts]:
             draft_status=_status(drafts[task_id]),
             playbook_status=runs[task_id][-1]["status"] if runs[task_id] else None,
             calls=spend.calls, cost_nanousd=None if spend.unpriced_calls else spend.cost_nanousd,
-            baseline=_baseline(receipts[task_id], spend),
+            baseline=_baseline(sums[task_id], spend),
             wall_s=_wall_s(calls[task_id], sorted(ended), runs[task_id]),
             rewrites=_rewrites(calls[task_id], runs[task_id]),
             **_reviewed(reviews[task_id], findings[task_id]), **_told(scores[task_id]),
@@ -160,21 +159,10 @@ def _told(scores: Rows) -> dict[str, Any]:
     return found
 
 
-def _baseline(receipts: Rows, spend: Spend) -> Baseline | None:
-    """The receipt of the task's draft with what was spent since; None where it has no estimate that can be used."""
-    told = json.loads(receipts[0]["record"]) if receipts else {}
-    estimated, net, measured = told.get("estimated") or {}, told.get("net"), told.get("measured") or {}
-    if not isinstance(net, list) or None in net:
+def _baseline(sums: Rows, spend: Spend) -> Baseline | None:
+    """The estimate of the task's newest receipt that has one, beside all that was spent until now."""
+    [row] = sums
+    if row["unit"] is None or (row["unit"] == "usd" and spend.unpriced_calls):
         return None
-    if isinstance(net[0], int):
-        low, high = estimated.get("alone_tokens") or (0, 0)
-        return Baseline(unit="tokens", alone_low=low, alone_high=high, ours=max(low - net[0], 0))
-    if measured.get("usd") is None or spend.unpriced_calls:
-        return None
-    low, high = map(_nanousd, estimated.get("alone_usd") or ("0", "0"))
-    since = spend.cost_nanousd - _nanousd(measured["usd"])
-    return Baseline(unit="nanousd", alone_low=low, alone_high=high, ours=max(low - _nanousd(net[0]) + since, 0))
-
-
-def _nanousd(text: str) -> int:
-    return int(Decimal(text).scaleb(9))
+    ours = row["passed"] + (spend.cost_nanousd if row["unit"] == "usd" else 0)
+    return Baseline(unit=row["unit"], alone_low=row["alone_low"], alone_high=row["alone_high"], ours=max(ours, 0))
