@@ -73,13 +73,15 @@ class Desk:
         self, call: PlanCall, *, client: str | None = None, on_progress: OnProgress | None = None
     ) -> Reply:
         await self.tidy()
-        chosen, prepared = await self._match(call.task)
-        planned, ruling = await plan(self.kit, call, playbook=chosen, client=client)
+        found, prepared = await self._match(call.task)
+        ready = None if isinstance(prepared, str) else prepared
+        planned, ruling = await plan(self.kit, call, playbook=found if ready else None, client=client)
         if planned.task.tier and planned.route.tier:
             await self.kit.tier(planned.task.tier)
-        if prepared and ruling.decision == "run_playbook":
-            return say.plan_reply(planned.route, ruling, await run_estimate(prepared))
-        return say.plan_reply(planned.route, ruling, await plan_estimate(self.kit, planned))
+        if ready and ruling.decision == "run_playbook":
+            return say.plan_reply(planned.route, ruling, await run_estimate(ready))
+        refused = (found.name, prepared) if found and isinstance(prepared, str) else None
+        return say.plan_reply(planned.route, ruling, await plan_estimate(self.kit, planned), refused=refused)
 
     async def draft(
         self, call: DraftCall, *, client: str | None = None, on_progress: OnProgress | None = None
@@ -221,18 +223,19 @@ class Desk:
         applied = has_undo(self.kit.config.state_dir, self.kit.workspace, task_id)
         return say.interrupted_reply(task_id, state, applied=applied)
 
-    async def _match(self, task: str) -> tuple[Match, Prepared | PreparedSkill] | tuple[None, None]:
-        """The trusted playbook that plainly does this task, ready to run; none that would be refused here and now."""
+    async def _match(self, task: str) -> tuple[Match | None, Prepared | PreparedSkill | str | None]:
+        """The trusted playbook that plainly does this task: ready to run, or why it would be refused here and now."""
         if task.startswith("@"):
             return None, None
         found = await anyio.to_thread.run_sync(match_playbook, self.kit.config, task, self.kit.shelf)
+        if found is None:
+            return None, None
         try:
-            ready = await prepare_run(self.kit, found.name, found.inputs) if found else None
-        except TierkitError:
-            return None, None
-        if found is None or ready is None or names_what_is_not_there(ready.playbook, ready.inputs, self.kit.workspace):
-            return None, None
-        return found, ready
+            ready = await prepare_run(self.kit, found.name, found.inputs)
+        except TierkitError as error:
+            return found, error.what
+        is_lost = names_what_is_not_there(ready.playbook, ready.inputs, self.kit.workspace)
+        return found, "there is nothing at the path that the task names." if is_lost else ready
 
     async def _planned(self, call: DraftCall, client: str | None) -> Planned:
         """The task to draft: one planned before, or a one-step job."""

@@ -140,8 +140,10 @@ def _short(text: str, limit: int) -> str:
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
-def plan_reply(route: Route, ruling: Ruling | None, estimate: dict[str, Any] | None) -> dict[str, Any]:
-    """The reply of `plan_task`."""
+def plan_reply(
+    route: Route, ruling: Ruling | None, estimate: dict[str, Any] | None, *, refused: tuple[str, str] | None = None
+) -> dict[str, Any]:
+    """The reply of `plan_task`. `refused` is a playbook whose words these are, and why it cannot run here and now."""
     reply: dict[str, Any] = {
         "summary": f"{route.decision}: {route.reason}",
         "task_id": route.task_id,
@@ -151,6 +153,8 @@ def plan_reply(route: Route, ruling: Ruling | None, estimate: dict[str, Any] | N
     }
     if route.playbook:
         reply["playbook"] = {"name": route.playbook, "inputs": route.inputs}
+    elif refused:
+        reply["playbook"] = {"name": refused[0], "refused": _short(refused[1], TASK_CHARS)}
     reply["estimate"] = estimate
     if ruling and ruling.lint:
         reply["lint"] = list(ruling.lint)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from mcp_tierkit.cli import run as cli
-from tests.playbooks import World, make_playbook, make_world
+from tests.playbooks import WRITES, World, make_playbook, make_world
 from tests.support import client_at
 
 pytestmark = pytest.mark.anyio
@@ -241,3 +241,34 @@ def test_a_run_that_found_something_ends_with_one_and_a_terminal_is_shown_all_of
     assert "THE END" in said
     code, said = tierkit("run", "checked", "hwo=well")
     assert said.startswith("invalid_input: hwo: is not an input this playbook knows; how: is required.")
+
+
+def test_the_diff_that_a_case_came_to_can_be_accepted(world: World, tierkit: Ask) -> None:
+    cases = {
+        "tests/writes/case.json": '{"expect": {"status": "ok", "changed": ["a.txt"], "diff": "expected.diff"}}',
+        "tests/stops/case.json": '{"inputs": {"word": "stop"}, "expect": {"status": "declined"}}',
+    }
+    script = "sys.exit(10) if inputs['word'] == 'stop' else open('a.txt', 'w').write('new\\n'); say('x')"
+    folder = world.add("writer", script, effects=WRITES, files=cases)
+    code, said = tierkit("test", "writer")
+    assert (code, "test --accept writes this one there" in said) == (1, True)
+    assert not (folder / "tests/writes/expected.diff").exists()
+    code, said = tierkit("test", "writer", "--accept")
+    assert "wrote tests/writes/expected.diff: read it" in said
+    assert "+new\n" in (folder / "tests/writes/expected.diff").read_text()
+    assert tierkit("test", "writer")[0] == 0
+    (folder / "tests/writes/case.json").write_text(cases["tests/writes/case.json"].replace("expected", "../../../../x"))
+    code, said = tierkit("test", "writer", "--accept")
+    assert code == 2
+    assert not (world.project.parent / "x.diff").exists()
+
+
+def test_the_conclusion_of_the_tests_names_what_lint_has_and_lint_names_what_it_cannot_read(
+    world: World, tierkit: Ask
+) -> None:
+    world.add("sample", "say('x')", files={"tests/a/case.json": '{"expect": {"status": "ok"}}'})
+    (world.project / "playbooks/Bad_Name").mkdir()
+    assert "1 case passed, each twice. lint has 1 finding: tierkit playbook lint sample" in tierkit("test", "sample")[1]
+    assert tierkit("lint")[1].endswith(
+        "1 finding. 1 folder in playbooks/ left out: a playbook's name has a-z, 0-9 and single hyphens.\n"
+    )

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from mcp_tierkit.playbook.folder import read_folder
-from mcp_tierkit.playbook.lint import lint
+from mcp_tierkit.playbook.lint import STARTERS_WORDS, lint
 from tests.playbooks import make_playbook
 
 SKILL = "---\nname: sample\ndescription: A playbook made for a test.\n---\n"
@@ -94,6 +94,12 @@ def test_writing_playbooks_must_say_where_and_uv_needs_its_lock(tmp_path: Path) 
     assert "effects" in rules(tmp_path / "a", effects="read_only = false")
     text = make_playbook(tmp_path / "b", "sample", "").joinpath("playbook.toml").read_text()
     assert "lock" in rules(tmp_path / "c", toml=text.replace('"python"', '"uv"'))
+
+
+def test_the_starters_own_words_and_a_part_of_a_case_that_nothing_reads_are_found(tmp_path: Path) -> None:
+    head = f"---\nname: sample\ndescription: Says hello. {STARTERS_WORDS}\n---\nRun it.\n"
+    assert rules(tmp_path / "a", files={"SKILL.md": head}) == {"skill"}
+    assert rules(tmp_path / "b", files={"tests/a/workspce/x.txt": "x"}) == {"tests"}
 
 
 def test_linting_runs_nothing(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from mcp_tierkit.playbook.trust import trust, untrust
 from mcp_tierkit.routing import Match
 from mcp_tierkit.stages.playbook import Shelf, list_entries, match_playbook, open_shelf, repository_of
 from mcp_tierkit.types import Completion, Request
-from tests.playbooks import WRITES, World, folder_of, make_playbook, make_world
+from tests.playbooks import WRITES, World, folder_of, make_playbook
 from tests.support import client_at, make_config
 
 CONTRACT = """
@@ -303,11 +303,6 @@ class Forbidden:
         raise AssertionError(f"a model was called: {request.stage}")
 
 
-@pytest.fixture
-def world(tmp_path: Path) -> World:
-    return make_world(tmp_path)
-
-
 async def told(client: Client, tool: str, **arguments: Any) -> dict[str, Any]:
     result = await client.call_tool(tool, arguments)
     assert not result.is_error, result.content
@@ -349,6 +344,10 @@ async def test_what_could_not_run_here_is_not_advised(world: World, monkeypatch:
         async with client_at(world.config, Forbidden()) as client:
             return [(await told(client, "plan_task", task=task))["decision"] == "run_playbook" for task in tasks]
 
+    async with client_at(world.config, Forbidden()) as client:
+        planned = await told(client, "plan_task", task="caller x", files=["a.txt"])
+    assert planned["playbook"]["name"] == "caller"
+    assert "wants the network, which your configuration does not allow" in planned["playbook"]["refused"]
     tasks = ("plain x", "caller x", "weigh it.txt", "weigh .", "weigh gone.txt", "weigh link", "judge x")
     assert await decisions(*tasks) == [True, False, True, True, False, False, False]
     monkeypatch.setenv("TIERKIT_NO_SANDBOX", "1")

@@ -20,7 +20,6 @@ from hypothesis import strategies as st
 
 from mcp_tierkit import journal
 from mcp_tierkit.calls import DraftCall, OutcomeCall, PlanCall
-from mcp_tierkit.cli import run as cli
 from mcp_tierkit.config import Config
 from mcp_tierkit.diffs import patch
 from mcp_tierkit.errors import InvalidInput, PolicyRefused
@@ -38,7 +37,7 @@ from mcp_tierkit.playbook.starter import TEMPLATES, Starter, script_starter, wri
 from mcp_tierkit.sandbox import probe
 from mcp_tierkit.types import Content, Draft, Task
 from mcp_tierkit.workspace import Workspace
-from tests.playbooks import World, make_world
+from tests.playbooks import World, enter
 from tests.support import BUGGY, FIXED, JOB, RIGHT, desk_at, make_config, make_project, said
 
 pytestmark = pytest.mark.anyio
@@ -49,33 +48,10 @@ REPLAY = runpy.run_path(str(TEMPLATES / "replay" / "scripts" / "run.py"))
 
 
 @pytest.fixture
-def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
-    world = make_world(tmp_path)
-    monkeypatch.chdir(world.project)
-    monkeypatch.setenv("TIERKIT_CONFIG", str(world.config.config_file))
-    monkeypatch.setenv("TIERKIT_STATE_DIR", str(world.config.state_dir))
-    monkeypatch.delenv("TIERKIT_LEDGER", raising=False)
+def world(world: World, monkeypatch: pytest.MonkeyPatch) -> World:
     # What a developer has by having entered their environment.
     monkeypatch.setenv("PATH", os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]))
-    return world
-
-
-@pytest.fixture
-def tierkit(world: World, tierkit_here: Ask) -> Ask:
-    return tierkit_here
-
-
-@pytest.fixture
-def tierkit_here(capfd: pytest.CaptureFixture[str]) -> Ask:
-    """`tierkit playbook …` with whatever settings the environment names."""
-
-    def ask(*args: str) -> tuple[int, str]:
-        capfd.readouterr()
-        code = cli(["playbook", *args])
-        seen = capfd.readouterr()
-        return code, seen.out + seen.err
-
-    return ask
+    return enter(world, monkeypatch)
 
 
 def made(folder: Path) -> Playbook:
@@ -137,7 +113,7 @@ def test_your_own_playbooks_lie_beside_your_settings(world: World, tierkit: Ask)
 @pytest.mark.parametrize(
     "args",
     [
-        ["--kind", "decision"], ["--kind", "skill", "--runtime", "bash"], ["--from-command", "ls", "--from-task", "t1"],
+        ["--kind", "skill", "--runtime", "bash"], ["--from-command", "ls", "--from-task", "t1"],
         ["--writes", "*.py"], ["--from-command", ""], ["--from-command", 'echo "open'], ["--from-command", "/bin/ls"],
         ["--from-command", "rm -rf build; ls"], ["--from-command", 'eval "$X"'],
         ["--from-command", "deploy --token ghp_" + "a1B2" * 9],
@@ -321,10 +297,10 @@ def at_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_a_solved_task_is_made_again_elsewhere_with_other_words(
-    at_home: Path, tierkit_here: Ask, tmp_path: Path
+    at_home: Path, tierkit: Ask, tmp_path: Path
 ) -> None:
     _, task_id = anyio.run(solved, at_home)
-    code, told = tierkit_here("new", "percent-off", "--from-task", task_id)
+    code, told = tierkit("new", "percent-off", "--from-task", task_id)
     assert (code, "Holes, from the goal's own words: name (discount)." in told) == (0, True), told
     folder = at_home / "shop" / "playbooks" / "percent-off"
     playbook = made(folder)
@@ -347,7 +323,7 @@ def test_a_solved_task_is_made_again_elsewhere_with_other_words(
 
 
 def test_a_task_that_left_no_change_of_this_project_is_refused(
-    at_home: Path, tierkit_here: Ask, tmp_path: Path
+    at_home: Path, tierkit: Ask, tmp_path: Path
 ) -> None:
     config, task_id = anyio.run(solved, at_home)
 
@@ -357,7 +333,7 @@ def test_a_task_that_left_no_change_of_this_project_is_refused(
             return str((await desk.plan_task(PlanCall(**JOB), client="test"))["task_id"])
 
     (tmp_path / "other").mkdir()
-    code, told = tierkit_here("new", "again", "--from-task", task_id, "--project", str(tmp_path / "other"))
+    code, told = tierkit("new", "again", "--from-task", task_id, "--project", str(tmp_path / "other"))
     assert (code, "belongs to another project. Nothing was written." in told) == (2, True), told
     planned = anyio.run(undone_and_planned)
     for wanted, why in (
@@ -365,7 +341,7 @@ def test_a_task_that_left_no_change_of_this_project_is_refused(
         (planned, "it was never drafted"),
         ("t000", "No task has id 't000'"),
     ):
-        code, told = tierkit_here("new", "again", "--from-task", wanted)
+        code, told = tierkit("new", "again", "--from-task", wanted)
         assert (code, why in told, "Nothing was written. " in told) == (2, True, True), told
     assert not (at_home / "shop" / "playbooks").exists()
 

@@ -20,7 +20,7 @@ from mcp_tierkit.playbook.apply import Ending, conclude
 from mcp_tierkit.playbook.faults import explain
 from mcp_tierkit.playbook.load import BadPlaybook, Playbook, read_case
 from mcp_tierkit.playbook.recipe import Said, answered, make_recipe
-from mcp_tierkit.playbook.run import Bench, Outcome, run
+from mcp_tierkit.playbook.run import DECLINED, Bench, Outcome, run
 from mcp_tierkit.playbook.tree import moment, moved
 from mcp_tierkit.sandbox import Confinement
 from mcp_tierkit.types import PlaybookStatus, Record
@@ -65,6 +65,7 @@ class CaseResult(Record):
 
     name: str
     faults: tuple[str, ...] = ()
+    diff: str | None = Field(default=None, description="What it came to, where that is not the diff that is expected.")
     ms: int = 0
 
 
@@ -107,15 +108,17 @@ async def run_cases(
 async def _run_case(
     playbook: Playbook, name: str, case: Case, confinement: Confinement, state_dir: Path | None
 ) -> CaseResult:
-    started = time.monotonic()
+    started, diff = time.monotonic(), None
     try:
         first, second = [await _turn(playbook, name, case, confinement, state_dir) for _ in range(2)]
         faults = _faults(playbook, name, case, first)
+        if case.expect.diff is not None and _diff_fault(playbook, name, case.expect, first.diff):
+            diff = first.diff
         if not faults and _essence(first) != _essence(second):
             faults = ("the second run came out differently",)
     except (TierkitError, BadPlaybook, sqlite3.Error, subprocess.SubprocessError, OSError) as error:
         faults = (" ".join(str(error).split())[:300],)
-    return CaseResult(name=name, faults=faults, ms=int((time.monotonic() - started) * 1000))
+    return CaseResult(name=name, faults=faults, diff=diff, ms=int((time.monotonic() - started) * 1000))
 
 
 async def _turn(playbook: Playbook, name: str, case: Case, confinement: Confinement, state_dir: Path | None) -> _Turn:
@@ -215,6 +218,7 @@ def _faults(playbook: Playbook, name: str, case: Case, turn: _Turn) -> tuple[str
     expect, output, status = case.expect, turn.outcome.output or {}, turn.ending.status
     if status != expect.status:
         told = turn.ending.note or turn.outcome.log_tail[-300:]
+        told = f"exit code {DECLINED} declines. {told}" if status == "declined" else told
         return (f"status is {status}, not {expect.status}: {told}",)
     faults = [
         f"output {key} is {output.get(key)!r}, not {value!r}"
@@ -239,7 +243,7 @@ def _diff_fault(playbook: Playbook, name: str, expect: Expect, diff: str) -> tup
     wanted = playbook.folder.read(f"tests/{name}/{expect.diff}")
     if wanted is not None and wanted.decode() == diff:
         return ()
-    return (f"the diff is not that of {expect.diff}:\n{diff}",)
+    return (f"the diff is not that of {expect.diff}; test --accept writes this one there:\n{diff}",)
 
 
 def _essence(turn: _Turn) -> tuple[object, ...]:

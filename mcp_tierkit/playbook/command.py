@@ -161,7 +161,10 @@ def _phrases(words: str, command: str) -> list[str]:
 
 
 def _effects(writes: Sequence[str], *, network: bool) -> str:
-    parts = [f"read_only = {'false' if writes else 'true'}", f"destructive = {'true' if writes else 'false'}"]
+    parts = [
+        f"read_only = {'false' if writes else 'true'}",
+        f"destructive = {'true' if writes or network else 'false'}",
+    ]
     parts += ["network = true"] * network
     parts += ['reads = ["**"]', f"writes = {json.dumps(list(writes), ensure_ascii=False)}"] if writes else []
     return ", ".join(parts)

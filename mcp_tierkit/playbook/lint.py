@@ -14,6 +14,9 @@ from mcp_tierkit.redact import find_secrets
 from mcp_tierkit.types import Record
 
 MIN_CASES = 2
+STARTERS_WORDS = "(Say here what it does, and when to use it.)"
+
+PARTS_OF_A_CASE = ("case.json", "workspace", "repo.fast-import", "reply.txt", "reply2.txt")
 
 _LINK = re.compile(r"\[[^\]\n]*\]\(\s*<?([^)>\s]+)")
 # Some agents run such a span when they load a skill's text.
@@ -59,6 +62,12 @@ def _skill(folder: Folder) -> Iterator[Finding]:
     if not prose:
         fix = "Say below the front matter what it does and how to run it by hand."
         yield Finding(path="SKILL.md", rule="skill", text="has no prose for the agent", fix=fix)
+    if STARTERS_WORDS in text and not re.search(rb"(?m)^who = ", folder.read("playbook.toml") or b""):
+        told, fix = (
+            "the description is still the starter's",
+            "Say what it does and when to use it: agents choose by it.",
+        )
+        yield Finding(path="SKILL.md", line=line_of(text, ["description"]), rule="skill", text=told, fix=fix)
     names = {entry.path.rstrip("/") for entry in folder.entries}
     for number, line in enumerate(text.split("\n"), 1):
         yield from _prose_line(number, line, names)
@@ -183,10 +192,22 @@ def _case(playbook: Playbook, above: str, case: Case) -> Iterator[Finding]:
         )
     wants_words = playbook.contract.kind == "skill" and case.expect.status != "invalid_input"
     words = ["reply.txt"] if wants_words else []  # What stands for the model's words.
-    for name in (*case.setup.sqlite.values(), *filter(None, [case.expect.diff]), *words):
+    named = [*case.setup.sqlite.values(), *filter(None, [case.expect.diff]), *words]
+    for name in named:
         if playbook.folder.read(above + name) is None:
             told, fix = f"{name!a} does not exist", "Add it beside case.json, or leave it out."
             yield Finding(path=path, line=line_of(text, [name]), rule="tests", text=told, fix=fix)
+    yield from _unread(playbook, above, {*PARTS_OF_A_CASE, *(name.split("/")[0] for name in named)})
+
+
+def _unread(playbook: Playbook, above: str, known: set[str]) -> Iterator[Finding]:
+    """The first file of a case that nothing looks at: a mistyped `workspace`, most often."""
+    for entry in playbook.folder.files:
+        part = entry.path.removeprefix(above).split("/")[0]
+        if entry.path.startswith(above) and part not in known:
+            told, fix = "nothing reads it", f"A case has {', '.join(PARTS_OF_A_CASE)} and what case.json names."
+            yield Finding(path=entry.path, rule="tests", text=told, fix=fix)
+            return
 
 
 def _scripts(playbook: Playbook) -> Iterator[Finding]:

@@ -18,6 +18,10 @@ _CONTROL = re.compile(
 )
 
 
+# Ours, between the words of a traceback and the script's own lines.
+_OUR_FRAMES = re.compile(r'^  File "<(?:frozen runpy|string)>", line \d+, in .*\n', re.MULTILINE)
+
+
 class ResultTooLarge(ValueError):
     """There is a result, and more of it than the contract allows."""
 
@@ -55,6 +59,6 @@ def redacted(value: Any) -> Any:
 
 def tail(text: str) -> str:
     """The end of a log as data: secrets by rule and control characters taken out, capped."""
-    plain = _CONTROL.sub("", redact(text.replace("\r\n", "\n"))).strip()
+    plain = _OUR_FRAMES.sub("", _CONTROL.sub("", redact(text.replace("\r\n", "\n")))).strip()
     lines = plain.split("\n")[-LOG_LINES:]
     return "\n".join(lines)[-LOG_CHARS:]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +11,7 @@ import anyio
 import click
 
 from mcp_tierkit.cli.options import json_option, print_json, project_option
-from mcp_tierkit.cli.playbook.chosen import chosen, config_of, folder_of, loaded, nearest, plain
+from mcp_tierkit.cli.playbook.chosen import chosen, config_of, counted, folder_of, loaded, nearest, plain
 from mcp_tierkit.errors import InvalidInput, NotFound, Untrusted
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("name")
-@click.option("--kind", type=click.Choice(["script", "skill", "decision"]), default="script", show_default=True,
+@click.option("--kind", type=click.Choice(["script", "skill"]), default="script", show_default=True,
               help="script: a program does it; skill: a model does it, within a schema.")  # fmt: skip
 @click.option("--runtime", type=click.Choice(["python", "bash", "node", "uv"]), help="What its script is written in.")
 @click.option("--from-command", "command", metavar="COMMAND", help="Keep this command, its shell syntax included.")
@@ -66,11 +67,6 @@ def _check_source(
     kind: str, runtime: str | None, command: str | None, writes: tuple[str, ...], task_id: str | None
 ) -> None:
     """InvalidInput where the options contradict one another."""
-    if kind == "decision":
-        raise InvalidInput(
-            "Playbooks of kind decision are read and linted, and this version does not run them. Nothing was written.",
-            next_step="Make one of kind script or skill.",
-        )
     named = [option for option, given in (("--from-command", command), ("--from-task", task_id)) if given is not None]
     if kind == "skill":
         named.append("--kind skill")
@@ -168,8 +164,8 @@ def lint(names: tuple[str, ...], project: Path | None, as_json: bool) -> int:
     """
     from mcp_tierkit.playbook import lint as rules
 
-    findings = []
-    for found in chosen(config_of(project), names):
+    config, findings = config_of(project), []
+    for found in chosen(config, names):
         findings += [
             one.model_copy(update={"path": f"{found.name}/{one.path}"}) for one in rules.lint(folder_of(found))
         ]
@@ -179,22 +175,34 @@ def lint(names: tuple[str, ...], project: Path | None, as_json: bool) -> int:
         for one in findings:
             where = f"{plain(one.path)}:{one.line}" if one.line else plain(one.path)
             click.echo(f"{where}: {one.rule}: {plain(one.text)}\n    {plain(one.fix)}")
-        click.echo(f"{len(findings)} findings.")
+        click.echo(f"{counted(len(findings), 'finding')}.{_odd_folders(config)}")
     return 1 if findings else 0
+
+
+def _odd_folders(config: Config) -> str:
+    """A word on folders that are no playbooks because of their names alone; a stranger's name is not told."""
+    from mcp_tierkit.playbook.load import NAME
+
+    here = config.project / "playbooks"
+    odd = [path for path in here.iterdir() if path.is_dir() and not NAME.fullmatch(path.name)] if here.is_dir() else []
+    told = f" {counted(len(odd), 'folder')} in playbooks/ left out: a playbook's name has a-z, 0-9 and single hyphens."
+    return told if odd else ""
 
 
 @click.command()
 @click.argument("name")
 @click.option("--case", "case", help="Run this case only.")
 @click.option("--no-sandbox", is_flag=True, help="Run its scripts with your own rights; for trusted playbooks only.")
+@click.option("--accept", is_flag=True, help="Where a diff is not the one expected, write down the one it came to.")
 @project_option
 @json_option
-def test(name: str, case: str | None, no_sandbox: bool, project: Path | None, as_json: bool) -> int:
+def test(name: str, case: str | None, no_sandbox: bool, accept: bool, project: Path | None, as_json: bool) -> int:
     """Run the test cases of the playbook NAME, each twice, in throwaway projects and without the network.
 
     \b
     Example:
       tierkit playbook test my-report --case empty-week
+      tierkit playbook test tidy-imports --accept
     """
     from mcp_tierkit.stages.playbook import read_trusted
 
@@ -211,8 +219,11 @@ def test(name: str, case: str | None, no_sandbox: bool, project: Path | None, as
             next_step=f"It has: {_names(playbook)}. A new one is tests/<case>/case.json.",
         )
     failed = [result.name for result in results if result.faults]
+    if accept and found.origin != "package":
+        for path in _accept(playbook, found.path, results):
+            click.echo(f"wrote {path}: read it, then run the tests again.")
     if not as_json:
-        click.echo(_conclusion(name, len(results), failed, trusted=trusted))
+        click.echo(_conclusion(playbook, len(results), failed, trusted=trusted))
     return 1 if failed else 0
 
 
@@ -222,12 +233,30 @@ def _names(playbook: Playbook) -> str:
     return ", ".join(map(plain, read_cases(playbook))) or "none"
 
 
-def _conclusion(name: str, count: int, failed: list[str], *, trusted: bool) -> str:
+def _accept(playbook: Playbook, folder: Path, results: list[CaseResult]) -> Iterator[str]:
+    """Write each diff that is not the expected one to the file that the case names for it."""
+    from mcp_tierkit.playbook.cases import read_cases
+    from mcp_tierkit.workspace import clean_path
+
+    cases = read_cases(playbook)
+    for result in results:
+        if result.diff is not None and (named := cases[result.name].expect.diff):
+            path = f"tests/{result.name}/{clean_path(named)}"
+            (folder / path).write_bytes(result.diff.encode())
+            yield plain(path)
+
+
+def _conclusion(playbook: Playbook, count: int, failed: list[str], *, trusted: bool) -> str:
+    from mcp_tierkit.playbook.lint import lint
+
+    name, cases = playbook.name, counted(count, "case")
     if failed:
         again = f"tierkit playbook test {name} --case {plain(failed[0])}"
-        return f"{len(failed)} of {count} cases failed. Mend the script or the case, then: {again}"
+        return f"{len(failed)} of {cases} failed. Mend the script or the case, then: {again}"
+    if found := len(lint(playbook.folder)):
+        return f"{cases} passed, each twice. lint has {counted(found, 'finding')}: tierkit playbook lint {name}"
     step = "" if trusted else f" Next: tierkit playbook trust {name}"
-    return f"{count} cases passed, each twice.{step}"
+    return f"{cases} passed, each twice.{step}"
 
 
 async def _test(

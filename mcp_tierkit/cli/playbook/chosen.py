@@ -122,3 +122,7 @@ def _sample(schema: dict[str, Any]) -> Any:
         if isinstance(known, list) and known:
             return known[0]
     return SAMPLES.get(schema.get("format", ""), OF_TYPE[schema["type"]])
+
+
+def counted(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"

@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING
 import click
 
 from mcp_tierkit.cli.options import project_option
-from mcp_tierkit.cli.playbook.chosen import config_of, example_call, folder_of, loaded, nearest, plain, unreadable
+from mcp_tierkit.cli.playbook.chosen import (
+    config_of,
+    counted,
+    example_call,
+    folder_of,
+    loaded,
+    nearest,
+    plain,
+    unreadable,
+)
 from mcp_tierkit.errors import PolicyRefused
 
 if TYPE_CHECKING:
@@ -101,8 +110,7 @@ def _echo_findings(folder: Folder) -> None:
     from mcp_tierkit.playbook.lint import lint
 
     if count := len(lint(folder)):
-        told = "1 finding" if count == 1 else f"{count} findings"
-        click.echo(f"  lint: {told}; tierkit playbook lint {folder.name} says which")
+        click.echo(f"  lint: {counted(count, 'finding')}; tierkit playbook lint {folder.name} says which")
 
 
 def _echo_effects(chosen: Playbook, standing: str) -> None:

@@ -1,4 +1,6 @@
-set -euo pipefail
+set -Eeuo pipefail
+# A program's own 10 must not be taken for "not for me".
+trap 'exit 1' ERR
 
 # Inputs are JSON and stay data: a JSON parser takes them apart, and they are never words of a command.
 inputs=$(cat)
