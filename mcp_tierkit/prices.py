@@ -68,8 +68,10 @@ def cost(price: Price, usage: Usage, *, hour_writes: int = 0, batch: bool = Fals
     rate, and a rate of zero needs no count. Exact, then rounded once, half to even.
 
     `hour_writes` is the part of `usage.cache_write` that the provider keeps for an hour. `batch` is a call that may
-    wait for its answer, at the provider's rates for those.
+    wait for its answer, at the provider's rates for those. Raises ValueError where more is kept than was written.
     """
+    if usage.cache_write is not None and not 0 <= hour_writes <= usage.cache_write:
+        raise ValueError(f"of {usage.cache_write} tokens written to the cache {hour_writes} cannot be kept for an hour")
     written = None if usage.cache_write is None else usage.cache_write - hour_writes
     counts = (usage.input, usage.cached_input, written, hour_writes, usage.output)
     parts = list(map(_part, counts, _charged(_rates(price, _input_tokens(usage)), batch)))

@@ -128,6 +128,8 @@ def test_a_batch_and_an_hour_in_the_cache_have_rates_of_their_own() -> None:
     assert cost(opus, usage, hour_writes=500) == 1_200_000 + 1_000_000 + 4_000_000 + 10_000_000
     assert cost(opus, usage, batch=True) == 600_000 + 1_750_000 + 5_000_000
     assert cost(price(), Usage(input=1, cached_input=0, cache_write=0, output=0), batch=True) is None
+    with pytest.raises(ValueError, match="cannot be kept"):
+        cost(opus, usage, hour_writes=701)
 
 
 def test_a_bucket_without_tokens_needs_no_rate() -> None:
