@@ -268,9 +268,9 @@ def test_what_the_client_wrote_into_a_users_row_is_no_prompt(home: Path, told: A
     slash = "<command-message>ship</command-message><command-name>/ship</command-name><command-args>now</command-args>"
     rows = [asked(text, at(5 + n), f"w{n}") for n, text in enumerate(texts)]
     hidden = [asked("hidden", at(15), "h1", isMeta=True), asked("summary", at(16), "h2", isCompactSummary=True)]
-    claude(home, f"{S1}.jsonl", *session(), *rows, *hidden, asked(slash, at(20), "s"), answer("z", at(21), usage(1)))
-    found = sorted(told()["tasks"], key=lambda task: task["at"])
-    assert [task["prompt"] for task in found] == ["fix the cart", "/ship now"]
+    answers = [answer(f"z{minute}", at(minute), usage(1)) for minute in (17, 21)]
+    claude(home, f"{S1}.jsonl", *session(), *rows, *hidden, answers[0], asked(slash, at(20), "s"), answers[1])
+    assert {task["prompt"]: task["calls"] for task in told()["tasks"]} == {"fix the cart": 3, "/ship now": 1}
 
 
 def test_what_is_typed_while_the_agent_works_begins_a_task_of_its_own(home: Path, told: Any) -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from mcp_tierkit.audit.bill import Job, Sum
+from mcp_tierkit.audit.bill import Bill, Job, Sum
 from mcp_tierkit.audit.groups import Group, needless_groups, repeated_groups, saving
 from mcp_tierkit.audit.needless import kind_of
 from mcp_tierkit.audit.sheet import Tokens
+from mcp_tierkit.audit.tell import tell
 from tests.transcripts import BEGUN, stamp
 
 Turn = tuple[str, str | None, list[tuple[str, str]]]
@@ -147,8 +148,15 @@ def test_going_on_and_asking_why_are_no_jobs() -> None:
 
 
 def test_a_command_with_a_secret_is_neither_shown_nor_offered() -> None:
-    secret = "sk-ant-api03-" + "A1b2C3d4" * 11
-    call = f"curl -H 'x-api-key: {secret}' https://api.example"
-    (group,) = repeated(*((f"ask {n}", bash(call)) for n in ("one", "two too", "and three of it")))
+    secret = "ghp_" + "a1B2" * 9
+    words = ("one", "two too", "and three of it")
+    assert repeated(*((f"ask {text}", bash(f"deploy --token {secret}")) for text in words)) == []
+    (group,) = needless_groups([job(at, "run the tests", bash(f"make test KEY={secret}")) for at in range(3)], days=30)
     assert secret not in group.model_dump_json()
-    assert "--from-command" not in group.next
+    assert (group.phrase, group.next) == ("make", "tierkit playbook new make")
+
+
+def test_a_month_is_never_reckoned_from_less_than_a_week() -> None:
+    jobs = [job(1, "add a note", [])]
+    told = tell(Bill(jobs, {(jobs[0].at[:10], "m"): jobs[0].spent}, {}, {}, 0, {}), since="", today=BEGUN.date())
+    assert told.days == 7

@@ -120,7 +120,8 @@ def _run(jobs: Iterable[Job]) -> Iterable[Solved]:
     for job in jobs:
         steps = [command or name for name, command in job.uses]
         is_plain = any(command for _, command in job.uses) and not edits & {name for name, _ in job.uses}
-        if is_plain and len(steps) <= _STEPS and len(goal := " ; ".join(dict.fromkeys(steps))) <= MAX_GOAL:
+        if is_plain and len(steps) <= _STEPS and len(told := " ; ".join(dict.fromkeys(steps))) <= MAX_GOAL:
+            goal = redact(told)  # What lost a secret is not compared: its words would become a playbook's name.
             yield Solved(task_id=job.key, at=job.at, goal=goal, calls=job.spent.calls, cost_nanousd=job.spent.cost)
 
 

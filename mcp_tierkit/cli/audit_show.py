@@ -22,6 +22,9 @@ _WIDE = ("first line", "same work", "what to type")
 _RIGHT = (
     "USD", "calls", "tokens", "read again", "share", "times", "could save a month", "results", "sub-agents",
 )  # fmt: skip
+_SPARED = ("", "sub-agents", "begun")
+_ROOMY = 110
+"""Columns of a terminal. In a narrower one, tables with sentences go without their bars and lesser figures."""
 _BAR = 16
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
 _LEFT_OUT = {
@@ -217,13 +220,14 @@ def _rich(title: str, head: Sequence[str], rows: Rows) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    is_wide = bool(set(_WIDE) & set(head))
+    console, is_wide = Console(), bool(set(_WIDE) & set(head))
+    kept = [at for at, name in enumerate(head) if not (is_wide and console.width < _ROOMY and name in _SPARED)]
     table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, expand=is_wide)
-    for name in head:
+    for at in kept:
+        name, is_command = head[at], head[at] == "what to type"
         justify: Literal["left", "right"] = "right" if name in _RIGHT else "left"
-        is_command = name == "what to type"
         table.add_column(name, justify=justify, no_wrap=not is_command, style="" if name else "cyan",
                          ratio=1 if name in _WIDE else None, overflow="fold" if is_command else "ellipsis")  # fmt: skip
     for row in rows:
-        table.add_row(*map(Text, row))
-    Console().print(table)
+        table.add_row(*(Text(row[at]) for at in kept))
+    console.print(table)
