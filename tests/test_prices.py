@@ -20,6 +20,8 @@ from hypothesis import strategies as st
 
 from mcp_tierkit.cli import run
 from mcp_tierkit.cli.prices import _warn
+from mcp_tierkit.ledger.pins import last_calls
+from mcp_tierkit.ledger.report import reading
 from mcp_tierkit.ledger.sqlite import open_ledger
 from mcp_tierkit.pins import LastCall, retests
 from mcp_tierkit.price_map import MAP_NAME, from_entry, map_path, price_in_map
@@ -364,7 +366,7 @@ def test_a_tier_whose_price_or_model_changed_since_its_last_call_is_to_be_tried_
     anyio.run(called, url, "cheap", "openai/tiny", "0.1/0.8", september)
     anyio.run(called, url, "cheap", "openai/tiny", "0.1/0.5", october)
     anyio.run(called, url, "mid", "openai/old", "1/4", october)
-    anyio.run(called, url, "strong", "openai/big", "4/20", october)
+    anyio.run(called, url, "strong", "openai/big", "4/20", october + timedelta(days=1))
     assert run(["prices", "--pins"]) == 1
     assert capsys.readouterr().out.splitlines() == [
         "re-test: cheap tier, which does draft (openai/tiny: output 0.5 → 0.8; last call 2026-10-01)",
@@ -374,6 +376,10 @@ def test_a_tier_whose_price_or_model_changed_since_its_last_call_is_to_be_tried_
     assert "re-test: cheap tier" in capsys.readouterr().out
     assert run(["prices", "--pins", "--json"]) == 1
     assert [one["price"] for one in json.loads(capsys.readouterr().out)["retest"]] == ["0.1/0.8", "1/4"]
+    with reading(url) as conn:
+        assert set(last_calls(conn)) == {"cheap", "mid", "strong"}
+        assert set(last_calls(conn, newest=3)) == {"cheap", "mid", "strong"}
+        assert set(last_calls(conn, newest=1)) == {"strong"}
 
 
 def test_a_tier_without_its_key_is_compared_by_the_model_of_its_last_call() -> None:
