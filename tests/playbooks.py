@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
+import tempfile
 import textwrap
 import time
 from collections.abc import Callable, Mapping
@@ -13,6 +15,7 @@ from typing import Any
 
 import anyio
 import anyio.to_thread
+import pytest
 
 from mcp_tierkit.config import Config, load_config
 from mcp_tierkit.ledger import Ledger
@@ -97,6 +100,22 @@ async def until(is_so: Callable[[], object]) -> None:
     await anyio.to_thread.run_sync(look)
 
 
+def is_alive(word: str) -> bool:
+    """Whether a process runs that was started with that word in one of its arguments."""
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            if any(word in part for part in path.read_text(errors="replace").split("\0")):
+                return True
+        except OSError:
+            continue
+    return False
+
+
+def leftovers() -> list[str]:
+    """The folders of this process's runs that are still there."""
+    return [path.name for path in Path(tempfile.gettempdir()).glob(f"tierkit-run-{os.getpid()}-*")]
+
+
 @dataclass
 class World:
     """One user, one project, one ledger."""
@@ -145,3 +164,13 @@ def make_world(base: Path, *, toml: str = "") -> World:
     env = {"HOME": str(home), "TIERKIT_CONFIG": str(home / "tierkit.toml"), "TIERKIT_STATE_DIR": str(state)}
     config = load_config(project=str(project), env=env)
     return World(project=project, config=config, ledger=open_ledger(config.ledger_url, state_dir=config.state_dir))
+
+
+def enter(world: World, monkeypatch: pytest.MonkeyPatch) -> World:
+    """From here on this process is that user's terminal, in the project."""
+    monkeypatch.chdir(world.project)
+    monkeypatch.setenv("TIERKIT_CONFIG", str(world.config.config_file))
+    monkeypatch.setenv("TIERKIT_STATE_DIR", str(world.config.state_dir))
+    for name in ("TIERKIT_LEDGER", "TIERKIT_PROJECT"):
+        monkeypatch.delenv(name, raising=False)
+    return world

@@ -24,7 +24,7 @@ from mcp_tierkit.playbook.lint import lint
 from mcp_tierkit.playbook.load import BadPlaybook, load
 from mcp_tierkit.playbook.trust import trust
 from mcp_tierkit.sandbox import probe
-from tests.playbooks import World, folder_of, loaded, make_world, until
+from tests.playbooks import World, folder_of, is_alive, loaded, make_world, until
 from tests.support import TIERS, client_at, said, snapshot
 
 pytestmark = pytest.mark.anyio
@@ -48,12 +48,6 @@ def shows(row: str, *items: str) -> Callable[[Test], Test]:
 def no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in VARIABLES:
         monkeypatch.delenv(name, raising=False)
-
-
-@pytest.fixture
-async def sandboxed() -> None:
-    if not (await probe()).writable_layer:
-        pytest.skip("no sandbox on this machine")
 
 
 @dataclass
@@ -125,7 +119,7 @@ Make = Callable[..., Stage]
 
 
 @pytest.fixture
-def stage(tmp_path: Path, sandboxed: None) -> Make:
+def stage(tmp_path: Path, layered: None) -> Make:
     def make(name: str, case: str, *, toml: str | None = None, trusted: bool = True) -> Stage:
         base = tmp_path / str(sum(1 for _ in tmp_path.iterdir()))
         base.mkdir()
@@ -149,17 +143,6 @@ def build(case: Path, project: Path) -> None:
         subprocess.run(["git", "reset", "-q", "--hard"], **quiet)  # type: ignore[call-overload]
     if (case / "workspace").exists():
         shutil.copytree(case / "workspace", project, dirs_exist_ok=True)
-
-
-def is_alive(word: str) -> bool:
-    """Whether a process was started with that word and has not ended."""
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            if word in path.read_text(errors="replace").split("\0"):
-                return True
-        except OSError:
-            continue
-    return False
 
 
 # --- the folders ----------------------------------------------------------------------------------
@@ -187,7 +170,7 @@ def test_a_folder_has_no_finding(name: str) -> None:
     assert lint(read_folder(FOLDER / name)) == ()
 
 
-@pytest.mark.usefixtures("sandboxed")
+@pytest.mark.usefixtures("layered")
 @pytest.mark.parametrize("name", [name for name in NAMES if name not in WITH_NETWORK])
 async def test_the_cases_of_a_folder_pass(name: str) -> None:
     playbook = loaded(FOLDER / name)

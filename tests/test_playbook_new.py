@@ -296,9 +296,7 @@ def at_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_a_solved_task_is_made_again_elsewhere_with_other_words(
-    at_home: Path, tierkit: Ask, tmp_path: Path
-) -> None:
+def test_a_solved_task_is_made_again_elsewhere_with_other_words(at_home: Path, tierkit: Ask, tmp_path: Path) -> None:
     _, task_id = anyio.run(solved, at_home)
     code, told = tierkit("new", "percent-off", "--from-task", task_id)
     assert (code, "Holes, from the goal's own words: name (discount)." in told) == (0, True), told
@@ -322,9 +320,7 @@ def test_a_solved_task_is_made_again_elsewhere_with_other_words(
     assert anyio.run(partial(run_it, playbook, other, name="discount")).status == "declined"
 
 
-def test_a_task_that_left_no_change_of_this_project_is_refused(
-    at_home: Path, tierkit: Ask, tmp_path: Path
-) -> None:
+def test_a_task_that_left_no_change_of_this_project_is_refused(at_home: Path, tierkit: Ask, tmp_path: Path) -> None:
     config, task_id = anyio.run(solved, at_home)
 
     async def undone_and_planned() -> str:

@@ -16,7 +16,7 @@ from mcp_tierkit.playbook.lint import lint
 from mcp_tierkit.playbook.load import Playbook, builtin_root, load
 from mcp_tierkit.playbook.trust import is_shipped
 from mcp_tierkit.sandbox import Confinement, probe
-from tests.playbooks import World, git, make_world
+from tests.playbooks import World, git
 
 pytestmark = pytest.mark.anyio
 NAMES = sorted(path.name for path in builtin_root().iterdir() if path.is_dir())
@@ -28,16 +28,9 @@ def shipped(name: str) -> Playbook:
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> World:
-    world = make_world(tmp_path)
+def world(world: World) -> World:
     git(world.project, "init", "-q", "-b", "main")
     return world
-
-
-@pytest.fixture
-async def sandboxed() -> None:
-    if not (await probe()).writable_layer:
-        pytest.skip("no sandbox on this machine")
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -186,7 +179,7 @@ async def rename(world: World, app: str | bytes, old: str, new: str, *, check: s
     return run.status
 
 
-@pytest.mark.usefixtures("sandboxed")
+@pytest.mark.usefixtures("layered")
 @pytest.mark.parametrize(
     ("before", "after"),
     [
@@ -208,7 +201,7 @@ async def test_only_the_tokens_change_byte_for_byte(world: World, before: bytes,
     assert (world.project / "app.py").read_bytes() == after
 
 
-@pytest.mark.usefixtures("sandboxed")
+@pytest.mark.usefixtures("layered")
 async def test_a_rename_that_nothing_proves_is_not_made(world: World) -> None:
     assert await rename(world, "total = 1\n", "total", "class") == "declined"
     assert await rename(world, "total = (\n", "total", "other") == "declined"

@@ -31,11 +31,6 @@ from scripts import pin_playbooks
 from tests.playbooks import World, folder_of, make_playbook, make_world
 
 
-@pytest.fixture
-def world(tmp_path: Path) -> World:
-    return make_world(tmp_path)
-
-
 def trusted_names(world: World) -> set[str]:
     """{"sample"} where that playbook is trusted, else the empty set."""
     return {playbook.name for playbook in open_shelf(world.config, name="sample").playbooks}

@@ -6,7 +6,6 @@ import json
 import random
 import time
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import anyio
@@ -19,7 +18,7 @@ from mcp_tierkit.playbook.match import match
 from mcp_tierkit.repeats import Repeat, Solved, find_repeats
 from mcp_tierkit.stages.repetition import Figures, playbook_figures, suggest
 from mcp_tierkit.types import Budgets, Call, Check, Draft, PlaybookRun, Request, Route, Score, Task
-from tests.playbooks import World, make_world
+from tests.playbooks import World, enter
 from tests.test_playbook_match import made
 
 NOW = datetime.now(UTC)
@@ -149,13 +148,8 @@ def test_thousands_of_tasks_take_little_time() -> None:
 
 
 @pytest.fixture
-def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
-    world = make_world(tmp_path)
-    for name, value in {"TIERKIT_CONFIG": world.config.user_dir / "tierkit.toml",
-                        "TIERKIT_STATE_DIR": world.config.state_dir, "TIERKIT_PROJECT": world.project,
-                        "TIERKIT_LEDGER": world.config.ledger_url, "HOME": world.config.user_dir}.items():  # fmt: skip
-        monkeypatch.setenv(name, str(value))
-    return world
+def world(world: World, monkeypatch: pytest.MonkeyPatch) -> World:
+    return enter(world, monkeypatch)
 
 
 async def record(world: World, task_id: str, goal: str, cost: int | None, *, ago: int = 1, status: str = "applied",
