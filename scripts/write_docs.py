@@ -20,7 +20,9 @@ import anyio
 import click
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+sys.path[:0] = [str(ROOT), str(ROOT / "scripts")]
+
+from meanings import CONTRACT, MEANINGS  # noqa: E402
 
 from mcp_tierkit import narrowing  # noqa: E402
 from mcp_tierkit.calls import OutcomeCall, TaskCall  # noqa: E402
@@ -46,45 +48,6 @@ BLOCK = re.compile(r"(<!-- generated: ([a-z -]+) -->\n)(.*?)(<!-- end -->)", re.
 EXAMPLE = re.compile(r"(<!-- example: (\w+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 WIDTH = 96
 
-MEANINGS = {
-    "caller.model": "Your agent's own model. Receipts compare with it; without it `net` is null.",
-    "caller.billing": "How your agent is paid for. With a subscription, receipts show tokens instead of dollars.",
-    "tiers.drop": "Tiers that are not to be used.",
-    "tiers.*.models": "Names as litellm writes them; the first that can be used is used.",
-    "tiers.*.base_url": "Any server that speaks OpenAI's chat format.",
-    "tiers.*.api_key_env": "Name of the variable that holds the key. Never the key itself.",
-    "tiers.*.served": "Further names that the provider may answer with.",
-    "tiers.*.max_output_tokens": "The longest reply that is asked for and reserved, thinking included.",
-    "tiers.*.thinking_tokens": "Room to think, on top of the answer's own cap and within `max_output_tokens`.",
-    "tiers.*.timeout_s": "Seconds until one call is given up.",
-    "tiers.*.scratchpad": "Have the model think in a scratchpad first: dropped from its answer, kept on the ledger.",
-    "tiers.*.price.input": "Fresh input, in US dollars per million tokens.",
-    "tiers.*.price.output": "Output, in US dollars per million tokens.",
-    "tiers.*.price.cache_read": "Input that the provider read from its cache.",
-    "tiers.*.price.cache_write": "Input that it wrote to its cache.",
-    "tiers.*.price.cache_write_1h": "The same, kept for an hour.",
-    "tiers.*.price.batch_input": "Input of batch calls.",
-    "tiers.*.price.batch_output": "Output of batch calls.",
-    "stages.plan": "Tier that plans.",
-    "stages.draft": "Tier that drafts.",
-    "stages.climb": "Tiers to try upwards, one call each, where the repair stays red. A task pinned to a tier stays.",
-    "stages.review": "Tier that reviews. Without it the strongest there is, never one below the draft's.",
-    "budget.call_usd": "The most that one call may cost.",
-    "budget.task_usd": "The most that all calls of one task may cost.",
-    "budget.day_usd": "The most for one UTC day, over all projects.",
-    "budget.project_usd": "The most for one project, for ever; worktrees of a repository share it.",
-    "budget.month_usd": "The most for one UTC month, over all projects.",
-    "budget.on_exhausted": "What becomes of a task that a budget stops: it ends, or it waits for you to raise it.",
-    "budget.unpriced_calls": "The most calls of models whose price is unknown, for one UTC day.",
-    "budget.breaker": "Refuse the same request for the third time within ten minutes, and runaway spending.",
-    "checks.allow": "Commands that may run as checks where there is no sandbox. Matched from their first word on.",
-    "checks.guards": "Commands that must stay green, where a project has them. What proved earlier changes is added.",
-    "checks.network": "What confined checks may reach: nothing, this machine, or everything.",
-    "policy.deny": "Paths that are never read and never sent, as gitignore lines, on top of the built-in list.",
-    "policy.allow_unpriced": "Use models whose price is unknown. Dollar budgets cannot hold those.",
-    "policy.allow_network_playbooks": "Let playbooks that ask for it reach the network.",
-    "log_text": "Keep prompts and replies in the ledger.",
-}
 VARIABLES = {
     "TIERKIT_PROJECT": "The project's folder. `--project` comes first, `CLAUDE_PROJECT_DIR` after it.",
     "TIERKIT_CONFIG": "Your `tierkit.toml`, or the folder that holds it; `keys.env` and `playbooks/` lie beside it.",
@@ -297,8 +260,9 @@ def guarded() -> str:
 
 
 def contract() -> str:
-    """Every key of a playbook.toml with its default."""
-    return table(("key", "default"), [(f"`{key}`", value) for key, value in contract_keys()])
+    """Every key of a playbook.toml with its default and its meaning."""
+    rows = [(f"`{key}`", value, CONTRACT[key]) for key, value in contract_keys()]
+    return table(("key", "default", "meaning"), rows)
 
 
 def contract_keys() -> Iterator[tuple[str, str]]:
