@@ -62,6 +62,7 @@ class Facts(Record):
     cleanup_minutes: float | None = None
     changed_lines: int | None = None
     rewritten_lines: int | None = Field(default=None, description="Of the changed ones, within seven days.")
+    are_lines_final: bool = Field(default=False, description="These days have passed, so that it stays at that.")
 
 
 class Scorecard(Facts):
@@ -173,6 +174,11 @@ def _was_handed_over(facts: Facts) -> bool | None:
     return False if ends & FAILED else None
 
 
+def _is_told(facts: Facts) -> bool:
+    """Whether it is known what became of the change: somebody said so, or its seven days are over."""
+    return facts.outcome is not None or facts.are_lines_final
+
+
 def _verdict(
     facts: Facts, cost: Grade | None, accuracy: Grade | None, saved_minutes: float | None
 ) -> tuple[Worth | None, str]:
@@ -180,7 +186,7 @@ def _verdict(
         return None, _no_end(facts)
     if came_back := _came_back(facts, saved_minutes):
         return "moved_work", came_back
-    if facts.outcome is None and facts.rewritten_lines is None:
+    if not _is_told(facts):
         return None, "What became of the change is not known: record its outcome."
     if cost is None or accuracy is None:
         return None, "What it would have cost without delegating is not known: no receipt in money or tokens."
@@ -270,13 +276,14 @@ def _does_well(card: Scorecard) -> dict[Question, bool | None]:
     if handed_over is None:
         return dict.fromkeys(get_args(Question))
     was_reviewed = card.comments is not None or card.is_uninformative
-    is_told = card.outcome is not None or card.rewritten_lines is not None
     return {
         "cheaper": None if card.cost is None else card.cost >= _table("helped")["cost"],
         "fast": None if card.speed is None else card.speed >= 3,
         "first_try": None if card.rewrites is None else handed_over and card.rewrites <= 1,
         "review": not (card.is_uninformative or card.repeated_comments) if was_reviewed else None,
-        "lasting": (card.accuracy or 1) >= 3 and not card.defects and card.outcome != "reverted" if is_told else None,
+        "lasting": (card.accuracy or 1) >= 3 and not card.defects and card.outcome != "reverted"
+        if _is_told(card)
+        else None,
     }
 
 

@@ -126,7 +126,7 @@ def _wall_s(calls: Rows, ended: Sequence[str], runs: Rows) -> float | None:
     """
     rounds = defaultdict[str, list[str]](list)
     for row in calls:
-        end = next((at for at in ended if at >= row["at"]), None)
+        end = next((at for at in ended if at > row["at"]), None)
         rounds[end or ""] += [row["at"], *([row["ended_at"]] if end is None and row["ended_at"] else [])]
     spans = [(min(times), end or max(times)) for end, times in rounds.items()]
     if not spans and not runs:

@@ -57,7 +57,8 @@ def _scored(config: Config, task_id: str, measured: Measured, saved_minutes: flo
     with reading(config.ledger_url) as conn:
         facts, found = facts_of(conn, task_id), repeated_findings(conn, project=str(config.project))
     if measured.changed_lines is not None:  # Else what was measured when its outcome was recorded, if it was.
-        facts = facts.model_copy(update=measured.model_dump(include={"changed_lines", "rewritten_lines"}))
+        lines = measured.model_dump(include={"changed_lines", "rewritten_lines"})
+        facts = facts.model_copy(update={**lines, "are_lines_final": measured.is_final})
     card = score(facts, minute_nanousd=config.caller.minute_usd, saved_minutes=saved_minutes)
     return Outcome(card, measured, found)
 
