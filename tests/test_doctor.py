@@ -25,6 +25,7 @@ from mcp_tierkit.journal import trial
 from mcp_tierkit.ledger.report import call_log, newest_row, reading, recent_tasks
 from mcp_tierkit.ledger.sqlite import open_ledger
 from mcp_tierkit.places import find_places
+from mcp_tierkit.playbook.load import builtin_root
 from mcp_tierkit.providers import Endpoint
 from mcp_tierkit.server import schema_tokens
 from mcp_tierkit.types import Budgets, Changes, Content, Request, Route, Task
@@ -502,6 +503,18 @@ async def test_a_missing_git_is_told(home: Home, monkeypatch: pytest.MonkeyPatch
 async def test_the_footprint_is_what_the_server_counts(home: Home) -> None:
     told = next(symptom for symptom in await home.look() if symptom.name == "schemas")
     assert f" {schema_tokens()} tokens" in told.what
+
+
+async def test_a_shipped_playbook_that_is_not_as_it_was_made_is_a_fault(
+    home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "shipped_playbooks" not in await home.faults()
+    copy = tmp_path / "playbooks"
+    shutil.copytree(builtin_root(), copy)
+    (copy / "status-report/scripts/run.py").write_text("print('mine')")
+    monkeypatch.setattr("mcp_tierkit.checkup.machine.builtin_root", lambda: copy)
+    fault = (await home.faults())["shipped_playbooks"]
+    assert (fault.level, "status-report differ" in fault.what) == ("problem", True)
 
 
 # --- clients

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import threading
-import time
 import venv
 from pathlib import Path
 from typing import Any
@@ -17,38 +15,9 @@ import pytest
 
 from mcp_tierkit import journal
 from mcp_tierkit.errors import InvalidInput, NotFound, PolicyRefused, Untrusted
-from mcp_tierkit.sandbox import probe
-from tests.playbooks import WRITES, World, git, make_playbook, make_world, until
+from tests.playbooks import WRITES, World, git, is_alive, leftovers, make_playbook, make_world, until
 
 pytestmark = pytest.mark.anyio
-
-INJECTIONS = [
-    "; rm -rf .", "$(touch marker)", "`touch marker`", "| touch marker", "&& touch marker", "a\ntouch marker\n",
-    "'; touch marker; '", '"; touch marker; "', "--help", "-c touch", "%s%n", "{0}", "${HOME}", "\\x00", "../../marker",
-    "\u202etouch marker", "\x1b]0;x\x07", "a" * 10_000,
-]  # fmt: skip
-
-
-@pytest.fixture
-def world(tmp_path: Path) -> World:
-    return make_world(tmp_path)
-
-
-@pytest.fixture
-async def sandboxed() -> None:
-    if (await probe()).kind == "none":
-        pytest.skip("no sandbox on this machine")
-
-
-@pytest.fixture
-def no_sandbox(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TIERKIT_NO_SANDBOX", "1")
-
-
-def leftovers() -> list[str]:
-    import tempfile
-
-    return [path.name for path in Path(tempfile.gettempdir()).glob(f"tierkit-run-{os.getpid()}-*")]
 
 
 # --- inputs, outputs, endings -------------------------------------------------------------------
@@ -64,29 +33,6 @@ async def test_a_run_answers_with_its_checked_output_and_costs_nothing(world: Wo
     assert (spend.calls, spend.cost_nanousd, spend.unpriced_calls) == (0, 0, 0)
     assert await world.ledger.playbook_runs("t1") == (run,)
     assert leftovers() == []
-
-
-MANY = """
-    schema = 1
-    kind = "script"
-    version = "1.0.0"
-    run = { script = "scripts/FILE", runtime = "RUNTIME" }
-    effects = { read_only = true }
-    inputs.words = { type = "array", items = { type = "string" } }
-    outputs.words = { type = "array", items = { type = "string" } }
-"""
-ECHO = {"python": ("run.py", "json.dump(inputs, open(os.environ['PLAYBOOK_RESULT'], 'w'))"),
-        "bash": ("run.sh", 'words=$(cat)\nprintf %s "$words" > "$PLAYBOOK_RESULT"\n')}  # fmt: skip
-
-
-@pytest.mark.parametrize("runtime", ["python", "bash"])
-async def test_hostile_inputs_stay_values(world: World, runtime: str) -> None:
-    file, script = ECHO[runtime]
-    world.add("many", script, runtime=runtime, toml=MANY.replace("FILE", file).replace("RUNTIME", runtime))
-    before = world.tree()
-    run = await world.run("many", words=INJECTIONS)
-    assert (run.status, run.output) == ("ok", {"words": INJECTIONS})
-    assert world.tree() == before
 
 
 async def test_inputs_come_on_stdin_and_in_no_argument_or_variable(world: World) -> None:
@@ -123,52 +69,6 @@ async def test_every_way_to_end_has_its_status(world: World, script: str, status
     assert leftovers() == []
 
 
-async def test_a_script_that_hangs_is_ended_with_its_children(world: World) -> None:
-    script = """
-        import subprocess
-        subprocess.Popen(["sleep", "987.5"], start_new_session=True)
-        import time
-        time.sleep(60)
-    """
-    world.add("sample", script, timeout_s=1)
-    started = time.monotonic()
-    run = await world.run("sample")
-    assert (run.status, run.output) == ("timeout", None)
-    assert time.monotonic() - started < 8
-    assert not is_alive("987.5")
-
-
-async def test_a_child_left_behind_by_a_good_run_is_ended(world: World) -> None:
-    script = 'import subprocess\nsubprocess.Popen(["sleep", "986.5"], start_new_session=True)\nsay("x")'
-    world.add("sample", script)
-    assert (await world.run("sample")).status == "ok"
-    assert not is_alive("986.5")
-
-
-async def test_a_flood_of_output_is_cut_off(world: World) -> None:
-    world.add("sample", "while True: sys.stdout.write('y' * 4096)", run=", max_output_kb = 8")
-    started = time.monotonic()
-    run = await world.run("sample")
-    assert run.status == "output_limit"
-    assert len(run.log_tail) <= 2100
-    assert time.monotonic() - started < 8
-
-
-async def test_a_cancelled_run_leaves_no_process_no_folder_and_one_row(world: World) -> None:
-    world.add("sample", "import subprocess\nsubprocess.run(['sleep', '985.5'])")
-    async with anyio.create_task_group() as group:
-        group.start_soon(world_run, world)
-        await until(lambda: is_alive("985.5"))
-        group.cancel_scope.cancel()
-    assert not is_alive("985.5")
-    assert leftovers() == []
-    assert [run.status for run in await world.ledger.playbook_runs("t1")] == ["cancelled"]
-
-
-async def world_run(world: World) -> None:
-    await world.run("sample")
-
-
 async def test_logs_are_data_without_secrets_or_control_characters(world: World) -> None:
     secret = "sk-ant-api03-" + "A1b2" * 24
     world.add("sample", f"print('\\x1b[2J\\x07red {secret}'); say('key {secret}')")
@@ -200,30 +100,6 @@ async def test_refusals_begin_with_their_code(world: World) -> None:
             await world.run(name, **inputs)
         assert str(caught.value).startswith(code)
     assert not (world.project / "marker").exists()
-
-
-async def test_a_path_input_may_not_lead_out_of_the_project_or_to_a_secret(world: World, tmp_path: Path) -> None:
-    toml = """
-        schema = 1
-        kind = "script"
-        version = "1.0.0"
-        run = { script = "scripts/run.py", runtime = "python" }
-        effects = { read_only = true }
-        inputs.path = { type = "string", format = "project-path" }
-        outputs.said = { type = "string" }
-    """
-    world.add("reader", "say(open(inputs['path']).read())", toml=toml)
-    (world.project / "sub").mkdir()
-    (world.project / "sub/good.txt").write_text("good")
-    (world.project / ".env").write_text("KEY=1")
-    (world.project / "link").symlink_to("/etc")
-    (world.project / "file-link").symlink_to("sub/good.txt")
-    os.mkfifo(world.project / "pipe")
-    for path in ("link/hostname", "file-link", "pipe", ".env", "sub/../../x", "/etc/hostname", ".git/config"):
-        with pytest.raises(InvalidInput) as caught:
-            await world.run("reader", path=path)
-        assert str(caught.value).startswith("invalid_input: path:")
-    assert (await world.run("reader", path="sub/good.txt")).output == {"said": "good"}
 
 
 # --- what a script sees -------------------------------------------------------------------------
@@ -293,61 +169,6 @@ async def test_scratch_is_an_empty_folder_that_may_be_written(world: World) -> N
     before = world.tree()
     assert (await world.run("sample")).output == {"said": "[]['x']"}
     assert world.tree() == before
-
-
-@pytest.mark.usefixtures("sandboxed")
-async def test_nothing_gets_out_over_the_network(world: World) -> None:
-    path = str(world.project / "socket")
-    with socket.create_server(("127.0.0.1", 0)) as tcp, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
-        udp.bind(("127.0.0.1", 0))
-        udp.setblocking(False)
-        tcp.setblocking(False)
-        with socket.socket(socket.AF_UNIX) as unix, socket.socket(socket.AF_UNIX) as hidden:
-            unix.bind(path)
-            hidden.bind("\0tierkit-test-abstract")
-            for listener in (unix, hidden):
-                listener.listen()
-                listener.setblocking(False)
-            script = f"""
-                import socket
-                for kind, family, address in [
-                    (socket.SOCK_STREAM, socket.AF_INET, ("127.0.0.1", {tcp.getsockname()[1]})),
-                    (socket.SOCK_DGRAM, socket.AF_INET, ("127.0.0.1", {udp.getsockname()[1]})),
-                    (socket.SOCK_STREAM, socket.AF_UNIX, {path!r}),
-                    (socket.SOCK_STREAM, socket.AF_UNIX, "\\0tierkit-test-abstract"),
-                ]:
-                    try:
-                        one = socket.socket(family, kind)
-                        one.connect(address)
-                        one.send(b"x")
-                    except OSError:
-                        pass
-                say("done")
-            """
-            world.add("sample", script)
-            assert (await world.run("sample")).status == "ok"
-            for listener in (tcp, unix, hidden):
-                with pytest.raises(BlockingIOError):
-                    listener.accept()
-            with pytest.raises(BlockingIOError):
-                udp.recv(10)
-
-
-async def test_a_playbook_that_wants_the_network_needs_the_users_word(world: World, tmp_path: Path) -> None:
-    world.add("sample", "say('x')", effects="read_only = true, network = true")
-    with pytest.raises(PolicyRefused, match="network"):
-        await world.run("sample")
-
-
-@pytest.mark.usefixtures("sandboxed")
-async def test_with_the_users_word_the_network_is_there(tmp_path: Path) -> None:
-    world = make_world(tmp_path, toml="[policy]\nallow_network_playbooks = true\n")
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        script = f"import socket\nsocket.create_connection(('127.0.0.1', {server.getsockname()[1]}))\nsay('x')"
-        world.add("sample", script, effects="read_only = true, network = true")
-        world.add("quiet", script)
-        assert (await world.run("sample")).status == "ok"
-        assert (await world.run("quiet")).status == "failed"
 
 
 # --- the bytes that run -------------------------------------------------------------------------
@@ -436,17 +257,7 @@ async def test_a_result_that_is_a_link_is_not_followed(
 # --- what a script changes ----------------------------------------------------------------------
 
 
-@pytest.mark.usefixtures("sandboxed")
-async def test_a_read_only_playbook_cannot_write(world: World) -> None:
-    (world.project / "a.txt").write_text("before")
-    world.add("sample", "open('a.txt', 'w').write('after')")
-    before = world.tree()
-    run = await world.run("sample")
-    assert (run.status, run.sandbox) == ("failed", "sandbox")
-    assert world.tree() == before
-
-
-@pytest.mark.usefixtures("sandboxed")
+@pytest.mark.usefixtures("layered")
 async def test_a_change_within_writes_is_applied_with_a_diff_and_can_be_undone(world: World) -> None:
     (world.project / "a.txt").write_text("one\ntwo\n")
     (world.project / "gone.txt").write_text("bye\n")
@@ -475,7 +286,7 @@ async def test_a_change_within_writes_is_applied_with_a_diff_and_can_be_undone(w
     assert world.tree() == before
 
 
-@pytest.mark.usefixtures("sandboxed")
+@pytest.mark.usefixtures("layered")
 async def test_a_dry_run_says_what_would_change_and_changes_nothing(world: World) -> None:
     (world.project / "a.txt").write_text("one\n")
     world.add("sample", "open('a.txt', 'a').write('two\\n'); say('x')", effects=WRITES)
@@ -487,7 +298,7 @@ async def test_a_dry_run_says_what_would_change_and_changes_nothing(world: World
     assert world.tree() == before
 
 
-@pytest.mark.usefixtures("sandboxed")
+@pytest.mark.usefixtures("layered")
 async def test_a_file_too_large_to_show_is_changed_all_the_same(world: World) -> None:
     (world.project / "a.txt").write_bytes(b"x" * 3_000_000)
     world.add("sample", "open('a.txt', 'a').write('y'); say('x')", effects=WRITES)
@@ -514,7 +325,7 @@ OUTSIDE = [
 ]
 
 
-@pytest.mark.usefixtures("sandboxed")
+@pytest.mark.usefixtures("layered")
 @pytest.mark.parametrize("script", OUTSIDE)
 async def test_a_change_outside_writes_fails_the_run_and_nothing_changes(world: World, script: str) -> None:
     git(world.project, "init", "-q")
@@ -529,7 +340,7 @@ async def test_a_change_outside_writes_fails_the_run_and_nothing_changes(world: 
     assert world.tree() == before
 
 
-@pytest.mark.usefixtures("sandboxed")
+@pytest.mark.usefixtures("layered")
 @pytest.mark.parametrize("ending", ["sys.exit(1)", "sys.exit(10)", "pass", "while True: pass"])
 async def test_a_run_that_does_not_end_well_changes_nothing(world: World, ending: str) -> None:
     (world.project / "a.txt").write_text("a")
@@ -541,7 +352,7 @@ async def test_a_run_that_does_not_end_well_changes_nothing(world: World, ending
     assert world.tree() == before
 
 
-@pytest.mark.usefixtures("sandboxed")
+@pytest.mark.usefixtures("layered")
 @pytest.mark.parametrize(
     ("moved", "status"),
     [("a.txt", "conflict"), ("read-only.cfg", "conflict"), ("sub/new.txt", "conflict"), ("unrelated.log", "ok")],
@@ -575,7 +386,7 @@ async def test_a_project_that_moved_meanwhile_is_a_conflict(world: World, moved:
     assert (world.project / "a.txt").read_text() == {"ok": "b"}.get(status, "moved" if moved == "a.txt" else "a")
 
 
-@pytest.mark.usefixtures("sandboxed")
+@pytest.mark.usefixtures("layered")
 async def test_of_two_writers_at_once_one_wins_whole(world: World) -> None:
     (world.project / "a.txt").write_text("0")
     script = """
@@ -634,39 +445,5 @@ async def test_the_projects_own_python_is_used_inside_the_sandbox_only(
     assert run.output != {"said": own}
 
 
-# --- without a sandbox --------------------------------------------------------------------------
-
-
-@pytest.mark.usefixtures("no_sandbox")
-async def test_without_a_sandbox_only_read_only_playbooks_run_and_they_say_so(world: World) -> None:
-    world.add("reader", "say('x')")
-    world.add("writer", "open('a.txt', 'w').write('x')", effects=WRITES)
-    run = await world.run("reader")
-    assert (run.status, run.sandbox) == ("ok", "none")
-    with pytest.raises(PolicyRefused, match="no sandbox") as caught:
-        await world.run("writer")
-    assert "tierkit doctor" in caught.value.next_step
-    assert not (world.project / "a.txt").exists()
-
-
-@pytest.mark.usefixtures("no_sandbox")
-async def test_without_a_sandbox_a_lying_read_only_playbook_is_found_out(world: World) -> None:
-    world.add("sample", "open('a.txt', 'w').write('x'); say('x')")
-    run = await world.run("sample")
-    assert (run.status, run.output, run.sandbox) == ("write_outside", None, "none")
-    assert "a.txt" in run.log_tail
-
-
 def start(command: list[str], env: dict[str, str]) -> subprocess.Popen[bytes]:
     return subprocess.Popen(command, env=env)
-
-
-def is_alive(word: str) -> bool:
-    """Whether a process that was started with that word among its arguments is alive."""
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            if any(word in part for part in path.read_text(errors="replace").split("\0")):
-                return True
-        except OSError:
-            continue
-    return False

@@ -30,8 +30,7 @@ from mcp_tierkit.playbook.tree import survey
 from mcp_tierkit.redact import deny_patterns
 from mcp_tierkit.sandbox import probe
 from mcp_tierkit.workspace import Workspace
-from tests.playbooks import SAY, WRITES, World, make_playbook, make_world
-from tests.test_playbook_run import INJECTIONS, is_alive, leftovers
+from tests.playbooks import SAY, WRITES, World, is_alive, leftovers, make_playbook
 
 pytestmark = pytest.mark.anyio
 RUNTIMES = ["python", "bash", "node", "uv"]
@@ -122,17 +121,6 @@ def _wheel(folder: Path) -> Path:
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> World:
-    return make_world(tmp_path)
-
-
-@pytest.fixture
-async def sandboxed() -> None:
-    if (await probe()).kind == "none":
-        pytest.skip("no sandbox on this machine")
-
-
-@pytest.fixture
 def users_uv(index: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A user who has uv on PATH and an index of their own."""
     monkeypatch.setenv("PATH", f"{Path(_uv() or '').parent}:{os.environ['PATH']}")
@@ -179,6 +167,12 @@ def users_index(request: pytest.FixtureRequest, runtime: str) -> Path | None:
 
 
 # --- the same walls for all -----------------------------------------------------------------------
+
+INJECTIONS = [
+    "; rm -rf .", "$(touch marker)", "`touch marker`", "| touch marker", "&& touch marker", "a\ntouch marker\n",
+    "'; touch marker; '", '"; touch marker; "', "--help", "-c touch", "%s%n", "{0}", "${HOME}", "\\x00", "../../marker",
+    "\u202etouch marker", "\x1b]0;x\x07", "a" * 10_000,
+]  # fmt: skip
 
 ECHO = {
     "python": "say(inputs['words'])",
@@ -301,7 +295,7 @@ async def test_a_flood_is_cut_off_in_every_runtime(world: World, runtime: str, u
     assert time.monotonic() - started < 10
 
 
-@pytest.mark.usefixtures("sandboxed")
+@pytest.mark.usefixtures("layered")
 async def test_a_change_is_applied_and_one_out_of_bounds_is_not_in_every_runtime(
     world: World, runtime: str, users_index: Path | None
 ) -> None:
@@ -491,7 +485,7 @@ async def test_a_half_made_environment_is_made_again_and_two_at_once_agree(world
 # --- cancelled at any moment ------------------------------------------------------------------------
 
 
-@pytest.mark.usefixtures("sandboxed")
+@pytest.mark.usefixtures("layered")
 @pytest.mark.parametrize("times", [10, pytest.param(50, marks=pytest.mark.slow)])
 async def test_a_writer_cancelled_at_any_moment_is_one_row_that_tells_the_truth(world: World, times: int) -> None:
     (world.project / "a.txt").write_text("0")
@@ -516,7 +510,7 @@ async def test_a_writer_cancelled_at_any_moment_is_one_row_that_tells_the_truth(
     assert len(os.listdir("/proc/self/fd")) <= handles + 2
 
 
-@pytest.mark.usefixtures("sandboxed")
+@pytest.mark.usefixtures("layered")
 async def test_a_change_that_is_made_as_the_caller_leaves_is_on_the_ledger(world: World) -> None:
     (world.project / "a.txt").write_text("before")
     add(world, None, "writes", "python", WRITERS["python"], effects=WRITES)
@@ -580,7 +574,7 @@ async def test_a_thousand_secret_files_all_read_empty(world: World) -> None:
 # --- run.cwd ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.usefixtures("sandboxed")
+@pytest.mark.usefixtures("layered")
 async def test_what_is_left_in_scratch_is_no_change_and_the_project_is_still_reached_by_an_input(world: World) -> None:
     (world.project / "a.txt").write_text("seen")
     script = f"open('x.txt', 'w').close(); say([open({str(world.project / 'a.txt')!r}).read(), *os.listdir('.')])"

@@ -7,11 +7,12 @@ import json
 import os
 import re
 import socket
+import sqlite3
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -30,10 +31,9 @@ from mcp_tierkit.desk import Desk
 from mcp_tierkit.gateway import ScriptedGateway
 from mcp_tierkit.playbook.folder import read_folder
 from mcp_tierkit.playbook.trust import describe_change, trust
-from mcp_tierkit.sandbox import probe
 from mcp_tierkit.server import build_server
 from mcp_tierkit.stages.playbook import repository_of
-from tests.playbooks import WRITES, make_playbook
+from tests.playbooks import WRITES, is_alive, leftovers, make_playbook, until
 from tests.support import (
     FIXED,
     JOB,
@@ -93,12 +93,6 @@ def scene(tmp_path: Path) -> Scene:
     return Scene(project, tmp_path / "home")
 
 
-@pytest.fixture
-async def sandboxed() -> None:
-    if not (await probe()).writable_layer:
-        pytest.skip("no sandbox on this machine")
-
-
 async def run(client: Client, name: str, **inputs: Any) -> dict[str, Any]:
     """The reply to a run that is not refused."""
     result = await client.call_tool("run_playbook", {"name": name, "inputs": inputs})
@@ -122,23 +116,17 @@ async def test_rule_1_what_a_script_says_is_data_and_calls_nothing(scene: Scene)
     config = make_config(scene.project, scene.home)
     async with desk_at(config) as desk, Client(build_server(desk)) as client:
         told, declined = await run(client, "talker"), await run(client, "decliner")
-        goals = await goals_of(desk)
+        goals = rows(desk, "select json_extract(record, '$.goal') from tasks")
     assert {key for key, value in told.items() if ORDER in str(value)} == {"output"}
     assert {key for key, value in declined.items() if ORDER in str(value)} == {"log_tail"}
+    # A tool that was called of its own accord would have made a task.
     assert sorted(goals) == ["Run decliner", "Run talker"]
 
 
-async def goals_of(desk: Desk) -> list[str]:
-    """Every task there is: a tool that was called of its own accord would have made one."""
-    import sqlite3
-
-    path = desk.kit.config.ledger_url.removeprefix("sqlite:///")
-
-    def read() -> list[str]:
-        with contextlib.closing(sqlite3.connect(path)) as db:
-            return [goal for (goal,) in db.execute("select json_extract(record, '$.goal') from tasks")]
-
-    return await anyio.to_thread.run_sync(read)
+def rows(desk: Desk, query: str) -> list[Any]:
+    """The one column of that query on the ledger."""
+    with contextlib.closing(sqlite3.connect(desk.kit.config.ledger_url.removeprefix("sqlite:///"))) as db:
+        return [value for (value,) in db.execute(query)]
 
 
 async def test_rule_2_a_playbook_that_an_agent_wrote_does_not_run(scene: Scene, tmp_path: Path) -> None:
@@ -235,7 +223,8 @@ def test_rule_5_any_change_of_any_byte_name_or_mode_takes_the_trust_away(
 
 PATHS = (
     "../x", "/etc/passwd", "a/../../x", "~/x", "-rf", "a\\b", "a\0b", "a\nb", "a\u202eb", ".env", "sub/.env.local",
-    "id_rsa", ".git/config", "sub/.GIT/config", "./../x", "link.txt", "linked/x", "pipe", "",
+    "id_rsa", ".git/config", "sub/.GIT/config", "./../x", "link.txt", "linked/x", "pipe", "", "shop/../../x",
+    "link-within.txt",
 )  # fmt: skip
 
 
@@ -256,13 +245,14 @@ async def test_rule_6_no_path_leads_out_of_the_project_or_to_a_secret(scene: Sce
         (scene.project / name).write_text("canary")
     (scene.project / "link.txt").symlink_to(tmp_path / "outside/x")
     (scene.project / "linked").symlink_to(tmp_path / "outside")
+    (scene.project / "link-within.txt").symlink_to("shop/cart.py")
     os.mkfifo(scene.project / "pipe")
     async with scene.client() as client:
         for path in PATHS:
             told = await refusal(client, "reader", path=path)
             assert told.startswith("invalid_input: path:"), (path, told)
             assert "canary" not in told
-        assert (await run(client, "reader", path="shop/__init__.py"))["status"] == "ok"
+        assert (await run(client, "reader", path="shop/cart.py"))["output"] == {"said": FIXED}
 
 
 async def test_rule_7_a_pipe_an_endless_file_and_a_huge_one_are_refused_at_once(scene: Scene) -> None:
@@ -347,28 +337,25 @@ DETACHED = """
 async def test_rule_11_a_child_that_left_its_session_ends_with_the_run(scene: Scene, ending: str) -> None:
     seconds = f"{60 + os.getpid() / 1e7:.7f}"
     scene.add("parent", DETACHED % seconds + "    " + ending, timeout_s=1)
+    started = time.monotonic()
     async with scene.client() as client:
-        assert (await run(client, "parent"))["status"] == ("ok" if ending.startswith("say") else "timeout")
-    assert sleepers(seconds) == []
-
-
-def sleepers(seconds: str) -> list[int]:
-    found = []
-    for process in psutil.process_iter(["cmdline"]):
-        if process.info["cmdline"] and seconds in process.info["cmdline"]:
-            found.append(process.pid)
-    return found
+        reply = await run(client, "parent")
+    assert (reply["status"], reply["output"]) in [("ok", {"said": "x"}), ("timeout", None)]
+    assert (reply["status"] == "ok") == ending.startswith("say")
+    assert time.monotonic() - started < 8  # The script would sleep for a minute.
+    assert not is_alive(seconds)
+    assert leftovers() == []
 
 
 async def test_rule_11_a_killed_server_leaves_no_child(scene: Scene) -> None:
     seconds = f"{61 + os.getpid() / 1e7:.7f}"
     scene.add("parent", DETACHED % seconds + "    time.sleep(60)", timeout_s=60)
     server = start(scene, "run", "parent")
-    await until(lambda: sleepers(seconds))
+    await until(lambda: is_alive(seconds))
     server.kill()
     server.communicate()
     started = time.monotonic()
-    await until(lambda: not sleepers(seconds))
+    await until(lambda: not is_alive(seconds))
     assert time.monotonic() - started < 3
 
 
@@ -377,16 +364,6 @@ def start(scene: Scene, *words: str) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "mcp_tierkit", "playbook", *words, "--project", str(scene.project)]
     pipe = subprocess.PIPE
     return subprocess.Popen(command, env=make_env(scene.home), cwd=ROOT, stdout=pipe, stderr=pipe, text=True)
-
-
-async def until(is_so: Callable[[], object]) -> None:
-    def look() -> None:
-        deadline = time.monotonic() + 20
-        while not is_so():
-            assert time.monotonic() < deadline, "it never came to be"
-            time.sleep(0.01)
-
-    await anyio.to_thread.run_sync(look)
 
 
 async def test_rule_12_a_flood_on_both_streams_costs_neither_memory_nor_time(scene: Scene) -> None:
@@ -405,32 +382,27 @@ async def test_rule_12_a_flood_on_both_streams_costs_neither_memory_nor_time(sce
 
 @pytest.mark.parametrize("times", [6, pytest.param(50, marks=pytest.mark.slow)])
 async def test_rule_13_a_cancelled_request_leaves_nothing_but_its_row(scene: Scene, times: int) -> None:
-    import tempfile
-
     seconds = f"{62 + os.getpid() / 1e7:.7f}"
     scene.add("long", DETACHED % seconds + "    time.sleep(60)", timeout_s=60)
     async with desk_at(make_config(scene.project, scene.home)) as desk, Client(build_server(desk)) as client:
         for turn in range(times):
             with anyio.move_on_after(0.02 + turn / times / 4):
                 await run(client, "long")
-        await until(lambda: not sleepers(seconds))
-        folders = list(Path(tempfile.gettempdir()).glob(f"tierkit-run-{os.getpid()}-*"))
-        await until(lambda: not [path for path in folders if path.exists()])
-        statuses = [
-            [row.status for row in await desk.kit.ledger.playbook_runs(task_id)] for task_id in await ids_of(desk)
-        ]
-    assert all(status in ([], ["cancelled"]) for status in statuses), statuses
-    assert ["cancelled"] in statuses
+        await until(lambda: not is_alive(seconds))
+        async with anyio.create_task_group() as group:
+            group.start_soon(run, client, "long")
+            await until(lambda: is_alive(seconds))
+            group.cancel_scope.cancel()
+        await until(lambda: not is_alive(seconds) and not leftovers())
+        await until(lambda: rows(desk, ENDINGS)[-1] == "cancelled")
+        assert set(rows(desk, ENDINGS)) <= {None, "cancelled"}
 
 
-async def ids_of(desk: Desk) -> list[str]:
-    import sqlite3
-
-    with contextlib.closing(sqlite3.connect(desk.kit.config.ledger_url.removeprefix("sqlite:///"))) as db:
-        return [task_id for (task_id,) in db.execute("select task_id from tasks")]
+ENDINGS = "select group_concat(status) from tasks left join playbook_runs using (task_id) group by tasks.rowid"
+"""How the runs of each task ended, the last task last."""
 
 
-@pytest.mark.usefixtures("sandboxed")
+@pytest.mark.usefixtures("layered")
 async def test_rule_14_two_renames_at_once_end_in_one_state_or_the_other(scene: Scene) -> None:
     replies = []
     async with scene.client() as client, anyio.create_task_group() as group:
@@ -448,7 +420,7 @@ async def test_rule_14_two_renames_at_once_end_in_one_state_or_the_other(scene: 
     assert words & {"count", "amount", "number"} == set(won)
 
 
-@pytest.mark.usefixtures("sandboxed")
+@pytest.mark.usefixtures("layered")
 @pytest.mark.parametrize("kills", [3, pytest.param(12, marks=pytest.mark.slow)])
 async def test_rule_15_a_killed_run_leaves_the_tree_as_it_was_or_as_it_should_be(scene: Scene, kills: int) -> None:
     scene.add("many", "[open(f'{n}.txt', 'w').write('new') for n in range(150)]; say('x')", effects=WRITES)
@@ -477,7 +449,7 @@ async def test_rule_16_a_lying_read_only_playbook_is_refused(
     scene: Scene, isolated: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TIERKIT_NO_SANDBOX", "0" if isolated else "1")
-    scene.add("liar", "open('shop/cart.py', 'a').write('#')\nsay('x')")
+    scene.add("liar", "open('shop/cart.py', 'a').write('#'); open('new.txt', 'w'); say('x')")
     before = snapshot(scene.project)
     async with scene.client() as client:
         reply = await run(client, "liar")
@@ -485,6 +457,7 @@ async def test_rule_16_a_lying_read_only_playbook_is_refused(
         assert (reply["status"], snapshot(scene.project)) == ("failed", before)
     else:
         assert (reply["status"], reply["output"]) == ("write_outside", None)
+        assert all(path in reply["log_tail"] for path in ("shop/cart.py", "new.txt"))
 
 
 @pytest.mark.usefixtures("sandboxed")
@@ -504,14 +477,16 @@ async def test_rule_17_no_packet_arrives_unless_playbook_and_user_both_say_so(
     scene.add("open", script, effects="read_only = true, network = true")
     async with scene.client() as client:
         assert (await run(client, "quiet"))["status"] == "ok"
-        assert (await refusal(client, "open")).startswith("refused_policy: ")
-        assert listening.heard() == 0
+        told = await refusal(client, "open")
+        assert told.startswith("refused_policy: ")
+        assert "network" in told
+        assert listening.heard() == []
     scene.toml = "[policy]\nallow_network_playbooks = true\n"
     async with scene.client() as client:
         assert (await run(client, "quiet"))["status"] == "ok"
-        assert listening.heard() == 0
+        assert listening.heard() == []
         assert (await run(client, "open"))["status"] == "ok"
-    assert listening.heard() > 0
+    assert (socket.AF_INET, socket.SOCK_STREAM) in listening.heard()
 
 
 class Listening:
@@ -524,6 +499,7 @@ class Listening:
             (socket.AF_INET, socket.SOCK_DGRAM, ("127.0.0.1", 0)),
             (socket.AF_UNIX, socket.SOCK_STREAM, str(folder / "socket")),
             (socket.AF_UNIX, socket.SOCK_DGRAM, name),
+            (socket.AF_UNIX, socket.SOCK_STREAM, name + "-stream"),
         ]
         self._sockets: list[socket.socket] = []
         self.places: list[tuple[tuple[int, int], Any]] = []
@@ -536,16 +512,17 @@ class Listening:
             self._sockets.append(one)
             self.places.append(((int(family), int(kind)), one.getsockname() if family == socket.AF_INET else where))
 
-    def heard(self) -> int:
-        count = 0
+    def heard(self) -> list[tuple[int, int]]:
+        """Family and kind of those that somebody reached since this was asked last."""
+        reached = []
         for one in self._sockets:
             with contextlib.suppress(BlockingIOError):
                 if one.type == socket.SOCK_STREAM:
                     one.accept()[0].close()
                 else:
                     one.recv(10)
-                count += 1
-        return count
+                reached.append((int(one.family), int(one.type)))
+        return reached
 
     def close(self) -> None:
         for one in self._sockets:
@@ -614,7 +591,7 @@ async def test_rule_25_a_manifest_that_breaks_parsers_breaks_nothing_else(scene:
         assert (await run(client, "good"))["status"] == "ok"
 
 
-@pytest.mark.usefixtures("sandboxed")
+@pytest.mark.usefixtures("layered")
 async def test_rule_27_code_of_the_repository_that_tests_load_stays_in_the_box(scene: Scene, tmp_path: Path) -> None:
     marker = tmp_path / "marker"
     hostile = f"import os\nopen({str(marker)!r}, 'w')\n"

@@ -11,7 +11,7 @@ import anyio.to_thread
 
 from mcp_tierkit.checkup.client import look_at_clients
 from mcp_tierkit.checkup.home import look_at_disk, look_at_ledger, look_at_left, look_at_prompts, look_at_state
-from mcp_tierkit.checkup.machine import look_at_packages, look_at_sandbox, look_at_schemas
+from mcp_tierkit.checkup.machine import look_at_packages, look_at_sandbox, look_at_schemas, look_at_shipped
 from mcp_tierkit.checkup.model import Standing, ask_each, look_at_keys, look_at_routing, look_at_tiers
 from mcp_tierkit.checkup.symptom import Level, Symptom, fine, problem, warning
 from mcp_tierkit.config import Config, load_config
@@ -64,6 +64,7 @@ async def examine(
         found += await ask_each(standing) if is_online else []
     found += await look_at_sandbox(config.checks.allow if config else ())
     found += await anyio.to_thread.run_sync(look_at_schemas)
+    found += await anyio.to_thread.run_sync(look_at_shipped)
     if folder is not None:
         found += look_at_clients(folder, env, only=client)
     return tuple(found)

@@ -13,6 +13,9 @@ from pathlib import Path
 
 from mcp_tierkit import __version__
 from mcp_tierkit.checkup.symptom import Symptom, fine, problem, warning
+from mcp_tierkit.playbook.folder import FolderRefused, digest, read_folder
+from mcp_tierkit.playbook.load import builtin_root
+from mcp_tierkit.playbook.trust import is_shipped
 from mcp_tierkit.sandbox import probe
 from mcp_tierkit.tokens import count
 
@@ -75,3 +78,22 @@ def look_at_schemas() -> list[Symptom]:
     about = "about " if counted.is_estimate else ""
     what = f"{len(shown)} tools and their instructions are {about}{counted.tokens} tokens for a client that loads all"
     return [fine("schemas", what)]
+
+
+def look_at_shipped() -> list[Symptom]:
+    """The playbooks of the package: one that is not as it was made is untrusted, and nobody can trust it."""
+    root = builtin_root()
+    names = sorted(path.name for path in root.iterdir()) if root.is_dir() else []
+    changed = [name for name in names if not _is_as_shipped(root / name)]
+    if changed or not names:
+        told = f"{', '.join(changed)} differ from what the package was made with" if changed else "there are none"
+        what = f"Of the playbooks that come with the package, {told}."
+        return [problem("shipped_playbooks", what, "Install mcp-tierkit again.")]
+    return [fine("shipped_playbooks", f"{len(names)} playbooks come with the package, each as it was made")]
+
+
+def _is_as_shipped(path: Path) -> bool:
+    try:
+        return is_shipped(path.name, digest(read_folder(path, shipped=True), shipped=True))
+    except FolderRefused:
+        return False
