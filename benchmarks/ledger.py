@@ -90,7 +90,7 @@ def durable_rows_per_second(folder: Path, rows: int = 500) -> float:
 
 def tell(name: str, path: Path, calls: int) -> float:
     """Print the best of three rounds: the machine's other work only ever takes away."""
-    best, bare = 0.0, 0.0
+    best, bare, cuts = 0.0, 0.0, list[float]()
     for _ in range(ROUNDS):
         bare = max(bare, durable_rows_per_second(path.parent))
         found, taken = settled_per_second(path, calls)

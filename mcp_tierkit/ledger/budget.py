@@ -117,7 +117,7 @@ def _runaway_task(conn: sqlite3.Connection, task_id: str, since: str) -> Refusal
         return None
     trips = "select at from decisions where task_id = ? and kind = 'task_rate' order by at"
     others = """select sum(cost_nanousd) as cost from calls where task_id in
-        (select task_id from tasks where task_id <> ? order by rowid desc limit 50) group by task_id having cost > 0"""
+        (select task_id from tasks where task_id <> ? order by rowid desc limit 20) group by task_id having cost > 0"""
     before, usual = _column(conn, trips, task_id), _column(conn, others, task_id)
     return _runaway("task", "task_rate", cost, usual, before, since)
 

@@ -266,7 +266,6 @@ LOOPS_AND_SPEED = (
     "alter table calls add column request_digest text",
     "create index calls_digest on calls (request_digest, at) where request_digest is not null",
     "create index calls_unpriced on calls (at) where reserved_nanousd is null",
-    "create index decisions_kind on decisions (kind, at)",
     # What a task has cost is summed inside the write lock: from the index alone.
     "drop index calls_task",
     "create index calls_task on calls (task_id, cost_nanousd, reserved_nanousd)",
