@@ -42,9 +42,11 @@ def test_each_is_without_a_finding_and_a_valid_skill(name: str) -> None:
     assert skills_ref.validate(builtin_root() / name) == []
 
 
-def test_the_helper_for_git_is_the_same_everywhere() -> None:
-    texts = {path.read_bytes() for path in builtin_root().glob("*/scripts/quiet_git.py")}
-    assert len(texts) == 1
+@pytest.mark.parametrize("helper", ["quiet_git.py", "project_files.py", "formats.py"])
+def test_a_shared_helper_is_the_same_everywhere(helper: str) -> None:
+    texts = [path.read_bytes() for path in builtin_root().glob(f"*/scripts/{helper}")]
+    assert len(texts) > 1
+    assert len(set(texts)) == 1
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from mcp_tierkit.playbook.run import Bench
 from mcp_tierkit.playbook.run import run as run_confined
 from mcp_tierkit.sandbox import probe
 from mcp_tierkit.workspace import Workspace
-from tests.playbooks import git
+from tests.playbooks import git, make_world
 from tests.shipped import by_hand
 from tests.shipped_project import KEYS, made_up, put, script
 
@@ -52,6 +52,7 @@ HOSTILE = {
     "filter.x.process": "touch marker",
     "filter.x.required": "true",
     "filter.a=b.clean": "touch marker; cat",
+    "filter.\udcff.clean": "touch marker; cat",
     "gpg.program": "./evil",
     "log.showSignature": "true",
     "blame.ignoreRevsFile": "none",
@@ -67,6 +68,8 @@ HOSTILE = {
         (SWEEP_NAME, {"history": True}),
         (TODO_NAME, {"blame": True}),
         (CHANGELOG, {"from_ref": "HEAD"}),
+        ("status-report", {}),
+        ("coverage-threshold", {"since": "HEAD"}),
     ],
 )
 def test_a_hostile_repository_starts_no_program(repo: Path, name: str, inputs: dict[str, object]) -> None:
@@ -75,16 +78,18 @@ def test_a_hostile_repository_starts_no_program(repo: Path, name: str, inputs: d
         {
             "evil": "#!/bin/sh\ntouch marker\n",
             "a.py": "# TODO: x\n",
+            "coverage.json": '{"files": {"a.py": {"executed_lines": [1], "missing_lines": []}}}',
             "b.py": "# TODO: y\n",
+            "c.py": "# TODO: z\n",
             "post-index-change": "#!/bin/sh\ntouch marker\n",
         },
     )
     (repo / "evil").chmod(0o755)
     (repo / "post-index-change").chmod(0o755)
-    put(repo, {".gitattributes": "*.py filter=x diff=x\nb.py filter=a=b\n"})
+    put(repo, {".gitattributes": b"*.py filter=x diff=x\nb.py filter=a=b\nc.py filter=\xff\n"})
     for key, value in HOSTILE.items():
         git(repo, "config", key, value)
-    put(repo, {"a.py": "# TODO: x and more\n", "b.py": "# TODO: z\n"}, commit=False)
+    put(repo, {"a.py": "# TODO: x and more\n", "b.py": "# TODO: z\n", "c.py": "# TODO: y\n"}, commit=False)
     code, result, said = run(name, repo, **inputs)
     assert (code, said) == (0, "")
     assert result
@@ -258,6 +263,16 @@ def test_the_section_of_a_version_is_found_in_any_style(text: str, wanted: tuple
 
 
 # --- the runner ---------------------------------------------------------------------------------
+
+
+@pytest.mark.anyio
+@pytest.mark.usefixtures("sandboxed")
+async def test_the_history_of_a_larger_repository_is_found_from_a_package_of_it(tmp_path: Path) -> None:
+    git(tmp_path, "init", "-q", "-b", "main")
+    git(tmp_path, "commit", "-q", "--allow-empty", "-m", "feat: one")
+    run = await make_world(tmp_path / "packages").run("status-report")
+    assert run.output is not None
+    assert run.output["commits"] == 1
 
 
 @pytest.mark.anyio

@@ -1,15 +1,15 @@
 """Licence headers of source files: found, compared and inferred. Everything here reads bytes and writes none."""
 
 import json
-import os
 import re
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from project_files import clean_folder, files_below
+
 STYLES = json.loads((Path(__file__).resolve().parent.parent / "assets" / "comments.json").read_text(encoding="utf-8"))
-SKIPPED = {"node_modules", "__pycache__", "site-packages", "dist-packages", "vendor", "third_party"}
-MARKS = ("pyvenv.cfg", "CACHEDIR.TAG")
+THEIRS = ("vendor", "third_party")
 MAX_FILES = 50_000
 MAX_HEAD = 16_384
 MAX_HEADER = 4_000
@@ -61,34 +61,17 @@ class Survey:
     unread: list = field(default_factory=list)
 
 
-def shown(path):
-    text = os.fsencode(path).decode("utf-8", "backslashreplace")
-    return text if text.isprintable() else ascii(text)[1:-1]
-
-
 def styles():
     """Suffix to the comment mark of its language."""
     return {suffix: mark for part in ("line", "block") for mark, names in STYLES[part].items() for suffix in names}
 
 
-def files_below(folder, suffixes):
-    """Regular files of these suffixes by path order; no link is followed, no environment or cache is entered."""
-    for here, folders, names in os.walk(folder):
-        folders[:] = sorted(name for name in folders if is_ours(here, name))
-        for name in sorted(names):
-            path = os.path.join(here, name)
-            suffix = name.rpartition(".")[2]
-            is_minified = ".min." in name
-            if suffix in suffixes and not is_minified and os.path.isfile(path) and not os.path.islink(path):
-                yield os.path.normpath(path).replace(os.sep, "/"), suffix
+def suffix_of(path):
+    return path.rpartition("/")[2].rpartition(".")[2]
 
 
-def is_ours(here, name):
-    inside = os.path.join(here, name)
-    is_marked = any(os.path.exists(os.path.join(inside, mark)) for mark in MARKS)
-    is_made_up = os.path.exists(os.path.join(here, "case.json"))  # The project of a playbook's test.
-    is_plain = not name.startswith(".") and name not in SKIPPED and not os.path.islink(inside)
-    return is_plain and not is_marked and not is_made_up
+def is_source(name, suffixes):
+    return suffix_of(name) in suffixes and ".min." not in name
 
 
 def plain(text):
@@ -148,11 +131,11 @@ def read_source(path, suffix):
 def read_sources(folder, suffixes):
     """(those with source in them, paths that could not be read)"""
     sources, unread = [], []
-    for count, (path, suffix) in enumerate(files_below(folder, suffixes)):
+    for count, path in enumerate(files_below(folder, lambda name: is_source(name, suffixes), THEIRS)):
         if count >= MAX_FILES:
             raise ValueError(f"there are more than {MAX_FILES} files")
         try:
-            source = read_source(path, suffix)
+            source = read_source(path, suffix_of(path))
         except OSError:
             unread.append(path)
             continue
@@ -230,12 +213,3 @@ def begin(inputs):
     if not sources or header is None:
         return None, "no header is given and the files share none" if sources else "there are no source files"
     return survey(sources, header, unread), None
-
-
-def clean_folder(text):
-    """The folder as a path below the project; None where it is not one."""
-    folder = os.path.normpath(text or ".").replace(os.sep, "/")
-    is_inside = not os.path.isabs(folder) and folder.split("/")[0] != ".." and "\0" not in folder
-    root = os.path.realpath(".")
-    real = os.path.realpath(folder) if is_inside else ""
-    return folder if is_inside and (real == root or real.startswith(root + os.sep)) and os.path.isdir(real) else None

@@ -8,8 +8,8 @@ import sys
 import warnings
 from pathlib import Path
 
-sys.dont_write_bytecode = True  # Nothing may appear beside the scripts: the folder is trusted byte by byte.
-from headers import STYLES, begin, legal_lines, plain, read_source, shown, start_of, styles  # noqa: E402
+from headers import STYLES, begin, legal_lines, plain, read_source, start_of, styles
+from project_files import shown
 
 # A comment that tools look for at the very top stays there.
 PRAGMA = re.compile(rb"@(?:jest-|flow\b|ts-|format\b|prettier\b|jsx|vitest-)|-\*-")

@@ -1,6 +1,7 @@
 """git, asked questions only: nothing that a repository's own settings name is started, and nothing is fetched."""
 
 import os
+import re
 import subprocess
 
 # Each names a program that git would start, a file it would read, or a form of output that would differ.
@@ -10,7 +11,8 @@ _SETTINGS = {
     "diff.external": "", "log.showSignature": "false", "log.mailmap": "false", "mailmap.file": "", "mailmap.blob": "",
     "blame.ignoreRevsFile": "", "color.ui": "false", "protocol.allow": "never",
 }  # fmt: skip
-_ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")} | {
+_KEPT = "GIT_DISCOVERY_ACROSS_FILESYSTEM"  # Set where the project is mounted below its repository.
+_ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("GIT_") or name == _KEPT} | {
     "GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": os.devnull, "GIT_TERMINAL_PROMPT": "0", "GIT_OPTIONAL_LOCKS": "0",
     "GIT_NO_LAZY_FETCH": "1", "GIT_ALLOW_PROTOCOL": "none", "LC_ALL": "C.UTF-8",
 }  # fmt: skip
@@ -23,15 +25,15 @@ class GitRefused(Exception):
     """git is missing, the folder is no repository, or it would not answer; the text is one line."""
 
 
-def git(*args, given=b"", settings=None, timeout=60):
-    """What git prints, as bytes."""
+def git(*args, given=b"", settings=None, timeout=60, fine=(0,)):
+    """What git prints, as bytes; GitRefused where it ends otherwise than `fine`."""
     try:
         done = subprocess.run([*_GIT, *args], input=given, capture_output=True, env=_environment(settings or {}), timeout=timeout)
     except FileNotFoundError:
         raise GitRefused("git is not installed") from None
     except subprocess.TimeoutExpired:
         raise GitRefused(f"git {args[0]} took more than {timeout} s") from None
-    if done.returncode != 0:
+    if done.returncode not in fine:
         said = done.stderr.decode("utf-8", "replace").strip().split("\n")[0]
         raise GitRefused(said.removeprefix("fatal: ")[:200] or f"git {args[0]} failed")
     return done.stdout
@@ -65,8 +67,12 @@ def shown(name):
 
 def without_filters():
     """Settings that turn off every program the repository names for reading its files."""
-    listed = text("config", "--null", "--name-only", "--get-regexp", r"^filter\..*\.(clean|smudge|process|required)$") or ""
-    found = {name for name in listed.split("\0") if name}
+    try:
+        # Matched here: git would match no name that is not UTF-8.
+        listed = names(git("config", "--null", "--name-only", "--list"))
+    except GitRefused:
+        return {}
+    found = {name for name in listed if re.fullmatch(r"filter\..*\.(clean|smudge|process|required)", name, re.DOTALL)}
     return {name: "false" if name.endswith(".required") else "" for name in sorted(found)}
 
 

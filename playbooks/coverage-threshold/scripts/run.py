@@ -2,11 +2,10 @@
 
 import json
 import os
-import subprocess
 import sys
 
-sys.dont_write_bytecode = True  # Nothing may appear beside the scripts: the folder is trusted byte by byte.
-from reports import Refused, read_report  # noqa: E402
+from quiet_git import GitRefused, git, names, text, without_filters
+from reports import Refused, read_report
 
 MAX_BYTES = 128 * 1024 * 1024
 NAMED_RANGES = 10
@@ -14,18 +13,6 @@ USUAL = (
     *("coverage.json", "coverage.xml", "lcov.info", "coverage/lcov.info", "coverage/cobertura-coverage.xml"),
     *("coverage/coverage.xml", "cobertura.xml", "build/coverage.xml", "reports/coverage.xml", ".coverage"),
 )
-
-# The repository's own settings could name programs for git to start, and a missing object could make it fetch.
-QUIET = ["-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null", "-c", "core.sshCommand=false"]
-ENVIRONMENT = {
-    **os.environ,
-    "GIT_CONFIG_NOSYSTEM": "1",
-    "GIT_CONFIG_GLOBAL": os.devnull,
-    "GIT_TERMINAL_PROMPT": "0",
-    "GIT_OPTIONAL_LOCKS": "0",
-    "GIT_NO_LAZY_FETCH": "1",
-    "GIT_ALLOW_PROTOCOL": "none",
-}
 
 
 def decline(why):
@@ -38,33 +25,16 @@ def printable(text):
     return text if text.isprintable() else ascii(text)[1:-1]
 
 
-def git(*args, check=True, settings=None):
-    command = ["git", "--no-pager", *QUIET, *args]
-    done = subprocess.run(command, check=check, capture_output=True, env=ENVIRONMENT | (settings or {}))
-    return os.fsdecode(done.stdout)
-
-
 def changed_since(ref):
     """Paths that differ from where the work left `ref`, new files included."""
-    commit = git("rev-parse", "--verify", "--quiet", "--end-of-options", ref + "^{commit}", check=False).strip()
+    commit = text("rev-parse", "--verify", "--quiet", "--end-of-options", ref + "^{commit}")
     if not commit:
         decline(f"no such ref: {printable(ref)}")
-    base = git("merge-base", commit, "HEAD", check=False).strip() or commit
-    names = ["diff", "--name-only", "-z", "--relative", "--no-ext-diff", "--no-renames", "--ignore-submodules=all"]
-    differs = git(*names, base, "--", settings=without_filters())
+    base = text("merge-base", commit, "HEAD") or commit
+    asked = ["diff", "--name-only", "-z", "--relative", "--no-ext-diff", "--no-renames", "--ignore-submodules=all"]
+    differs = git(*asked, base, "--", settings=without_filters())
     new = git("ls-files", "--others", "--exclude-standard", "-z")
-    return set(filter(None, (differs + new).split("\0")))
-
-
-def without_filters():
-    """Variables that switch off the filters which a repository's settings would have git run over changed files."""
-    listed = git("config", "--list", "--name-only", "-z", check=False).split("\0")
-    keys = [key for key in listed if key.startswith("filter.")]
-    settings = {"GIT_CONFIG_COUNT": str(len(keys))}
-    for at, key in enumerate(keys):  # As variables: a name with `=` in it would be cut there on the command line.
-        settings[f"GIT_CONFIG_KEY_{at}"] = key
-        settings[f"GIT_CONFIG_VALUE_{at}"] = "false" if key.endswith(".required") else ""
-    return settings
+    return set(names(differs + new))
 
 
 def find_report(given):
@@ -152,9 +122,8 @@ def main():
         kind, files = load(path)
         since = inputs.get("since", "")
         changed = changed_since(since) if since else files.keys()
-    except (OSError, Refused, subprocess.CalledProcessError) as error:
-        why = "git could not compare" if isinstance(error, subprocess.CalledProcessError) else error
-        print(f"{printable(path)}: {getattr(error, 'strerror', None) or why}", file=sys.stderr)
+    except (OSError, Refused, GitRefused) as error:
+        print(f"{printable(path)}: {getattr(error, 'strerror', None) or error}", file=sys.stderr)
         return 1
     files = {name: lines for name, lines in files.items() if name in changed}
     if not any(files.values()):

@@ -8,7 +8,8 @@ import sys
 import warnings
 from pathlib import Path
 
-from manifests import files_below, is_manifest, python_name
+from manifests import THEIRS, is_manifest, python_name
+from project_files import files_below
 
 NAMES = json.loads(
     (Path(__file__).resolve().parent.parent / "assets" / "import_names.json").read_text(encoding="utf-8")
@@ -24,7 +25,7 @@ def read_imports():
     """(dotted name to the first place that needs it, names that are only tried for, how many files are not Python)"""
     needed, tried, unread, count = {}, set(), 0, 0
     local = Local()
-    for path in files_below(lambda name: name.endswith(".py")):
+    for path in files_below(".", lambda name: name.endswith(".py"), THEIRS):
         count += 1
         if count > MAX_FILES:
             raise ValueError(f"there are more than {MAX_FILES} Python files")
@@ -54,7 +55,7 @@ def named_as_text(tree):
 def mentioned():
     """Names in files that start or configure programs; manifests are left out, they name every package."""
     found = set()
-    for path in files_below(lambda name: name.endswith(CONFIGURING) and not is_manifest(name)):
+    for path in files_below(".", lambda name: name.endswith(CONFIGURING) and not is_manifest(name), THEIRS):
         try:
             with open(path, encoding="utf-8", errors="replace") as file:
                 found.update(map(python_name, re.findall(r"[A-Za-z][\w-]{1,80}", file.read(MAX_BYTES))))

@@ -8,12 +8,10 @@ import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from project_files import files_below, shown
+
 MAX_BYTES = 20_000_000
-SKIPPED = {
-    *("node_modules", "__pycache__", "site-packages", "dist-packages", "vendor"),
-    *("fixtures", "__fixtures__", "testdata", "test_data"),
-}
-MARKS = ("pyvenv.cfg", "CACHEDIR.TAG")
+THEIRS = ("vendor", "fixtures", "__fixtures__", "testdata", "test_data")
 # Groups of what a project needs to be worked on, not to run.
 DEV = re.compile(
     r"dev|test|doc|lint|type|check|format|build|ci\b|bench|example|tool|release|style|debug|qa", re.IGNORECASE
@@ -47,29 +45,6 @@ class Found:
     locked: dict = field(default_factory=dict)
     read: list = field(default_factory=list)
     broken: list = field(default_factory=list)
-
-
-def shown(path):
-    text = os.fsencode(path).decode("utf-8", "backslashreplace")
-    return text if text.isprintable() else ascii(text)[1:-1]
-
-
-def files_below(wanted):
-    """Regular files of the project that are wanted, by path order; no link is followed."""
-    for here, folders, names in os.walk("."):
-        folders[:] = sorted(name for name in folders if is_ours(here, name))
-        for name in sorted(names):
-            path = os.path.join(here, name)
-            if wanted(name) and os.path.isfile(path) and not os.path.islink(path):
-                yield os.path.normpath(path).replace(os.sep, "/")
-
-
-def is_ours(here, name):
-    inside = os.path.join(here, name)
-    is_marked = any(os.path.exists(os.path.join(inside, mark)) for mark in MARKS)
-    is_made_up = os.path.exists(os.path.join(here, "case.json"))  # The project of a playbook's test.
-    is_plain = not name.startswith(".") and name not in SKIPPED and not os.path.islink(inside)
-    return is_plain and not is_marked and not is_made_up
 
 
 def python_name(name):
@@ -258,7 +233,7 @@ def is_manifest(name):
 def read_all():
     """Everything that the project's manifests say; one that cannot be read is named with the reason."""
     found = Found()
-    for path in files_below(is_manifest):
+    for path in files_below(".", is_manifest, THEIRS):
         reader = reader_of(os.path.basename(path))
         try:
             data = Path(path).read_bytes()

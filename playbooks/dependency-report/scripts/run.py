@@ -5,9 +5,9 @@ import os
 import re
 import sys
 
-sys.dont_write_bytecode = True  # Nothing may appear beside the scripts: the folder is trusted byte by byte.
-from imports import brings, installed, mentioned, read_imports  # noqa: E402
-from manifests import read_all, shown  # noqa: E402
+from imports import brings, installed, mentioned, read_imports
+from manifests import read_all
+from project_files import shown
 
 UNKNOWN = "Not known offline: newer versions, security notices, licences, and what setup.py computes."
 

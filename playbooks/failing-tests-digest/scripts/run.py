@@ -6,9 +6,8 @@ import re
 import sys
 from pathlib import Path
 
-sys.dont_write_bytecode = True  # Nothing may appear beside the scripts: the folder is trusted byte by byte.
-from junit import read_junit  # noqa: E402
-from logs import KEPT_LINES, read_log  # noqa: E402
+from junit import read_junit
+from logs import KEPT_LINES, read_log
 
 MAX_BYTES = 64 * 1024 * 1024
 MAX_WIDTH = 160

@@ -4,8 +4,8 @@ import json
 import os
 import sys
 
-sys.dont_write_bytecode = True  # Nothing may appear beside the scripts: the folder is trusted byte by byte.
-from headers import begin, shown  # noqa: E402
+from headers import begin
+from project_files import shown
 
 
 def report(found, limit):

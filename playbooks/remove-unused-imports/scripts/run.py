@@ -10,9 +10,9 @@ import re
 import sys
 from pathlib import Path
 
-sys.dont_write_bytecode = True  # Nothing may appear beside the scripts: the folder is trusted byte by byte.
-from source import blocks, clean_folder, parse, read, shown  # noqa: E402
-from unused import examine  # noqa: E402
+from project_files import clean_folder, shown
+from source import blocks, parse, read
+from unused import examine
 
 LINE = re.compile(rb"[^\r\n]*(?:\r\n|\r|\n|$)")
 

@@ -12,9 +12,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from dead import gather_words, privates, unreachable
-from source import DEFINITIONS, MAX_BYTES, SCOPES, WORD, blocks, files_below, names_in, parse, read
+from project_files import files_below
+from source import DEFINITIONS, MAX_BYTES, SCOPES, WORD, blocks, names_in, parse, read
 
 MAX_FILES = 20_000
+READ = (".py", ".pyi", ".pyx", ".toml", ".cfg", ".ini", ".ipynb")
 # Modules of the standard library that are imported for what they do, not for a name.
 EFFECTS = {"readline", "rlcompleter", "antigravity", "this", "sitecustomize", "usercustomize", "__main__"}
 DYNAMIC = {"eval", "exec", "globals", "locals", "vars"}
@@ -299,7 +301,7 @@ class Project:
 def examine(folder):
     """Every Python file of the project is read; what is reported lies below `folder`."""
     facts, words, project = [], set(), Project()
-    for path in files_below(".", (".py", ".pyi", ".pyx", ".toml", ".cfg", ".ini", ".ipynb")):
+    for path in files_below(".", lambda name: name.endswith(READ)):
         if not path.endswith(".py"):
             words |= words_of(path)
             continue

@@ -3,10 +3,11 @@
 import json
 import os
 import re
-import subprocess
 import sys
 import time
 from collections import Counter
+
+from quiet_git import GitRefused, git, text, without_filters
 
 TYPES = ("feat", "fix", "perf", "docs", "refactor", "test", "build", "ci", "style", "chore", "revert")
 SUBJECT = re.compile(r"(\w+)(?:\([^()]*\))?!?: ")
@@ -15,68 +16,31 @@ DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 MARKS = ("TODO", "FIXME", "XXX")
 MAX_LINE = 100
 DAY_S = 86_400
-
-# The repository's own settings could name programs for git to start, and a missing object could make it fetch.
-QUIET = (
-    *("-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null", "-c", "core.sshCommand=false"),
-    *("-c", "diff.external=", "-c", "log.showSignature=false", "-c", "color.ui=false", "-c", "protocol.allow=never"),
-    *("-c", "status.submoduleSummary=false", "-c", "core.untrackedCache=false"),
-)
-ENVIRONMENT = {
-    **{name: value for name, value in os.environ.items() if not name.startswith("GIT_")},
-    "GIT_CONFIG_NOSYSTEM": "1",
-    "GIT_CONFIG_GLOBAL": os.devnull,
-    "GIT_TERMINAL_PROMPT": "0",
-    "GIT_OPTIONAL_LOCKS": "0",
-    "GIT_NO_LAZY_FETCH": "1",
-    "GIT_ALLOW_PROTOCOL": "none",
-}
+STATUS = {"status.submoduleSummary": "false", "core.untrackedCache": "false"}
 
 
 class NotForMe(Exception):
     """This is a task for somebody else."""
 
 
-class Broken(Exception):
-    """git cannot tell what it is asked."""
-
-
-def git(*args, settings=None, fine=(0,)):
-    """What git prints; Broken where it ends otherwise than `fine`. `settings` win over the repository's own."""
-    env = ENVIRONMENT | {"GIT_CONFIG_COUNT": str(len(settings or {}))}
-    for at, (key, value) in enumerate((settings or {}).items()):
-        env |= {f"GIT_CONFIG_KEY_{at}": key, f"GIT_CONFIG_VALUE_{at}": value}
-    try:
-        command = ["git", "--no-pager", *QUIET, *args]
-        done = subprocess.run(command, capture_output=True, env=env, stdin=subprocess.DEVNULL)
-    except OSError as error:
-        raise NotForMe(f"git cannot be started: {error.strerror}") from None
-    if done.returncode not in fine:
-        raise Broken(f"git {args[0]}: {plain(done.stderr.decode('utf-8', 'replace'))}")
-    return done.stdout.decode("utf-8", "replace")
+def said(*args, **more):
+    """What git prints, as text."""
+    return git(*args, **more).decode("utf-8", "replace")
 
 
 def asked(*args):
     """One line of git; nothing where there is none to tell."""
-    return git(*args, fine=(0, 1, 128)).strip()
+    return text(*args) or ""
 
 
 def commit_of(ref):
     return asked("rev-parse", "--verify", "--quiet", "--end-of-options", ref + "^{commit}")
 
 
-def without_filters():
-    """Settings that empty the repository's filters: git would run them over the files that it compares."""
-    names = git("config", "--null", "--name-only", "--get-regexp", r"^filter\.", fine=(0, 1)).split("\0")
-    filters = {name.rpartition(".")[0] for name in names if name}
-    empty = {f"{name}.{key}": "" for name in filters for key in ("clean", "smudge", "process")}
-    return empty | {f"{name}.required": "false" for name in filters}
-
-
 def tree_state():
     """(branch, upstream, ahead, behind, [(letters, path)]) of the working tree."""
-    told = git("status", "--porcelain=v2", "--branch", "-z", "--untracked-files=normal", "--ignore-submodules=all",
-               "--no-renames", settings=without_filters())  # fmt: skip
+    told = said("status", "--porcelain=v2", "--branch", "-z", "--untracked-files=normal", "--ignore-submodules=all",
+                "--no-renames", settings=STATUS | without_filters())  # fmt: skip
     entries = told.split("\0")
     heads = dict(entry[2:].split(" ", 1) for entry in entries if entry.startswith("# branch."))
     ahead, behind = re.findall(r"\d+", heads.get("branch.ab", "+0 -0"))
@@ -113,15 +77,15 @@ def before(moment):
 def commits_after(base):
     """(id, author, subject) of each commit, merges left out, the newest first."""
     span = f"{base}..HEAD" if base else "HEAD"
-    told = git("log", "-z", "--no-merges", "--encoding=UTF-8", "--no-color", "--format=%h%x1f%an%x1f%s", span, "--")
+    told = said("log", "-z", "--no-merges", "--encoding=UTF-8", "--no-color", "--format=%h%x1f%an%x1f%s", span, "--")
     return [tuple((entry + "\x1f\x1f").split("\x1f")[:3]) for entry in told.split("\0") if entry]
 
 
 def lines_changed(base):
     """(path, added, removed) of each file, the most changed first; a file that is not text counts no lines."""
     start = (asked("merge-base", base, "HEAD") or base) if base else asked("hash-object", "-t", "tree", os.devnull)
-    told = git("diff", "--numstat", "-z", "--no-renames", "--no-ext-diff", "--no-textconv", "--no-color",
-               "--ignore-submodules=all", start, "HEAD", "--")  # fmt: skip
+    told = said("diff", "--numstat", "-z", "--no-renames", "--no-ext-diff", "--no-textconv", "--no-color",
+                "--ignore-submodules=all", start, "HEAD", "--")  # fmt: skip
     rows = (entry.split("\t", 2) for entry in told.split("\0") if entry.count("\t") > 1)
     found = [(path, int(added.strip("-") or 0), int(removed.strip("-") or 0)) for added, removed, path in rows]
     return sorted(found, key=lambda row: (-row[1] - row[2], row[0]))
@@ -130,7 +94,7 @@ def lines_changed(base):
 def open_marks():
     """(how many lines, in how many files) of the last commit hold a mark of open work."""
     wanted = [part for mark in MARKS for part in ("-e", mark)]
-    told = git("grep", "-I", "-w", "-c", "-z", "--no-color", "--no-textconv", *wanted, "HEAD", "--", fine=(0, 1))
+    told = said("grep", "-I", "-w", "-c", "-z", "--no-color", "--no-textconv", *wanted, "HEAD", "--", fine=(0, 1))
     counts = re.findall(r"\0(\d+)\n", told)
     return sum(map(int, counts)), len(counts)
 
@@ -203,7 +167,7 @@ def page(state, name, commits, files, marks, tag, limit):
 
 def report(inputs):
     if not asked("rev-parse", "--git-dir"):
-        raise NotForMe("this is no git repository, or git does not trust its owner")
+        raise NotForMe("this is no git repository, git does not trust its owner, or git is not installed")
     if not commit_of("HEAD"):
         raise NotForMe("there is no commit yet")
     tag = asked("describe", "--tags", "--abbrev=0", "HEAD")
@@ -227,8 +191,8 @@ def report(inputs):
 def main():
     try:
         output = report(json.load(sys.stdin))
-    except (NotForMe, Broken) as why:
-        print(why, file=sys.stderr)
+    except (NotForMe, GitRefused) as why:
+        print(plain(str(why)), file=sys.stderr)
         sys.exit(10 if isinstance(why, NotForMe) else 1)
     with open(os.environ.get("PLAYBOOK_RESULT", "/dev/stdout"), "w", encoding="utf-8") as out:
         json.dump(output, out)

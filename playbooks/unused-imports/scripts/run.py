@@ -4,9 +4,8 @@ import json
 import os
 import sys
 
-sys.dont_write_bytecode = True  # Nothing may appear beside the scripts: the folder is trusted byte by byte.
-from source import clean_folder, shown  # noqa: E402
-from unused import examine  # noqa: E402
+from project_files import clean_folder, shown
+from unused import examine
 
 
 def lines_of(project):
