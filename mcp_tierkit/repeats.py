@@ -17,13 +17,15 @@ from mcp_tierkit.types import NanoUsd, Record
 MAX_GOAL = 1000
 MAX_WORDS = 40
 MAX_PHRASE = 200
+"""Characters."""
 MAX_WORDS_OPEN = 14
 """Longer goals may differ in one word only: the pairs of their words are too many to compare."""
 EXAMPLE_CHARS = 200
 OPEN = "value"
 
-# Words as playbook/match.py reads them: a quoted stretch is one.
-_WORD = re.compile(r'"[^"]*"|`[^`]*`|\'[^\']*\'|\S+')
+WORD = re.compile(r'"[^"]*"|`[^`]*`|\'[^\']*\'|\S+')
+"""A word of a task, for the phrases of playbooks too. A quoted stretch is one, so that a value may hold spaces."""
+
 _AROUND = re.compile(r"([(\[<]*)(.*?)([)\]>.,;:!?]*)", re.DOTALL)
 _KINDS = {
     "url": r"[a-z][a-z0-9+.-]*://\S+",
@@ -211,7 +213,7 @@ def _name(words: Sequence[str], taken: set[str]) -> str:
 def _read(task: Solved) -> _Read | None:
     """The goal as a template; None for one that is too long to be a phrase, or has lost a secret."""
     goal = task.goal.strip()
-    words = _WORD.findall(goal) if len(goal) <= MAX_GOAL and "[redacted:" not in goal else []
+    words = WORD.findall(goal) if len(goal) <= MAX_GOAL and "[redacted:" not in goal else []
     if words and words[-1][-1] in ".!":  # The end of a sentence is no part of it.
         words[-1:] = [words[-1][:-1]] if len(words[-1]) > 1 else []
     if not 0 < len(words) <= MAX_WORDS:

@@ -12,7 +12,7 @@ from pathlib import Path
 from posixpath import normpath
 from typing import Any
 
-from mcp_tierkit.playbook.match import BadPhrase, read_phrase
+from mcp_tierkit.playbook.match import usable
 from mcp_tierkit.playbook.schema import Fields
 from mcp_tierkit.playbook.starter import Starter, as_json, template
 from mcp_tierkit.redact import find_secrets
@@ -149,15 +149,7 @@ def _prose(command: str, argv: tuple[str, ...] | None) -> str:
 def _phrases(words: str, command: str) -> list[str]:
     """What a task may say, as far as a phrase can hold it."""
     inputs = Fields({"folder": {"type": "string", "default": "."}})
-    kept = []
-    for phrase in dict.fromkeys((words, f"run {words}", f"run {command}", f"run {words} in {{folder}}")):
-        try:
-            read_phrase(phrase, inputs)
-        except BadPhrase:
-            continue
-        if len(phrase) <= 200 and "\n" not in phrase:
-            kept.append(phrase)
-    return kept
+    return usable((words, f"run {words}", f"run {command}", f"run {words} in {{folder}}"), inputs)
 
 
 def _effects(writes: Sequence[str], *, network: bool) -> str:

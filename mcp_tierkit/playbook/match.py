@@ -8,6 +8,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from mcp_tierkit.playbook.schema import Fields
+from mcp_tierkit.repeats import MAX_PHRASE, WORD
 from mcp_tierkit.routing import Match
 from mcp_tierkit.tables import packaged
 
@@ -16,8 +17,6 @@ if TYPE_CHECKING:
 
 MAX_TASK = 1000
 
-# A quoted stretch is one word, so that a value may hold spaces.
-_WORD = re.compile(r'"[^"]*"|`[^`]*`|\'[^\']*\'|\S+')
 _SLOT = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _SIMPLE = frozenset({"string", "integer", "number", "boolean"})
 
@@ -52,6 +51,11 @@ def read_phrase(text: str, inputs: Fields) -> Phrase:
     return Phrase(text, words)
 
 
+def usable(texts: Iterable[str], inputs: Fields) -> list[str]:
+    """Those of the texts that can be phrases of a playbook with these inputs, each once."""
+    return [text for text in dict.fromkeys(texts) if _is_usable(text, inputs)]
+
+
 class PhraseBook:
     """The phrases of trusted playbooks, laid out by their words: a task is looked up, not tried against each."""
 
@@ -82,7 +86,7 @@ class PhraseBook:
         """What fits, for each way to read the task that fits anything: as it stands, then with less around it."""
         if len(task) > MAX_TASK:
             return
-        for words in _readings(_WORD.findall(task)):
+        for words in _readings(WORD.findall(task)):
             if len(words) in self._lengths:
                 folded = list(map(_fold, words))
                 hits = [(node.weight, found) for node, values in self._root.find(words, folded)
@@ -151,6 +155,14 @@ def _best(hits: list[_Hit]) -> Match | None:
     chosen = [found for weight, found in hits if weight == top] or [found for _, found in hits]
     first, *others = [match for found in chosen for match in found]
     return None if any(other != first for other in others) else first
+
+
+def _is_usable(text: str, inputs: Fields) -> bool:
+    try:
+        read_phrase(text, inputs)
+    except BadPhrase:
+        return False
+    return len(text) <= MAX_PHRASE and text.isprintable()
 
 
 def _read_word(part: str, text: str) -> Word:

@@ -12,7 +12,7 @@ from mcp_tierkit.journal import record
 from mcp_tierkit.ledger import Ledger
 from mcp_tierkit.playbook import replay
 from mcp_tierkit.playbook.folder import MAX_BYTES, MAX_FILES
-from mcp_tierkit.playbook.match import BadPhrase, read_phrase
+from mcp_tierkit.playbook.match import usable
 from mcp_tierkit.playbook.schema import Fields
 from mcp_tierkit.playbook.starter import Starter, as_json, template
 from mcp_tierkit.redact import find_secrets
@@ -112,17 +112,9 @@ def _text(file: Path, digest: str | None, path: str) -> str | None:
 def _phrases(goal: str, words: str, holes: tuple[replay.Slot, ...]) -> list[str]:
     """The goal with holes and the name with all of them, as far as a phrase can hold them."""
     fields = Fields({slot.name: {"type": "string"} for slot in holes})
-    named = " ".join([words, *("{" + slot.name + "}" for slot in holes)])
-    kept = []
-    for phrase in dict.fromkeys((replay.phrase(goal, holes), named)):
-        is_whole = all("{" + slot.name + "}" in phrase for slot in holes)
-        try:
-            read_phrase(phrase, fields)
-        except BadPhrase:
-            continue
-        if is_whole and len(phrase) <= 200 and phrase.isprintable():
-            kept.append(phrase)
-    return kept
+    needed = ["{" + slot.name + "}" for slot in holes]
+    phrases = usable((replay.phrase(goal, holes), " ".join([words, *needed])), fields)
+    return [phrase for phrase in phrases if all(slot in phrase for slot in needed)]
 
 
 def _slot(slot: replay.Slot) -> str:

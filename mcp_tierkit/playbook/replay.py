@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
+from functools import cache
 from typing import NamedTuple
 
 from mcp_tierkit.tables import packaged
@@ -182,7 +183,7 @@ def _stands_once(part: str, text: str) -> bool:
 
 
 def _is_hole(form: Form, value: str, parts: Sequence[Edit]) -> bool:
-    if form.name == "name" and (value.lower() in packaged("replay")["plain"].split() or keyword.iskeyword(value)):
+    if form.name == "name" and (value.lower() in _plain() or keyword.iskeyword(value)):
         return False
     pattern = re.compile(_bounded(Slot(form.name, value, form)))
     was = sum(len(pattern.findall(part.before or "")) for part in parts)
@@ -190,6 +191,12 @@ def _is_hole(form: Form, value: str, parts: Sequence[Edit]) -> bool:
     if form.name in _IN_PATHS:
         now += sum(len(pattern.findall(part.path)) for part in parts if part.before is None)
     return was != now if form.name == "number" else was + now > 0
+
+
+@cache
+def _plain() -> frozenset[str]:
+    words = packaged("repeats")
+    return frozenset((*packaged("replay")["plain"].split(), *words["closed"], *words["vague"]))
 
 
 def _bounded(slot: Slot) -> str:
