@@ -25,7 +25,7 @@ FLOORS = {
         "gateway wire ledger workspace sandbox shapes _launch checks guards _witness journal playbook clients engines "
         "git demo_upstream transcripts cleanup"
     ),
-    "work": "kit metering stages jobs desk checkup",
+    "work": "kit metering stages jobs desk checkup page",
     "doors": "server web cli demo entry __main__",
 }
 ORDER = tuple(FLOORS)

@@ -1,0 +1,163 @@
+"""Charts as SVG that stretches with its place: positions in percent, so that no text is ever scaled."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import date, timedelta
+from math import floor, log10
+
+from mcp_tierkit.ledger.spending import DayTier
+from mcp_tierkit.page.parts import Html, dollars, el
+
+TIERS = ("cheap", "mid", "strong")
+MOST_COLUMNS = 62
+HEIGHT = 100.0
+
+
+def percent_of(part: float, whole: float) -> str:
+    """A position or a length in an SVG."""
+    return f"{100 * part / whole if whole else 0:.3f}%"
+
+
+def bar(share: float, klass: str) -> Html:
+    """One bar that takes a share, 0 to 1, of its place."""
+    track = el("rect", klass="track", width="100%", height="100%", rx=3)
+    return _svg("bar", track, el("rect", klass=klass, width=percent_of(min(share, 1), 1), height="100%", rx=3))
+
+
+def stack(parts: Sequence[tuple[str, float]]) -> Html:
+    """One bar of parts, each a class and a share, that fill it from left to right."""
+    drawn, at = [], 0.0
+    for klass, share in parts:
+        drawn.append(el("rect", klass=klass, x=percent_of(at, 1), width=percent_of(share, 1), height="100%"))
+        at += share
+    return _svg("bar stack", el("rect", klass="track", width="100%", height="100%"), *drawn)
+
+
+def span(low: float, high: float, least: float, most: float) -> Html:
+    """A range on an axis from `least` to `most`, with a line at nothing saved, nothing lost."""
+    whole = most - least
+    klass = "loss" if high <= 0 else "gain" if low >= 0 else "mixed"
+    zero = percent_of(-least, whole)
+    return _svg(
+        "span",
+        el("rect", klass="track", width="100%", y="35%", height="30%", rx=2),
+        el("rect", klass=f"{klass} least", x=percent_of(low - least, whole), width=percent_of(high - low, whole),
+           y="12%", height="76%", rx=3),
+        el("line", klass="zero", x1=zero, x2=zero, y1="0", y2="100%"),
+    )  # fmt: skip
+
+
+def spend_columns(days: Sequence[DayTier], since: date, until: date) -> Html:
+    """Spend over time, each column a day, a week or a month, stacked by tier."""
+    columns = list(_columns(days, since, until))
+    top = _ceiling(max((sum(column.values()) for _, column in columns), default=0))
+    slot = 100 / len(columns)
+    width = min(slot * 0.74, 9.0)
+    drawn = [
+        _column(label, column, slot * at + (slot - width) / 2, width, slot * at, slot, top)
+        for at, (label, column) in enumerate(columns)
+    ]
+    grid = [el("line", klass="grid", x1="0", x2="100%", y1=f"{y}%", y2=f"{y}%") for y in (0, 25, 50, 75, 100)]
+    scale = [el("span", dollars(round(top * part))) for part in (1, 0.75, 0.5, 0.25, 0)]
+    names = [el("span", columns[at][0]) for at in _ticks(len(columns))]
+    plot = _svg("plot", *grid, *drawn, tabindex="0", aria_label="Spend over time; arrow keys read column by column")
+    return el(
+        "div",
+        el("p", _unit(since, until), klass="readout", aria_live="polite"),
+        el("div", scale, klass="scale", aria_hidden="true"), plot,
+        el("div", names, klass="ticks", aria_hidden="true"), klass="columns",
+    )  # fmt: skip
+
+
+def tier_class(tier: str) -> str:
+    return f"t-{tier}" if tier in TIERS else "t-other"
+
+
+def _svg(klass: str, *inside: Html, **more: object) -> Html:
+    drawn: dict[str, object] = {"role": "img"} if more else {"aria_hidden": "true"}
+    return el("svg", *inside, klass=klass, width="100%", **drawn, **more)
+
+
+def _column(
+    label: str, column: dict[str, int], left: float, width: float, slot_left: float, slot: float, top: int
+) -> Html:
+    parts = [tier for tier in (*TIERS, "other", "unknown") if column.get(tier)]
+    told = "; ".join(f"{_worst(tier)} {dollars(column[tier])}" for tier in parts) or "nothing spent"
+    whole = dollars(sum(cost for tier, cost in column.items() if tier != "unknown"))
+    drawn, base = [el("rect", klass="hit", x=f"{slot_left:.3f}%", width=f"{slot:.3f}%", y="0", height="100%")], HEIGHT
+    for tier in parts:
+        height = HEIGHT * column[tier] / top
+        base -= height
+        klass = "t-unknown" if tier == "unknown" else tier_class(tier)
+        drawn.append(
+            el("rect", klass=klass, x=f"{left:.3f}%", width=f"{width:.3f}%", y=f"{base:.3f}%", height=f"{height:.3f}%")
+        )
+    return el("g", drawn, data_tip=f"{label}: {whole} ({told})" if parts else f"{label}: {told}")
+
+
+def _worst(tier: str) -> str:
+    return "not known, at most" if tier == "unknown" else tier
+
+
+def _columns(days: Sequence[DayTier], since: date, until: date) -> Iterator[tuple[str, dict[str, int]]]:
+    """Each stretch of time by name with what each tier cost in it, stretches without calls included."""
+    sums: dict[date, dict[str, int]] = {}
+    day = since
+    while day <= until:
+        sums.setdefault(_start(day, since, until), {})
+        day += timedelta(days=1)
+    for row in days:
+        found = date.fromisoformat(row.day)
+        if not since <= found <= until:
+            continue
+        column = sums[_start(found, since, until)]
+        tier = row.tier if row.tier in TIERS else "other"
+        column[tier] = column.get(tier, 0) + row.cost_nanousd
+        column["unknown"] = column.get("unknown", 0) + row.unknown_nanousd
+    for start, column in sums.items():
+        yield _label(start, since, until), column
+
+
+def _step(since: date, until: date) -> str:
+    span = (until - since).days + 1
+    return "day" if span <= MOST_COLUMNS else "week" if span <= 7 * MOST_COLUMNS else "month"
+
+
+def _start(day: date, since: date, until: date) -> date:
+    step = _step(since, until)
+    if step == "day":
+        return day
+    return max(since, day - timedelta(days=day.weekday()) if step == "week" else day.replace(day=1))
+
+
+def _label(start: date, since: date, until: date) -> str:
+    step = _step(since, until)
+    if step == "month":
+        return f"{start:%b %Y}"
+    return f"{start.day} {start:%b}" + (f" {start.year}" if since.year != until.year else "")
+
+
+def _unit(since: date, until: date) -> str:
+    step = _step(since, until)
+    each = {"day": "One column is one day", "week": "One column is one week", "month": "One column is one month"}[step]
+    return f"{each}, in UTC. Point at a column, tap it, or use the arrow keys, to read it."
+
+
+def _ticks(columns: int) -> list[int]:
+    return sorted({round(part * (columns - 1) / 4) for part in range(5)})
+
+
+def _ceiling(most: int) -> int:
+    """The next round amount, of which a quarter is round too."""
+    if most <= 0:
+        return 1_000_000_000
+    size = 10 ** floor(log10(most))
+    return next(int(size * step) for step in (1, 2, 4, 6, 8, 10) if size * step >= most) or 1
+
+
+def legend(names: Sequence[tuple[str, str]]) -> Html:
+    """What the colours stand for, each a class and words."""
+    return el("ul", [el("li", el("i", klass=klass), words) for klass, words in names], klass="legend")
+
+

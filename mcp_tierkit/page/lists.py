@@ -1,0 +1,182 @@
+"""The lists of the page: what cost most, playbooks, the newest tasks, and what the words mean."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from mcp_tierkit.ledger.report import PlaybookTotal, TaskSummary, Total
+from mcp_tierkit.ledger.told import NEWEST, Told
+from mcp_tierkit.page.charts import bar
+from mcp_tierkit.page.parts import Child, Html, count, dollars, el, foreign, percent
+from mcp_tierkit.page.sections import card, table
+from mcp_tierkit.scorecard import Scorecard
+
+MOST = 8
+COLUMNS = (
+    ("Begun", "text"), ("Project", "text"), ("What was asked", "text"), ("How it ended", "text"), ("Spent", "number"),
+    ("Time", "number"), ("Rewrites", "number"), ("Comments", "number"), ("Defects", "number"), ("Worth it?", "text"),
+)  # fmt: skip
+WORTH = {"helped": "helped", "neutral": "neutral", "moved_work": "moved work"}
+WORDS = (
+    ("Tier", "a class of models that you set up: cheap, mid or strong."),
+    ("Token", "the piece of text that models read and write, and are paid by; about four letters of English."),
+    ("Playbook", "a trusted script that does a task of a known kind without a model."),
+    ("Saved", "an estimate from receipts: what your agent would have spent alone, less all that was spent instead."),
+    ("Not known", "nobody said what a call cost or used. It is counted beside the sums and never taken for free."),
+    ("Rewrites, comments, defects", "drafts made again; remarks of reviews; faults that were reported later."),
+)
+
+
+def rankings(told: Told) -> list[Html]:
+    """Types of task, models, projects and single tasks by what they cost."""
+    made = [
+        _ranking("What kind of work it was", "Spend by type of task; the longest bar cost most.", told.by_category),
+        _ranking("Which models answered", "Spend by the model that answered, as its provider names it.", told.by_model),
+    ]
+    if len(told.by_project) > 1:
+        how = "Spend by project folder."
+        made.append(_ranking("Which projects", how, told.by_project, are_paths=True))
+    if told.costliest:
+        most = told.costliest[0].cost_nanousd
+        rows = [
+            el("li", el("span", foreign(_short(task.goal)), el("small", f"{Path(task.project).name} · {task.at[:10]}")),
+               el("span", f"{dollars(task.cost_nanousd)}{' or more' if task.unpriced_calls else ''}", klass="value"),
+               bar(task.cost_nanousd / most, "t-plain"))
+            for task in told.costliest[:MOST]
+        ]  # fmt: skip
+        how = "The single tasks that cost most. One long bar on top: look there first."
+        made.append(card("Dearest tasks", how, el("ol", rows, klass="bars")))
+    return [part for part in made if part is not None]
+
+
+def _ranking(title: str, how: str, totals: Sequence[Total], *, are_paths: bool = False) -> Html | None:
+    if not totals:
+        return None
+    order = sorted(totals, key=lambda total: (-total.spend.cost_nanousd, total.key))
+    shown, rest = order[:MOST], order[MOST:]
+    most = max(order[0].spend.cost_nanousd, sum(total.spend.cost_nanousd for total in rest), 1)
+    rows = [_ranked(_name(total.key, are_paths), [total], most, "t-plain") for total in shown]
+    if rest:
+        rows.append(_ranked(f"{len(rest)} others", rest, most, "t-other"))
+    return card(title, how, el("ol", rows, klass="bars"))
+
+
+def _name(key: str, is_path: bool) -> Html:
+    return foreign((Path(key).name or key) if is_path else key or "unknown")
+
+
+def _ranked(name: Child, totals: Sequence[Total], most: int, klass: str) -> Html:
+    cost = sum(total.spend.cost_nanousd for total in totals)
+    unpriced = sum(total.spend.unpriced_calls for total in totals)
+    calls = count(sum(total.spend.calls for total in totals), "call")
+    more = f"{calls}, {unpriced:,} without a price" if unpriced else calls
+    label = el("span", el("b", name), el("small", more))
+    return el("li", label, el("span", dollars(cost), klass="value"), bar(cost / most, klass))
+
+
+def playbooks(told: Told) -> list[Html]:
+    """Runs of each playbook."""
+    if not told.playbooks:
+        return []
+    order = sorted(told.playbooks, key=lambda total: (-total.runs, total.playbook))
+    most = order[0].runs
+    rows = [_playbook(total, most) for total in order[:MOST]]
+    left = len(order) - len(rows)
+    how = "How often each ran. The darker part ended well; the rest declined or failed, and changed nothing."
+    more = el("p", f"{left} more ran less often.", klass="how") if left > 0 else None
+    return [card("Playbooks", how, el("ol", rows, klass="bars"), more)]
+
+
+def _playbook(total: PlaybookTotal, most: int) -> Html:
+    cost = "no tokens" if total.tokens == 0 else dollars(total.cost_nanousd)
+    label = el("span", el("b", foreign(total.playbook)), el("small", f"{total.ok:,} ended well · {cost}"))
+    drawn = el("span", bar(total.runs / most, "t-faint"), bar(total.ok / most, "t-plain"), klass="over")
+    return el("li", label, el("span", count(total.runs, "run"), klass="value"), drawn)
+
+
+def tasks(told: Told) -> list[Html]:
+    """The newest tasks, to be sorted and searched."""
+    if not told.tasks:
+        return []
+    cards = {one.task_id: one for one in told.scorecards}
+    head = [
+        el("th", el("button", name, type="button"), scope="col", data_kind=kind, aria_sort="none")
+        for name, kind in COLUMNS
+    ]
+    rows = [_task(task, cards.get(task.task_id)) for task in told.tasks]
+    shown = f"The newest {NEWEST}" if told.overview.tasks > len(told.tasks) else "All"
+    how = f"{shown} of {count(told.overview.tasks, 'task')}. Press a heading to sort, type to search."
+    search = el(
+        "div", el("label", "Search", for_="search"), el("input", id="search", type="search", autocomplete="off"),
+        el("span", klass="found", role="status"), klass="search", hidden=True,
+    )  # fmt: skip
+    made = el("table", el("thead", el("tr", head)), el("tbody", rows), klass="tasks")
+    more = el("button", "Show more", type="button", klass="more", hidden=True)
+    inside = (search, el("div", made, klass="scroll"), more, _checklist(told))
+    return [card("Newest tasks", how, *inside, wide=True)]
+
+
+def _task(task: TaskSummary, scored: Scorecard | None) -> Html:
+    words = task.outcome or task.draft_status or task.verdict or task.playbook_status or task.decision or task.state
+    spent = task.spend.cost_nanousd
+    cost = dollars(spent) + (" + ?" if task.spend.unpriced_calls else "")
+    cells: list[tuple[Child, object]] = [
+        (task.created_at[:16].replace("T", " "), task.created_at),
+        (foreign(Path(task.project).name), None),
+        (foreign(_short(task.goal, 140)), None),
+        (words.replace("_", " "), None),
+        (cost, spent),
+        *_scores(scored),
+    ]
+    made = [
+        el("td", cell, data_label=COLUMNS[at][0], data_value=value, klass=COLUMNS[at][1])
+        for at, (cell, value) in enumerate(cells)
+    ]
+    return el("tr", made)
+
+
+def _scores(scored: Scorecard | None) -> list[tuple[Child, object]]:
+    """The columns of a scorecard; a dash where nobody knows."""
+    if scored is None:
+        return [("–", None)] * 5
+    seconds = scored.wall_s
+    time = "–" if seconds is None else f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
+    counts = [("–" if one is None else f"{one}", one) for one in (scored.rewrites, scored.comments, scored.defects)]
+    worth = WORTH.get(scored.verdict or "", "–")
+    return [(time, seconds), *counts, (el("span", worth, title=scored.why), None)]
+
+
+def _checklist(told: Told) -> Html | None:
+    """Five questions about these tasks, and what reviews keep finding."""
+    known = [one for one in told.checklist if one.answer is not None]
+    if not known and not told.patterns:
+        return None
+    rows = [
+        (one.question, {"strong": "yes", "weak": "not yet"}.get(one.answer or "", "too few tasks to say"),
+         f"{one.good} of {one.of}")
+        for one in told.checklist
+    ]  # fmt: skip
+    found = [el("li", f"{one.klass}, {count(one.times, 'time')}: {one.suggestion}") for one in told.patterns]
+    again = [el("h3", "What reviews keep finding"), el("ul", found, klass="plain")] if found else None
+    return el("div", el("h3", "Does delegating work here?"), table(("Question", "Answer", "Tasks"), rows), again)
+
+
+def notes(told: Told) -> list[Html]:
+    """What the words mean, and what is not in the figures."""
+    words = [[el("dt", word), el("dd", what)] for word, what in WORDS]
+    parts = []
+    if told.savings.cache_elsewhere_nanousd:
+        saved = dollars(told.savings.cache_elsewhere_nanousd)
+        parts.append(f"A provider's cache also took {saved} off tasks whose saving is not known.")
+    if hits := [hit for hit in told.cache_hits if hit.hit_rate is not None]:
+        read = sum(hit.input_tokens for hit in hits)
+        share = percent(sum(hit.cached_tokens for hit in hits) / read if read else None)
+        parts.append(f"{share} of the input came from a provider's cache, over the calls that say.")
+    more = el("p", " ".join(parts), klass="how") if parts else None
+    return [card("What the words mean", "All amounts are US dollars; all days are UTC.", el("dl", words), more, wide=True)]
+
+
+def _short(text: str, most: int = 90) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= most else line[: most - 1] + "…"

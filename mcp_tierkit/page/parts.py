@@ -1,0 +1,93 @@
+"""Pieces of a page: elements whose texts are always escaped, and figures as a person reads them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from decimal import Decimal
+from html import escape
+
+VOID = {"rect", "line", "input", "meta", "link"}
+
+
+class Html(str):
+    """Markup, as against a text that is still to be escaped."""
+
+    __slots__ = ()
+
+
+Child = str | Html | None | Iterable["Child"]
+
+
+def el(_name: str, *children: Child, **attributes: object) -> Html:
+    """An element. Attributes: `klass` is `class`, `_` is `-`, True stands alone, None and False are left out."""
+    given = "".join(_attribute(name, value) for name, value in attributes.items())
+    if _name in VOID:
+        return Html(f"<{_name}{given}>" if _name in ("input", "meta", "link") else f"<{_name}{given}/>")
+    return Html(f"<{_name}{given}>{join(children)}</{_name}>")
+
+
+def _attribute(name: str, value: object) -> str:
+    if value is None or value is False:
+        return ""
+    label = {"klass": "class"}.get(name, name.rstrip("_").replace("_", "-"))
+    return f" {label}" if value is True else f' {label}="{escape(clean(str(value)))}"'
+
+
+def join(children: Iterable[Child]) -> Html:
+    """Children one after the other, texts escaped."""
+    made = []
+    for child in children:
+        if isinstance(child, Html):
+            made.append(str(child))
+        elif isinstance(child, str):
+            made.append(escape(clean(child)))
+        elif child is not None:
+            made.append(str(join(child)))
+    return Html("".join(made))
+
+
+def clean(text: str) -> str:
+    """A text without what cannot be seen: control characters, and marks that turn the direction of what follows."""
+    return "".join(char if char.isprintable() else " " for char in text)
+
+
+def foreign(text: str) -> Html:
+    """A text from elsewhere, whose direction of writing stays its own."""
+    return el("bdi", " ".join(text.split()))
+
+
+def dollars(nanousd: int | None) -> str:
+    """An amount with as many places as its size deserves: $1,234, $12.30, $0.0431; None is `unknown`."""
+    if nanousd is None:
+        return "unknown"
+    amount = Decimal(abs(nanousd)).scaleb(-9)
+    sign = "−" if nanousd < 0 else ""
+    if amount == 0 or amount >= 1:
+        return f"{sign}${amount:,.0f}" if amount == 0 or amount >= 1000 else f"{sign}${amount:,.2f}"
+    if amount < Decimal("0.000001"):
+        return f"{sign}under $0.000001"
+    places = 4 if amount >= Decimal("0.001") else 6
+    return f"{sign}${amount:.{places}f}"
+
+
+def count(number: int, of: str = "") -> str:
+    """A number with commas, and what it counts: `1 task`, `1,204 tasks`."""
+    plural = "" if not of or number == 1 else "s"
+    return f"{number:,}" + (f" {of}{plural}" if of else "")
+
+
+def tokens(number: int) -> str:
+    """Tokens in three digits or so: 950, 12.3 k, 4.56 M."""
+    for size, unit in ((1_000_000_000, " G"), (1_000_000, " M"), (10_000, " k")):
+        if abs(number) >= size:
+            scaled = number / (1000 if unit == " k" else size)
+            return f"{scaled:.{0 if abs(scaled) >= 100 else 1}f}{unit}".replace("-", "−")
+    return f"{number:,}".replace("-", "−")
+
+
+def percent(share: float | None) -> str:
+    if share is None:
+        return "–"
+    if 0 < share < 0.001:
+        return "under 0.1%"
+    return f"{share:.0%}" if share in (0, 1) else f"{share:.1%}"

@@ -1,0 +1,215 @@
+"""The charts of the page, each with a heading, a sentence on how to read it, and its figures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import date
+from pathlib import Path
+
+from mcp_tierkit.ledger.levers import Lever, Unit
+from mcp_tierkit.ledger.spending import Cents, Gauge
+from mcp_tierkit.ledger.told import Share, Told
+from mcp_tierkit.page.charts import TIERS, bar, legend, span, spend_columns, stack, tier_class
+from mcp_tierkit.page.parts import Child, Html, count, dollars, el, foreign, percent, tokens
+
+LEVERS = {
+    "cheap_drafts": ("Cheap tier", "drafts of the cheap tier that were kept, instead of your agent's own work"),
+    "dearer_drafts": ("Dearer tiers", "drafts that took a dearer tier, and were kept"),
+    "lost_drafts": ("Drafts not kept", "paid for, and your agent still had the work to do"),
+    "provider_cache": ("Provider's cache", "input that a provider had kept, at its lower price"),
+    "reviews": ("Reviews", "at what they cost; what they found is not in it"),
+}
+UNSAID = {
+    "playbooks": ("playbook run", "done by scripts"),
+    "skipped": ("task", "that no model was asked for, since that would not have paid"),
+    "refused": ("call", "refused by a budget"),
+    "no_baseline": ("other task", "with no estimate, or with a call of unknown price"),
+}
+BUDGETS = {"day": "today", "month": "this month", "project": "this project"}
+MOST_PARTS = 5
+
+
+def card(title: str, how: str, *inside: Child, wide: bool = False) -> Html:
+    """A part of the page; `how` says how to read what is in it."""
+    return el("section", el("h2", title), el("p", how, klass="how"), *inside, klass="card wide" if wide else "card")
+
+
+def figures(head: Sequence[str], rows: Sequence[Sequence[Child]], open_: str = "Show the figures") -> Html:
+    """The same as a table, folded away."""
+    return el("details", el("summary", open_), table(head, rows))
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[Child]]) -> Html:
+    """A table whose first column names its rows."""
+    made = [
+        el("tr", [el("th" if at == 0 else "td", cell, scope="row" if at == 0 else None) for at, cell in enumerate(row)])
+        for row in rows
+    ]
+    top = el("thead", el("tr", [el("th", name, scope="col") for name in head]))
+    return el("div", el("table", top, el("tbody", made)), klass="scroll")
+
+
+def days(told: Told) -> list[Html]:
+    """Spend over time."""
+    used = [name for name in (*TIERS, "other") if any(_is(name, row.tier) for row in told.day_tiers)]
+    names = [(f"{tier_class(name)} key", f"{name} tier" if name in TIERS else "other") for name in used]
+    if any(row.unknown_nanousd for row in told.day_tiers):
+        names.append(("t-unknown key", "price not known: the most it can be"))
+    rows = [
+        (total.key, dollars(total.spend.cost_nanousd), f"{total.spend.calls:,}", f"{total.spend.input_tokens:,}",
+         f"{total.spend.output_tokens:,}")
+        for total in told.by_day
+    ]  # fmt: skip
+    chart = spend_columns(told.day_tiers, date.fromisoformat(_first_day(told)), date.fromisoformat(told.until))
+    how = "The higher a column, the more was spent; its colours say on which tier of models."
+    head = ("Day", "Spent", "Calls", "Tokens in", "Tokens out")
+    return [card("Spend over time", how, chart, legend(names), figures(head, rows), wide=True)]
+
+
+def _first_day(told: Told) -> str:
+    """The first of the days, or of those with calls where they were asked for by the thousand."""
+    return min((row.day for row in told.day_tiers), default=told.since) if told.days > 366 else told.since
+
+
+def _is(name: str, tier: str) -> bool:
+    return tier == name or (name == "other" and tier not in TIERS)
+
+
+def savings(told: Told) -> list[Html]:
+    """The net, lever by lever, as ranges."""
+    parts: list[Child] = []
+    for unit in ("usd", "tokens"):
+        parts += _ranges(told, unit)
+    unsaid = [
+        el("li", f"{count(part.count, UNSAID[part.what][0])} {UNSAID[part.what][1]}{_cost(part.cost_nanousd)}")
+        for part in told.savings.unsaid
+    ]
+    if unsaid:
+        parts.append(el("p", "Not counted, since nothing says what it saved:", klass="how"))
+        parts.append(el("ul", unsaid, klass="plain"))
+    if not parts:
+        return []
+    how = (
+        "Each bar reaches from the least to the most that was saved, beside what your agent would have spent alone. "
+        "Right of the line is saved, left of it is lost. Every dollar is in one bar only."
+    )
+    return [card("What was saved, and by what", how, *parts)]
+
+
+def _cost(nanousd: int | None) -> str:
+    return "" if nanousd == 0 else f" (cost: {dollars(nanousd)})"
+
+
+def _ranges(told: Told, unit: Unit) -> list[Child]:
+    levers = [lever for lever in told.savings.levers if lever.unit == unit]
+    net = told.savings.net_usd if unit == "usd" else told.savings.net_tokens
+    if net is None:
+        return []
+    least = min(0, net[0], *(lever.low for lever in levers))
+    most = max(0, net[1], *(lever.high for lever in levers))
+    title = "All together" if unit == "usd" else "All together, in your agent's tokens"
+    rows = [_range(title, "", *net, least, most, unit), *(_lever(lever, least, most) for lever in levers)]
+    return [el("ul", rows, klass="bars ranges")]
+
+
+def _lever(lever: Lever, least: int, most: int) -> Html:
+    name, what = LEVERS[lever.lever]
+    return _range(name, f"{what}; {count(lever.tasks, 'task')}", lever.low, lever.high, least, most, lever.unit)
+
+
+def _range(name: str, what: str, low: int, high: int, least: int, most: int, unit: Unit) -> Html:
+    sides = [dollars(side) if unit == "usd" else tokens(side) for side in (low, high)]
+    told = sides[0] if low == high else f"{sides[0]} to {sides[1]}"
+    label = el("span", el("b", name), el("small", what) if what else None)
+    return el("li", label, el("span", told, klass="value"), span(low, high, least, most))
+
+
+def tiers(told: Told) -> list[Html]:
+    """Who does the work: shares of tokens and of dollars."""
+    if not told.shares:
+        return []
+    order = sorted(told.shares, key=lambda share: TIERS.index(share.tier) if share.tier in TIERS else len(TIERS))
+    bars = [
+        el("li", el("span", el("b", name)), el("span", _shares(order, field), klass="value"), _stack(order, field))
+        for name, field in (("Tokens", "tokens"), ("Calls", "calls"), ("Dollars", "cost"))
+    ]
+    rows = [
+        (total.key, f"{total.spend.calls:,}", f"{total.spend.input_tokens:,}", f"{total.spend.output_tokens:,}",
+         dollars(total.spend.cost_nanousd))
+        for total in told.by_tier
+    ]  # fmt: skip
+    how = "Each line is the whole, cut by tier. The aim: most tokens on the cheap tier, few dollars on the dear ones."
+    names = [(f"{tier_class(share.tier)} key", f"{share.tier} tier") for share in order]
+    head = ("Tier", "Calls", "Tokens in", "Tokens out", "Spent")
+    inside = (el("ul", bars, klass="bars"), legend(names), _read_again(told), figures(head, rows))
+    return [card("Who does the work", how, *inside)]
+
+
+def _read_again(told: Told) -> Html | None:
+    parts = []
+    if told.reread_tokens and told.overview.spend.input_tokens:
+        share = percent(told.reread_tokens / told.overview.spend.input_tokens)
+        parts.append(f"{share} of what models read was for repairs, climbs and reviews, which read the draft again.")
+    if told.caller.read or told.caller.wrote:
+        asked = f"{tokens(told.caller.read)} tokens of replies and wrote {tokens(told.caller.wrote)}"
+        parts.append(f"Your agent itself read {asked} to ask; these are not in the shares.")
+    if told.untold_calls:
+        parts.append(f"{count(told.untold_calls, 'call')} named no tokens and are missing here.")
+    return el("p", " ".join(parts), klass="how") if parts else None
+
+
+def _stack(shares: Sequence[Share], field: str) -> Html:
+    return stack([(tier_class(share.tier), getattr(share, field) or 0.0) for share in shares])
+
+
+def _shares(shares: Sequence[Share], field: str) -> str:
+    return " · ".join(f"{share.tier} {percent(getattr(share, field))}" for share in shares)
+
+
+def next_dollar(told: Told) -> list[Html]:
+    """What a dollar goes to now."""
+    dollar = told.next_dollar
+    if not dollar.parts:
+        return []
+    lists: list[Child] = []
+    for by, title in (("tier", "By tier"), ("category", "By type of task"), ("project", "By project")):
+        parts = [part for part in dollar.parts if part.by == by]
+        lists.append(el("h3", title))
+        lists.append(el("ul", [_cents(part) for part in parts[:MOST_PARTS]], _rest(parts[MOST_PARTS:]), klass="bars"))
+    how = (
+        f"If it goes on as in the last {dollar.days} days, this is what the next dollar buys, in cents. "
+        f"The small figure is the {dollar.days} days before."
+    )
+    return [card("Where the next dollar goes", how, *lists)]
+
+
+def _cents(part: Cents) -> Html:
+    name: Child = foreign(Path(part.key).name or part.key) if part.by == "project" else part.key or "unknown"
+    before = "" if part.share_before is None else f"was {part.share_before * 100:.0f}¢"
+    label = el("span", el("b", name), el("small", before) if before else None)
+    klass = tier_class(part.key) if part.by == "tier" else "t-plain"
+    return el("li", label, el("span", f"{part.share * 100:.1f}¢", klass="value"), bar(part.share, klass))
+
+
+def _rest(parts: Sequence[Cents]) -> Html | None:
+    if not parts:
+        return None
+    share = sum(part.share for part in parts)
+    label = el("span", el("b", f"{len(parts)} others"))
+    return el("li", label, el("span", f"{share * 100:.1f}¢", klass="value"), bar(share, "t-other"))
+
+
+def budgets(told: Told) -> list[Html]:
+    """How much of each limit is used."""
+    if not told.budgets:
+        return []
+    how = "A full bar is a used-up budget: then calls are refused. Calls in flight count with the most they can cost."
+    return [card("Budgets", how, el("ul", list(map(_gauge, told.budgets)), klass="bars"))]
+
+
+def _gauge(gauge: Gauge) -> Html:
+    share = gauge.spent_nanousd / gauge.limit_nanousd if gauge.limit_nanousd else 1.0
+    state, klass = ("used up", "loss") if share >= 1 else ("nearly used up", "mixed") if share >= 0.8 else ("", "gain")
+    told = f"{dollars(gauge.spent_nanousd)} of {dollars(gauge.limit_nanousd)}"
+    label = el("span", el("b", BUDGETS[gauge.budget]), el("small", state) if state else None)
+    return el("li", label, el("span", f"{told} ({percent(share)})", klass="value"), bar(share, klass))
