@@ -19,6 +19,8 @@ from mcp_tierkit.workspace import Workspace
 WITHIN = timedelta(days=7)
 MOST_LINES = 20_000
 MOST_VERSIONS = 200
+MOST_COMPARED = 400_000
+"""Lines of one file, times the commits that touched it: each is compared with each."""
 MOST_COMMITS = 5000
 MOST_BRANCHES = 20
 MOST_NEW_FILES = 200
@@ -168,6 +170,8 @@ def _rewritten(tree: Tree, part: Part, deadline: datetime, now: datetime) -> int
     if not gone or now <= deadline:
         return len(gone)
     versions = tree.versions(part.path)
+    if len(versions) * len(part.lines) > MOST_COMPARED:
+        raise Unknown("A long file of it was committed too often since.")
     seen = [_alive(part, version.text) for version in versions]
     return sum(_went(line, versions, seen, tree.touched(part), deadline) <= deadline for line in gone)
 

@@ -399,7 +399,7 @@ def renamed_unseen(field: Field) -> None:
 
 def indented_and_moved(field: Field) -> None:
     lines = NEW.replace("    ", "\t").splitlines(keepends=True)
-    field.write("".join(lines[7:] + lines[:7]), THEN + DAY)
+    field.write("".join([lines[0], *lines[3:5], *lines[1:3], *lines[5:]]), THEN + DAY)
 
 
 def deleted(field: Field) -> None:
