@@ -145,6 +145,7 @@ def test_every_figure_is_the_sum_of_its_rows(filled: str, capsys: pytest.Capture
     assert [(task["task_id"], task["draft_status"], task["verdict"]) for task in told["tasks"]] == [
         ("t5", None, None), ("t4", None, None), ("t3", None, None), ("t2", None, "findings"), ("t1", "applied", None)
     ]  # fmt: skip
+    assert all(one.pop("last_run") for one in told["playbooks"])
     assert told["playbooks"] == [
         {"playbook": "judge", "runs": 1, "ok": 1, "tokens": 900, "cost_nanousd": 700_000},
         {"playbook": "rename-symbol", "runs": 2, "ok": 1, "tokens": 0, "cost_nanousd": 0},

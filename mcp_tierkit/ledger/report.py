@@ -16,6 +16,7 @@ from mcp_tierkit.ledger.owners import is_alive
 from mcp_tierkit.types import CallStatus, Record, Spend, TaskState
 
 R = TypeVar("R", bound=Record)
+Values = tuple[str, ...] | dict[str, str | None]
 Key = Literal["day", "tier", "model", "category", "stage", "project"]
 
 SUMMED = ", ".join(f"coalesce(sum({name}), 0) as {name}" for name in Spend.model_fields)
@@ -114,8 +115,9 @@ class PlaybookTotal(Record):
     playbook: str
     runs: int
     ok: int
-    tokens: int | None = 0
-    cost_nanousd: int | None = 0
+    last_run: str
+    tokens: int | None
+    cost_nanousd: int | None
 
 
 class Health(Record):
@@ -164,14 +166,17 @@ def newest_row(conn: sqlite3.Connection) -> str | None:
     return None if found is None else str(found)
 
 
-def playbook_totals(conn: sqlite3.Connection, *, since: str = "") -> tuple[PlaybookTotal, ...]:
-    """Runs of each playbook by name, and how many of them ended well."""
-    query = """select playbook, count(*) as runs, count(case when status = 'ok' then 1 end) as ok,
+def playbook_totals(
+    conn: sqlite3.Connection, *, since: str = "", repository: str | None = None
+) -> tuple[PlaybookTotal, ...]:
+    """Runs of each playbook by name, and how many of them ended well; of one repository, or of all."""
+    query = """select playbook, count(*) as runs, count(case when status = 'ok' then 1 end) as ok, max(at) as last_run,
             case when count(tokens) = count(*) then sum(tokens) end as tokens,
             case when count(cost_nanousd) = count(*) then sum(cost_nanousd) end as cost_nanousd
-        from playbook_runs where at >= :since group by playbook order by playbook"""
-    found = conn.execute(query, {"since": since})
-    return tuple(PlaybookTotal(**{name: row[name] for name in PlaybookTotal.model_fields}) for row in found)
+        from playbook_runs where at >= :since and
+            (:repository is null or task_id in (select task_id from tasks where budget_key = :repository))
+        group by playbook order by playbook"""
+    return _records(conn, PlaybookTotal, query, {"since": since, "repository": repository})
 
 
 def recent_tasks(
@@ -289,7 +294,7 @@ def _summaries(conn: sqlite3.Connection, where: str, values: dict[str, int | str
     return tuple(TaskSummary(spend=spend_of(row), **{name: row[name] for name in names}) for row in found)
 
 
-def _records(conn: sqlite3.Connection, kind: type[R], query: str, values: tuple[str, ...]) -> tuple[R, ...]:
+def _records(conn: sqlite3.Connection, kind: type[R], query: str, values: Values) -> tuple[R, ...]:
     found = conn.execute(query, values)
     return tuple(kind.model_validate({name: row[name] for name in kind.model_fields}) for row in found)
 

@@ -1,4 +1,4 @@
-"""What the ledger knows of work that was done before: tasks a draft solved, and how playbooks have run since."""
+"""What the ledger knows of work that was done before: the tasks that a draft solved."""
 
 from __future__ import annotations
 
@@ -8,17 +8,6 @@ from typing import Any
 
 from mcp_tierkit.ledger.migrations import UNPRICED
 from mcp_tierkit.repeats import Solved
-from mcp_tierkit.types import Record
-
-
-class RunTotal(Record):
-    """How often a playbook ran in a repository, and what its runs cost."""
-
-    playbook: str
-    runs: int
-    ok: int
-    last_run: str
-    cost_nanousd: int | None
 
 
 def solved_tasks(
@@ -43,15 +32,6 @@ def solved_tasks(
     found = tuple(map(_solved, conn.execute(query, values)))
     looked_at = conn.execute(f"select count(*) from tasks where {asked}", values).fetchone()[0]
     return found, int(looked_at)
-
-
-def run_totals(conn: sqlite3.Connection, *, repository: str) -> tuple[RunTotal, ...]:
-    """Each playbook's runs in a repository, by name; the cost is None where that of one run is unknown."""
-    query = """select playbook, count(*) as runs, count(case when status = 'ok' then 1 end) as ok, max(at) as last_run,
-            case when count(cost_nanousd) = count(*) then sum(cost_nanousd) end as cost_nanousd
-        from playbook_runs join tasks using (task_id) where budget_key = ? group by playbook order by playbook"""
-    found = conn.execute(query, (repository,))
-    return tuple(RunTotal(**{name: row[name] for name in RunTotal.model_fields}) for row in found)
 
 
 def _solved(row: sqlite3.Row) -> Solved:

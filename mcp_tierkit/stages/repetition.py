@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from statistics import median
 
 from mcp_tierkit.config import Config
-from mcp_tierkit.ledger.report import reading
-from mcp_tierkit.ledger.solved import RunTotal, run_totals, solved_tasks
+from mcp_tierkit.ledger.report import PlaybookTotal, playbook_totals, reading
+from mcp_tierkit.ledger.solved import solved_tasks
 from mcp_tierkit.playbook.load import find
 from mcp_tierkit.repeats import Repeat, Solved, find_repeats
 from mcp_tierkit.stages.playbook import open_shelf
@@ -58,7 +58,7 @@ def playbook_figures(config: Config) -> Mapping[str, Figures]:
     or the cost of a run is unknown: nothing is saved by guessing.
     """
     with reading(config.ledger_url) as conn:
-        totals = run_totals(conn, repository=str(config.repository))
+        totals = playbook_totals(conn, repository=str(config.repository))
         tasks, _ = solved_tasks(conn, repository=str(config.repository)) if totals else ((), 0)
     costs = _costs_before(config, tasks)
     return {total.playbook: _figures(total, costs.get(total.playbook, [])) for total in totals}
@@ -74,7 +74,7 @@ def _costs_before(config: Config, tasks: Sequence[Solved]) -> Mapping[str, list[
     return costs
 
 
-def _figures(total: RunTotal, costs: Sequence[int]) -> Figures:
+def _figures(total: PlaybookTotal, costs: Sequence[int]) -> Figures:
     is_known = costs and total.cost_nanousd is not None
     saved = total.ok * round(median(costs)) - (total.cost_nanousd or 0) if is_known else None
     return Figures(runs=total.runs, ok=total.ok, last_run=total.last_run, saved_nanousd=saved)
