@@ -336,6 +336,9 @@ async def test_what_could_not_run_here_is_not_advised(world: World, monkeypatch:
     world.add("writer", "say('x')", effects=WRITES)
     path = CONTRACT.format(phrases=["weigh {x}"], inputs='x = { type = "string", format = "project-path" }')
     world.add("weigher", "say('x')", toml=path)
+    items = '{ type = "string", format = "project-path" }'
+    listed = f'x = {{ type = "array", items = {items}, default = ["it.txt", "gone.txt"] }}'
+    world.add("counter", "say('x')", toml=CONTRACT.format(phrases=["count all"], inputs=listed))
     world.add("judge", "say('x')", toml=SKILL)
     (world.project / "link").symlink_to("/etc/passwd")
     (world.project / "it.txt").touch()
@@ -348,8 +351,8 @@ async def test_what_could_not_run_here_is_not_advised(world: World, monkeypatch:
         planned = await told(client, "plan_task", task="caller x", files=["a.txt"])
     assert planned["playbook"]["name"] == "caller"
     assert "wants the network, which your configuration does not allow" in planned["playbook"]["refused"]
-    tasks = ("plain x", "caller x", "weigh it.txt", "weigh .", "weigh gone.txt", "weigh link", "judge x")
-    assert await decisions(*tasks) == [True, False, True, True, False, False, False]
+    tasks = ("plain x", "caller x", "weigh it.txt", "weigh .", "weigh gone.txt", "weigh link", "judge x", "count all")
+    assert await decisions(*tasks) == [True, False, True, True, False, False, False, False]
     monkeypatch.setenv("TIERKIT_NO_SANDBOX", "1")
     assert await decisions("plain x", "writer x") == [True, False]
 

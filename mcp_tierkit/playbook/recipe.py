@@ -133,14 +133,12 @@ def _unusable(playbook: Playbook, fault: str) -> NotFound:
 
 def _documents(playbook: Playbook, inputs: Mapping[str, Any], workspace: Workspace) -> dict[str, str]:
     found: dict[str, str] = {}
-    for name in playbook.inputs.paths:
-        value = inputs.get(name, [])
-        for path in value if isinstance(value, list) else [value]:
-            try:
-                found[workspace.clean(path)] = workspace.text(path)
-            except (InvalidInput, NotFound) as error:
-                what = error.what.split(". ")[0]
-                raise invalid_input(f"{name}: {what[:1].lower()}{what[1:]}") from None
+    for name, path in playbook.inputs.paths_in(inputs):
+        try:
+            found[workspace.clean(path)] = workspace.text(path)
+        except (InvalidInput, NotFound) as error:
+            what = error.what.split(". ")[0]
+            raise invalid_input(f"{name}: {what[:1].lower()}{what[1:]}") from None
     return found
 
 

@@ -74,6 +74,12 @@ class Fields:
         """The fields that hold project paths."""
         return tuple(name for name, schema in self.properties.items() if _holds_path(schema))
 
+    def paths_in(self, values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+        """Each project path among checked values, behind the name of its field."""
+        for name in self.paths:
+            value = values.get(name, [])
+            yield from ((name, path) for path in (value if isinstance(value, list) else [value]))
+
     @property
     def names(self) -> tuple[str, ...]:
         """The fields in order, those that may be left out with a question mark."""

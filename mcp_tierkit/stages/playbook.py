@@ -239,10 +239,8 @@ def check_inputs(playbook: Playbook, inputs: Mapping[str, Any], workspace: Works
         takes = playbook.inputs.signature or "nothing"
         refused = invalid_input(str(error))
         raise InvalidInput(refused.what, next_step=f"It takes {takes}.") from None
-    for name in playbook.inputs.paths:
-        value = checked.get(name, [])
-        for path in value if isinstance(value, list) else [value]:
-            _check_path(name, path, workspace)
+    for name, path in playbook.inputs.paths_in(checked):
+        _check_path(name, path, workspace)
     return checked
 
 
@@ -256,37 +254,35 @@ async def execute(prepared: Prepared, ledger: Ledger, task_id: str, *, dry_run: 
         # Shielded: a run that was cut short is a row too.
         with anyio.CancelScope(shield=True):
             cut = Outcome("cancelled", confined=bench.confinement.kind == "sandbox")
-            await ledger.save(_record(prepared, cut, Ending(status="cancelled"), task_id))
+            await ledger.save(_row(prepared, cut, Ending(status="cancelled"), task_id))
         raise
-    record = _record(prepared, outcome, ending, task_id)
-    await ledger.save(record)
-    return record
+    row = _row(prepared, outcome, ending, task_id)
+    await ledger.save(row)
+    return row
 
 
-def _record(prepared: Prepared, outcome: Outcome, ending: Ending, task_id: str) -> PlaybookRun:
-    contract = prepared.playbook.contract
+def row_of(playbook: Playbook, **told: Any) -> PlaybookRun:
+    """A run as the ledger keeps it: what the playbook was, and what is `told` of this run."""
+    contract = playbook.contract
     return PlaybookRun(
-        task_id=task_id,
-        playbook=prepared.playbook.name,
-        version=contract.version,
-        digest=prepared.playbook.digest,
-        origin=prepared.playbook.origin,
-        hides=prepared.hides,
-        status=ending.status,
-        output=outcome.output if ending.status == "ok" else None,
-        changed=ending.changed,
-        diff=ending.diff,
+        playbook=playbook.name, version=contract.version, digest=playbook.digest, origin=playbook.origin,
+        fallback=contract.fallback.on_failure, **told,
+    )  # fmt: skip
+
+
+def _row(prepared: Prepared, outcome: Outcome, ending: Ending, task_id: str) -> PlaybookRun:
+    return row_of(
+        prepared.playbook, task_id=task_id, hides=prepared.hides, status=ending.status,
+        output=outcome.output if ending.status == "ok" else None, changed=ending.changed, diff=ending.diff,
         log_tail="\n".join(filter(None, (outcome.log_tail, ending.note))),
-        sandbox="sandbox" if outcome.confined else "none",
-        ms=outcome.ms,
-        fallback=contract.fallback.on_failure,
-    )
+        sandbox="sandbox" if outcome.confined else "none", ms=outcome.ms,
+    )  # fmt: skip
 
 
 def names_what_is_not_there(playbook: Playbook, inputs: Mapping[str, Any], workspace: Workspace) -> bool:
     """Whether a playbook that only reads is given a path where nothing is."""
-    paths = [inputs[name] for name in playbook.inputs.paths if isinstance(inputs.get(name), str)]
-    return playbook.contract.effects.read_only and not all(_is_there(workspace, path) for path in paths)
+    paths = playbook.inputs.paths_in(inputs)
+    return playbook.contract.effects.read_only and not all(_is_there(workspace, path) for _, path in paths)
 
 
 def _is_there(workspace: Workspace, path: str) -> bool:

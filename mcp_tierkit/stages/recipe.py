@@ -25,7 +25,7 @@ from mcp_tierkit.reply import keeps_whole
 from mcp_tierkit.routing import category_of
 from mcp_tierkit.stages.answer import answer_of, said
 from mcp_tierkit.stages.plan import new_id
-from mcp_tierkit.stages.playbook import Prepared, check_inputs, open_shelf, prepare
+from mcp_tierkit.stages.playbook import Prepared, check_inputs, open_shelf, prepare, row_of
 from mcp_tierkit.tiers import Tier
 from mcp_tierkit.tokens import at_most, estimate
 from mcp_tierkit.types import Message, PlaybookOrigin, PlaybookRun, PlaybookStatus, Route
@@ -115,7 +115,7 @@ async def carry_out(kit: Kit, prepared: PreparedSkill, task_id: str, report: Rep
     Raises OverBudget and PolicyRefused where the first call may not be made: nothing was run then.
     """
     started = time.monotonic()
-    asking = _Asking(kit, prepared, await _allow(kit, prepared, task_id), report)
+    asking = _Asking(kit, prepared, await _routed(kit, prepared, task_id), report)
     ending = _Ending("timeout", note=f"stopped after {kit.config.task_timeout_s:g} s")
     try:
         with anyio.move_on_after(kit.config.task_timeout_s):
@@ -123,11 +123,11 @@ async def carry_out(kit: Kit, prepared: PreparedSkill, task_id: str, report: Rep
     except anyio.get_cancelled_exc_class():
         # Shielded: a run that was cut short is a row too.
         with anyio.CancelScope(shield=True):
-            await kit.ledger.save(await _record(kit, prepared, task_id, _Ending("cancelled"), started))
+            await kit.ledger.save(await _row(kit, prepared, task_id, _Ending("cancelled"), started))
         raise
-    record = await _record(kit, prepared, task_id, ending, started)
-    await kit.ledger.save(record)
-    return record
+    row = await _row(kit, prepared, task_id, ending, started)
+    await kit.ledger.save(row)
+    return row
 
 
 class _Ending(NamedTuple):
@@ -190,8 +190,8 @@ async def _ending(asking: _Asking) -> _Ending:
     return _Ending("bad_output", note=f"{told}; {asking.note}" if asking.note else told)
 
 
-async def _allow(kit: Kit, prepared: PreparedSkill, task_id: str) -> Route:
-    """The route of the run's calls: the one tier that the contract names."""
+async def _routed(kit: Kit, prepared: PreparedSkill, task_id: str) -> Route:
+    """The route of the run's calls, on the ledger: the one tier that the contract names."""
     playbook, tier = prepared.playbook, prepared.tier
     asked = category_of(" ".join(phrase.text for phrase in playbook.phrases), ())
     route = Route(
@@ -204,15 +204,13 @@ async def _allow(kit: Kit, prepared: PreparedSkill, task_id: str) -> Route:
     return route
 
 
-async def _record(kit: Kit, prepared: PreparedSkill, task_id: str, ending: _Ending, started: float) -> PlaybookRun:
-    playbook, rows = prepared.playbook, await kit.ledger.calls(task_id)
+async def _row(kit: Kit, prepared: PreparedSkill, task_id: str, ending: _Ending, started: float) -> PlaybookRun:
+    rows = await kit.ledger.calls(task_id)
     costs = [row.cost_nanousd for row in rows]
-    return PlaybookRun(
-        task_id=task_id, playbook=playbook.name, version=playbook.contract.version, digest=playbook.digest,
-        status=ending.status, origin=playbook.origin, hides=prepared.hides, kind="skill", tokens=_tokens(rows),
-        cost_nanousd=None if None in costs else sum(cost or 0 for cost in costs), output=ending.output,
-        log_tail=ending.note, sandbox="none", ms=int((time.monotonic() - started) * 1000),
-        fallback=playbook.contract.fallback.on_failure,
+    return row_of(
+        prepared.playbook, task_id=task_id, hides=prepared.hides, status=ending.status, kind="skill",
+        tokens=_tokens(rows), cost_nanousd=None if None in costs else sum(cost or 0 for cost in costs),
+        output=ending.output, log_tail=ending.note, sandbox="none", ms=int((time.monotonic() - started) * 1000),
     )  # fmt: skip
 
 
