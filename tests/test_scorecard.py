@@ -475,6 +475,11 @@ def test_nothing_that_a_repository_names_is_run(tmp_path: Path) -> None:
     ):  # fmt: skip
         field.git("config", key, str(program))
     field.git("config", "log.showSignature", "true")
+    signed = field.git("cat-file", "commit", "HEAD").replace(
+        "\n\n", "\ngpgsig -----BEGIN PGP SIGNATURE-----\n \n -----END PGP SIGNATURE-----\n\n", 1
+    )
+    (tmp_path / "commit").write_text(signed)
+    field.git("update-ref", "HEAD", field.git("hash-object", "-t", "commit", "-w", str(tmp_path / "commit")).strip())
     field.git("config", "core.hooksPath", str(tmp_path))
     renamed_unseen(field)
     before = {path: path.stat().st_mtime_ns for path in field.root.rglob("*")}
@@ -578,6 +583,9 @@ def test_a_score_on_the_command_line_tells_what_is_known_and_what_is_not(
              "are_lines_final"}  # fmt: skip
     assert {name for name, value in told.items() if value is not None} == {*known, "measured", "patterns"}
     assert told["measured"] == {"is_final": False, "reason": "No draft of it was handed over."}
+    (Path.cwd() / "elsewhere").mkdir()
+    assert run(["score", "t0", "--project", "elsewhere", "--json"]) == 1
+    assert json.loads(capsys.readouterr().out)["measured"]["reason"] == "It is a task of another project."
     assert run(["score", "t404"]) == 2
     assert "No task has id 't404'" in capsys.readouterr().err
 
