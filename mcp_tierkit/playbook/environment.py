@@ -68,7 +68,7 @@ def prepare(playbook: Playbook, state_dir: Path) -> None:
         raise _refused(playbook, "needs uv, which is not on PATH", f"Install uv, then {_again(playbook)}")
     with private_folder(state_dir / FOLDER) as stage:
         _build(playbook, uv, lock, stage)
-        _settle(playbook, stage, state_dir)
+        _settle(playbook, lock, stage, state_dir)
 
 
 def ready(playbook: Playbook, state_dir: Path) -> Environment | None:
@@ -114,9 +114,9 @@ def _build(playbook: Playbook, uv: str, lock: bytes, stage: Path) -> None:
     (made / _WHOLE).touch()
 
 
-def _settle(playbook: Playbook, stage: Path, state_dir: Path) -> None:
+def _settle(playbook: Playbook, lock: bytes, stage: Path, state_dir: Path) -> None:
     """Put it in its place in one step. A whole one that is there stays; a broken one makes room."""
-    target = _path(_lock(playbook) or b"", state_dir)
+    target = _path(lock, state_dir)
     for turn in range(3):
         if ready(playbook, state_dir) is not None:
             return
@@ -170,14 +170,8 @@ def _is_uv(playbook: Playbook) -> bool:
     return run is not None and run.runtime == "uv"
 
 
-def _script(playbook: Playbook) -> str:
-    run = playbook.contract.run
-    assert run is not None
-    return run.script
-
-
 def _lock(playbook: Playbook) -> bytes | None:
-    return playbook.folder.read(_script(playbook) + ".lock")
+    return playbook.folder.read(playbook.rules.script + ".lock")
 
 
 def _path(lock: bytes, state_dir: Path) -> Path:
@@ -186,7 +180,7 @@ def _path(lock: bytes, state_dir: Path) -> Path:
 
 
 def _locking(playbook: Playbook) -> str:
-    return f"make one with: uv lock --script {_script(playbook)}"
+    return f"make one with: uv lock --script {playbook.rules.script}"
 
 
 def _again(playbook: Playbook) -> str:

@@ -146,6 +146,12 @@ class Playbook:
     outputs: Fields
     phrases: tuple[Phrase, ...]
 
+    @property
+    def rules(self) -> RunRules:
+        """How its script is run. For those that have one."""
+        assert self.contract.run is not None
+        return self.contract.run
+
 
 class FrontMatter(Record):
     """The standard keys of an Agent Skill, and the prose behind them."""

@@ -17,7 +17,7 @@ import anyio
 from mcp_tierkit.errors import PolicyRefused
 from mcp_tierkit.playbook.environment import refuse_unless_ready
 from mcp_tierkit.playbook.folder import write_folder
-from mcp_tierkit.playbook.load import Playbook, RunRules
+from mcp_tierkit.playbook.load import Playbook
 from mcp_tierkit.playbook.place import private_folder
 from mcp_tierkit.playbook.result import RESULT, ResultTooLarge, read_result, redacted, tail
 from mcp_tierkit.playbook.runtime import Interpreter, interpreter, of_environment
@@ -148,7 +148,7 @@ class _Job:
 
     @classmethod
     def prepare(cls, playbook: Playbook, bench: Bench, program: Interpreter, stage: Path) -> _Job:
-        rules = _script(playbook)
+        rules = playbook.rules
         root = bench.workspace.root
         confined = bench.confinement.kind == "sandbox"
         read_only = playbook.contract.effects.read_only
@@ -228,13 +228,13 @@ class _Job:
     def _changes(self, ran: Ran) -> Changes:
         if self.layer is not None:
             return dict(ran.changes)
-        if self.cwd != self.bench.workspace.root and (self.stage / "project").is_dir():
+        if not self.playbook.contract.effects.read_only:  # It worked in a copy.
             return _without(compare(self.bench.workspace.root, self.stage / "project"), self.secrets)
         return dict.fromkeys(moved(self.before, moment(self.bench.workspace.root)))
 
 
 def _program(playbook: Playbook, bench: Bench) -> Interpreter:
-    runtime = _script(playbook).runtime
+    runtime = playbook.rules.runtime
     if runtime == "uv":
         ready = refuse_unless_ready(playbook, bench.state_dir)
         found = of_environment(ready.python, ready.folder)
@@ -246,12 +246,6 @@ def _program(playbook: Playbook, bench: Bench) -> Interpreter:
             f"Install {runtime}, or do this task another way.",
         )
     return found
-
-
-def _script(playbook: Playbook) -> RunRules:
-    rules = playbook.contract.run
-    assert rules is not None  # refuse_unless_runnable saw to it.
-    return rules
 
 
 def _lay_out(stage: Path, playbook: Playbook) -> None:
@@ -283,7 +277,7 @@ def _environment(playbook: Playbook, bench: Bench, stage: Path) -> tuple[dict[st
         # The repository lies above the project or elsewhere, and so across a mount: git would stop there.
         env["GIT_DISCOVERY_ACROSS_FILESYSTEM"] = "1"
     notes = []
-    for name in _script(playbook).env:
+    for name in playbook.rules.env:
         value = bench.environ.get(name)
         if value is None:
             continue
