@@ -19,7 +19,6 @@ from mcp_tierkit.config import Config
 from mcp_tierkit.demo_upstream import Reply, Upstream
 from mcp_tierkit.errors import ModelFailed
 from mcp_tierkit.gateway import ScriptedGateway
-from mcp_tierkit.playbook.cases import run_cases
 from mcp_tierkit.playbook.folder import read_folder
 from mcp_tierkit.playbook.lint import lint
 from mcp_tierkit.playbook.load import BadPlaybook, builtin_root, load
@@ -29,7 +28,6 @@ from mcp_tierkit.playbook.schema import BadSchema, Fields
 from mcp_tierkit.playbook.trust import trust
 from mcp_tierkit.prompts import load as load_prompt
 from mcp_tierkit.reply import playbook_reply
-from mcp_tierkit.sandbox import Confinement
 from mcp_tierkit.settings import TierConfig
 from mcp_tierkit.tokens import count
 from mcp_tierkit.types import Completion, PlaybookRun, Request
@@ -466,11 +464,8 @@ def test_lint_wants_outputs_of_a_skill_and_the_models_words_in_each_case() -> No
 
 
 @pytest.mark.parametrize("name", RECIPES)
-async def test_the_cases_of_a_recipe_pass_and_fail_for_the_reason_that_they_show(name: str) -> None:
+def test_the_cases_of_a_recipe_fail_for_the_reason_that_they_show(name: str) -> None:
     playbook = load(read_folder(builtin_root() / name), "", origin="package")
-    results = [result async for result in run_cases(playbook, Confinement(kind="none"))]
-    assert len(results) >= 5
-    assert [result for result in results if result.faults] == []
     for case, text in FAULTS[name].items():
         words = (builtin_root() / name / "tests" / case / "reply.txt").read_text()
         files = (builtin_root() / name / "tests" / case / "workspace").rglob("*.*")
@@ -539,7 +534,7 @@ def test_nothing_else_is_one_than_what_stands_there_with_its_spaces_made_equal(
         ("30 days", "within 130 days, or 30 days", True),
         ("30 days", "within 130 days", False),
         ("able to pay", "unable to pay", False),
-        ("able to pay", "un-able to pay", True),
+        ("able to pay", "un-able to pay", False),
         ("甲方", "由甲方支付", True),
         ("pay now", "pay", False),
         (" \n", "anything", False),

@@ -10,6 +10,7 @@ from mcp_tierkit import journal
 from mcp_tierkit.diffs import patch
 from mcp_tierkit.errors import Conflict, PathRefused, TierkitError
 from mcp_tierkit.playbook.load import Playbook
+from mcp_tierkit.playbook.result import listed
 from mcp_tierkit.playbook.run import Outcome
 from mcp_tierkit.playbook.tree import moment, moved
 from mcp_tierkit.scope import guarded
@@ -34,7 +35,7 @@ async def conclude(
     if outcome.status != "ok" or playbook.contract.effects.read_only:
         return Ending(status=outcome.status)
     if strays := await anyio.to_thread.run_sync(outside, playbook, changes, ws):
-        return Ending(status="write_outside", note=f"not among its writes: {', '.join(strays[:5])}")
+        return Ending(status="write_outside", note=f"not among its writes: {listed(strays)}")
     diff = await anyio.to_thread.run_sync(_write_diff, ws, task_id, changes) if changes else None
     try:
         if not dry_run:

@@ -173,15 +173,25 @@ def _build(playbook: Playbook, name: str, case: Case, project: Path) -> None:
         _import_history(project, history)
     for entry in playbook.folder.files:
         if entry.path.startswith(above + "workspace/"):
-            target = project / entry.path.removeprefix(above + "workspace/")
-            target.parent.mkdir(parents=True, exist_ok=True)
+            target = _own(project, entry.path.removeprefix(above + "workspace/"))
             target.write_bytes(entry.data)
             target.chmod(0o755 if entry.mode & 0o100 else 0o644)
     for path, source in case.setup.sqlite.items():
         script = playbook.folder.read(above + source)
         if script is None:
             raise BadPlaybook(f"{above}{source}", "does not exist")
-        _make_database(project / clean_path(path), script.decode())
+        _make_database(_own(project, clean_path(path)), script.decode())
+
+
+def _own(project: Path, path: str) -> Path:
+    """Where a file of the case goes. Its history may hold links, and none may lead what we write elsewhere."""
+    target = project
+    for part in path.split("/"):
+        target /= part
+        if target.is_symlink():
+            raise BadPlaybook(path, "leads through a link of the case's own history")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    return target
 
 
 def _import_history(project: Path, history: bytes) -> None:
@@ -198,7 +208,6 @@ def _import_history(project: Path, history: bytes) -> None:
 
 
 def _make_database(path: Path, script: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
     deadline = time.monotonic() + SQL_SECONDS
     connection = sqlite3.connect(path)
     try:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import re
 import stat
+from collections.abc import Sequence
 from typing import Any
 
+from mcp_tierkit.playbook.trust import escaped
 from mcp_tierkit.redact import redact
 
 RESULT = "result.json"
@@ -59,6 +61,12 @@ def redacted(value: Any) -> Any:
 
 def tail(text: str) -> str:
     """The end of a log as data: secrets by rule and control characters taken out, capped."""
+    text = text.encode("utf-8", "backslashreplace").decode()  # A name that is not UTF-8 has no place in a reply.
     plain = _OUR_FRAMES.sub("", _CONTROL.sub("", redact(text.replace("\r\n", "\n")))).strip()
     lines = plain.split("\n")[-LOG_LINES:]
     return "\n".join(lines)[-LOG_CHARS:]
+
+
+def listed(names: Sequence[str]) -> str:
+    """The first names of files that a run made: on one line, and nothing in them invisible."""
+    return ", ".join(map(escaped, names[:5]))

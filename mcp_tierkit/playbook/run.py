@@ -19,7 +19,7 @@ from mcp_tierkit.playbook.environment import refuse_unless_ready
 from mcp_tierkit.playbook.folder import write_folder
 from mcp_tierkit.playbook.load import Playbook
 from mcp_tierkit.playbook.place import private_folder
-from mcp_tierkit.playbook.result import RESULT, ResultTooLarge, read_result, redacted, tail
+from mcp_tierkit.playbook.result import RESULT, ResultTooLarge, listed, read_result, redacted, tail
 from mcp_tierkit.playbook.runtime import Interpreter, interpreter, of_environment
 from mcp_tierkit.playbook.schema import strict_json
 from mcp_tierkit.playbook.tree import Moment, compare, copy_project, moment, moved, survey
@@ -183,10 +183,10 @@ class _Job:
         changes = self._changes(ran)
         if self.playbook.contract.effects.read_only and changes:
             status, output = "write_outside", None
-            fault = f"it is declared read-only and changed {', '.join(sorted(changes)[:5])}"
+            fault = f"it is declared read-only and changed {listed(sorted(changes))}"
         if ran.refused and status == "ok":
             status, output = "write_outside", None
-            fault = f"it made what cannot be applied: {', '.join(ran.refused[:5])}"
+            fault = f"it made what cannot be applied: {listed(ran.refused)}"
         log = tail("\n".join((*self.notes, ran.output.decode(errors="replace"), fault)))
         return Outcome(
             status=status,
@@ -239,7 +239,8 @@ def _program(playbook: Playbook, bench: Bench) -> Interpreter:
         ready = refuse_unless_ready(playbook, bench.state_dir)
         found = of_environment(ready.python, ready.folder)
     else:
-        found = interpreter(runtime, bench.workspace.root, confined=bench.confinement.kind == "sandbox")
+        confined, theirs = bench.confinement.kind == "sandbox", playbook.origin != "project"
+        found = interpreter(runtime, bench.workspace.root, confined=confined, theirs=theirs)
     if found is None:
         raise _refused(
             f"There is no {runtime} on PATH to run the playbook {playbook.name}",
@@ -254,9 +255,7 @@ def _lay_out(stage: Path, playbook: Playbook) -> None:
         (stage / name).mkdir(mode=0o700)
 
 
-def _layer(
-    playbook: Playbook, bench: Bench, program: Interpreter, stage: Path, hidden: tuple[str, ...]
-) -> Layer:
+def _layer(playbook: Playbook, bench: Bench, program: Interpreter, stage: Path, hidden: tuple[str, ...]) -> Layer:
     effects, root = playbook.contract.effects, bench.workspace.root
     network: Network = "full" if effects.network and bench.allow_network else "none"
     return Layer(

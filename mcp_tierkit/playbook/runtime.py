@@ -30,11 +30,14 @@ class Interpreter(Record):
     readable: tuple[Path, ...] = ()
 
 
-def interpreter(runtime: Literal["python", "bash", "node"], project: Path, *, confined: bool) -> Interpreter | None:
+def interpreter(
+    runtime: Literal["python", "bash", "node"], project: Path, *, confined: bool, theirs: bool = False
+) -> Interpreter | None:
     """What runs a script of that runtime, None where there is none.
 
-    The project's own Python is taken only where the run is confined: its environment comes with the repository
-    and may run code of its own as it starts.
+    The project's own Python comes with the repository and may run code of its own as it starts. So it is taken only
+    where the run is confined, and not for a playbook that is not the project's (`theirs`): a repository could make
+    it say anything. Such a one may still start the project's Python itself, for the project's own tests.
     """
     if runtime == "bash":
         bash = _on_path("bash")
@@ -42,7 +45,10 @@ def interpreter(runtime: Literal["python", "bash", "node"], project: Path, *, co
     if runtime == "node":
         node = _on_path("node")
         return _node(node) if node else None
-    return (_of_project(project) if confined else None) or _of_path(_on_path("python3"))
+    own, users = _of_project(project) if confined else None, _of_path(_on_path("python3"))
+    if own is None or not theirs:
+        return own or users
+    return users.model_copy(update={"readable": tuple(sorted({*users.readable, *own.readable}))})
 
 
 def of_environment(python: Path, folder: Path) -> Interpreter | None:
@@ -62,7 +68,7 @@ def _of_project(project: Path) -> Interpreter | None:
         if not os.access(python, os.X_OK) or not (project / folder / "pyvenv.cfg").is_file():
             continue
         base = _base(Path(os.path.realpath(python)))
-        if base is not None:
+        if base is not None and not base.is_relative_to(os.path.realpath(project)):
             return _python(str(python), base)
     return None
 

@@ -16,6 +16,8 @@ from mcp_tierkit.workspace import clean_path
 
 MAX_DEPTH = 6
 MAX_BYTES = 256 * 1024
+MAX_NESTED = 64
+"""Objects and lists within one another, in a value: what writes it down and filters it goes down as deep."""
 
 _COMMON = frozenset({"type", "description", "title", "default", "examples", "enum", "const"})
 _OWN = {
@@ -114,6 +116,8 @@ class Fields:
         try:
             checked: dict[str, Any] = self._validator.validate_python(values, context=Sources(sources))
             size = len(json.dumps(checked, allow_nan=False, ensure_ascii=False).encode())
+            if _depth(checked) > MAX_NESTED:
+                raise RecursionError
         except ValidationError as error:
             raise ValueError(_explain(error, self._unknown)) from None
         except RecursionError:
@@ -132,8 +136,8 @@ class Fields:
         if schema is None or schema["type"] == "string":
             return text
         try:
-            return json.loads(text, parse_constant=_no_constant, object_pairs_hook=unique_pairs)
-        except (ValueError, RecursionError):
+            return strict_json(text.encode())
+        except ValueError:
             return text  # The validator then says what the field must be.
 
 
@@ -368,6 +372,20 @@ def _validator(where: str, built: CoreSchema) -> SchemaValidator:
 def _holds_path(schema: dict[str, Any]) -> bool:
     inner = schema.get("items", {}) if schema["type"] == "array" else schema
     return isinstance(inner, dict) and inner.get("format") == "project-path"
+
+
+def _depth(value: object) -> int:
+    """How many objects and lists stand within one another, counted no further than matters."""
+    level: list[object] = [value]
+    for depth in range(MAX_NESTED + 1):
+        level = [part for one in level for part in _parts_of(one)]
+        if not level:
+            return depth
+    return MAX_NESTED + 1
+
+
+def _parts_of(value: object) -> Iterable[object]:
+    return value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
 
 
 def _takes(schema: dict[str, Any]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -53,14 +54,16 @@ def skill_starter(name: str) -> Starter:
     return Starter(name=name, files=template("skill", {"name": name, "words": name.replace("-", " ")}))
 
 
+_HOLE = re.compile(r"<<(\w+)>>")
+
+
 def template(kind: str, values: Mapping[str, str]) -> dict[str, Content]:
     """The files of `data/starters/<kind>` with each `<<key>>` filled in."""
     root, found = TEMPLATES / kind, {}
     for path in sorted(root.rglob("*")):
         if path.is_file() and "__pycache__" not in path.parts:
-            text = path.read_text("utf-8")
-            for key, value in values.items():
-                text = text.replace(f"<<{key}>>", value)
+            # In one pass: what is filled in is not looked through again.
+            text = _HOLE.sub(lambda hole: values.get(hole[1], hole[0]), path.read_text("utf-8"))
             found[path.relative_to(root).as_posix()] = Content(data=text.encode())
     return found
 

@@ -18,6 +18,7 @@ from mcp_tierkit.playbook.folder import Folder, FolderRefused, digest, read_fold
 from mcp_tierkit.playbook.load import BadPlaybook, Found, Playbook, find, load, read_front_matter
 from mcp_tierkit.playbook.match import PhraseBook
 from mcp_tierkit.playbook.memo import Memo
+from mcp_tierkit.playbook.result import tail
 from mcp_tierkit.playbook.run import Bench, Outcome, refuse_unless_runnable, run
 from mcp_tierkit.playbook.schema import invalid_input
 from mcp_tierkit.playbook.trust import Approved, approved_digests, is_shipped, store_path
@@ -274,7 +275,7 @@ def _row(prepared: Prepared, outcome: Outcome, ending: Ending, task_id: str) -> 
     return row_of(
         prepared.playbook, task_id=task_id, hides=prepared.hides, status=ending.status,
         output=outcome.output if ending.status == "ok" else None, changed=ending.changed, diff=ending.diff,
-        log_tail="\n".join(filter(None, (outcome.log_tail, ending.note))),
+        log_tail=tail("\n".join(filter(None, (outcome.log_tail, ending.note)))),
         sandbox="sandbox" if outcome.confined else "none", ms=outcome.ms,
     )  # fmt: skip
 

@@ -1,6 +1,5 @@
 """Rename an identifier in every Python file; the change stands only if the tests pass before and after."""
 
-import importlib.util
 import io
 import json
 import keyword
@@ -13,8 +12,10 @@ from pathlib import Path
 
 SKIPPED = {"node_modules", "__pycache__", "site-packages"}
 # -B, and no cache of pytest's: a change beside the Python files would fail the run.
-PYTEST = [sys.executable, "-B", "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider"]
-UNITTEST = [sys.executable, "-B", "-m", "unittest", "discover"]
+OWN = [path for path in (".venv/bin/python", "venv/bin/python") if os.access(path, os.X_OK)]
+PYTHON = os.path.abspath(OWN[0]) if OWN else sys.executable
+PYTEST = [PYTHON, "-B", "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider"]
+UNITTEST = [PYTHON, "-B", "-m", "unittest", "discover"]
 
 
 def decline(why):
@@ -64,7 +65,7 @@ def renamed(text, found, old, new):
 
 def tests(texts):
     """(whether they passed, how many ran, the end of what they printed)"""
-    has_pytest = importlib.util.find_spec("pytest") is not None
+    has_pytest = subprocess.run([PYTHON, "-c", "import pytest"], capture_output=True).returncode == 0
     if has_pytest and is_for_pytest(texts):
         return outcome(PYTEST, r"(\d+) passed")
     unittests = outcome(UNITTEST, r"Ran (\d+) tests?")
