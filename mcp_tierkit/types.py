@@ -330,6 +330,7 @@ class PlaybookRun(Record):
     origin: PlaybookOrigin = "project"
     hides: tuple[PlaybookOrigin, ...] = Field(default=(), description="Where trusted ones of the same name lie behind.")
     kind: Literal["script", "skill"] = "script"
+    dry_run: bool = False
     tokens: Tokens | None = Field(default=0, description="In and out, over every call; None where one is unknown.")
     cost_nanousd: NanoUsd | None = Field(default=0, description="None where a call's cost is unknown.")
     output: dict[str, Any] | None = None

@@ -13,6 +13,7 @@ import pytest
 from mcp_tierkit.playbook.cases import run_cases
 from mcp_tierkit.playbook.command import command_starter
 from mcp_tierkit.sandbox import Confinement, probe
+from mcp_tierkit.stages.repetition import playbook_figures
 from tests.playbooks import WRITES, World, git, loaded, make_playbook, make_world
 from tests.support import client_at
 
@@ -128,3 +129,22 @@ async def test_a_command_that_looks_like_a_hole_of_a_template_stays_as_it_is(com
     starter = command_starter("holes", command, ())
     assert any(command in content.data.decode() for content in starter.files.values())
     assert starter.loaded().contract.effects.read_only
+
+
+async def test_neither_a_dry_run_nor_one_that_was_taken_back_counts_as_work_done(world: World) -> None:
+    world.add("writer", "open('a.txt', 'w').write('new'); say('x')", effects=WRITES)
+
+    async with client_at(world.config) as client:
+        seen = []
+        for dry_run in (True, True, False):
+            call = {"name": "writer", "dry_run": dry_run}
+            reply = (await client.call_tool("run_playbook", call)).structured_content
+            seen.append(figures(world))
+        undo = {"task_id": reply["task_id"], "outcome": "reverted", "undo": True}
+        assert not (await client.call_tool("record_outcome", undo)).is_error
+    assert [*seen, figures(world)] == [None, None, (1, 1), (1, 0)]
+
+
+def figures(world: World) -> tuple[int, int] | None:
+    found = playbook_figures(world.config).get("writer")
+    return (found.runs, found.ok) if found and found.runs else None

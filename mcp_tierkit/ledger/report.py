@@ -169,11 +169,16 @@ def newest_row(conn: sqlite3.Connection) -> str | None:
 def playbook_totals(
     conn: sqlite3.Connection, *, since: str = "", repository: str | None = None
 ) -> tuple[PlaybookTotal, ...]:
-    """Runs of each playbook by name, and how many of them ended well; of one repository, or of all."""
-    query = """select playbook, count(*) as runs, count(case when status = 'ok' then 1 end) as ok, max(at) as last_run,
+    """Runs of each playbook by name, and how many of them ended well; of one repository, or of all.
+
+    A dry run is none, and one whose change was taken back did not end well.
+    """
+    stands = """status = 'ok' and 'reverted' is not (select outcome from scores
+            where scores.task_id = playbook_runs.task_id order by score_id desc limit 1)"""
+    query = f"""select playbook, count(*) as runs, count(case when {stands} then 1 end) as ok, max(at) as last_run,
             case when count(tokens) = count(*) then sum(tokens) end as tokens,
             case when count(cost_nanousd) = count(*) then sum(cost_nanousd) end as cost_nanousd
-        from playbook_runs where at >= :since and
+        from playbook_runs where at >= :since and json_extract(record, '$.dry_run') is not 1 and
             (:repository is null or task_id in (select task_id from tasks where budget_key = :repository))
         group by playbook order by playbook"""
     return _records(conn, PlaybookTotal, query, {"since": since, "repository": repository})

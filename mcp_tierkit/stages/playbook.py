@@ -255,9 +255,9 @@ async def execute(prepared: Prepared, ledger: Ledger, task_id: str, *, dry_run: 
         # Shielded: a run that was cut short is a row too.
         with anyio.CancelScope(shield=True):
             cut = Outcome("cancelled", confined=bench.confinement.kind == "sandbox")
-            await ledger.save(_row(prepared, cut, Ending(status="cancelled"), task_id))
+            await ledger.save(_row(prepared, cut, Ending(status="cancelled"), task_id, dry_run))
         raise
-    row = _row(prepared, outcome, ending, task_id)
+    row = _row(prepared, outcome, ending, task_id, dry_run)
     await ledger.save(row)
     return row
 
@@ -271,9 +271,9 @@ def row_of(playbook: Playbook, **told: Any) -> PlaybookRun:
     )  # fmt: skip
 
 
-def _row(prepared: Prepared, outcome: Outcome, ending: Ending, task_id: str) -> PlaybookRun:
+def _row(prepared: Prepared, outcome: Outcome, ending: Ending, task_id: str, dry_run: bool) -> PlaybookRun:
     return row_of(
-        prepared.playbook, task_id=task_id, hides=prepared.hides, status=ending.status,
+        prepared.playbook, task_id=task_id, dry_run=dry_run, hides=prepared.hides, status=ending.status,
         output=outcome.output if ending.status == "ok" else None, changed=ending.changed, diff=ending.diff,
         log_tail=tail("\n".join(filter(None, (outcome.log_tail, ending.note)))),
         sandbox="sandbox" if outcome.confined else "none", ms=outcome.ms,
