@@ -41,7 +41,7 @@ from mcp_tierkit.redact import deny_patterns  # noqa: E402
 from mcp_tierkit.settings import Settings, TierConfig, TierPrice, check_settings  # noqa: E402
 from mcp_tierkit.tables import packaged  # noqa: E402
 from mcp_tierkit.types import Record  # noqa: E402
-from tests.test_layers import FLOORS, PACKAGE, files, room_of  # noqa: E402
+from tests.test_layers import FLOORS, PACKAGE, room_of  # noqa: E402
 
 DOCS = ROOT / "docs"
 BLOCK = re.compile(r"(<!-- generated: ([a-z -]+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
@@ -205,7 +205,7 @@ def _contract() -> dict[str, Any]:
 
 def rooms() -> str:
     """Each floor's rooms with the first sentence of their own docstrings."""
-    heads = {room_of(file): file for file in files() if file.parent == PACKAGE or file.name == "__init__.py"}
+    heads = {room_of(file): file for file in (*PACKAGE.glob("*.py"), *PACKAGE.glob("*/__init__.py"))}
     parts = []
     for floor, names in reversed(FLOORS.items()):
         rows = [(f"`{name}`", _first_sentence(heads[name])) for name in names.split()]

@@ -14,17 +14,15 @@ import os
 import secrets
 import shutil
 import sys
-import tomllib
 import unicodedata
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
-from functools import cache
-from importlib import resources
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from mcp_tierkit.playbook.folder import Folder, FolderRefused, digest, read_folder, write_folder
+from mcp_tierkit.tables import packaged
 from mcp_tierkit.types import Record
 
 STORE_VERSION = 1
@@ -67,7 +65,7 @@ def store_path(state_dir: Path) -> Path:
 
 def is_shipped(name: str, folder_digest: str) -> bool:
     """Whether these are the bytes that the package came with."""
-    return _shipped().get(name) == folder_digest
+    return bool(packaged("playbook_digests")["digests"].get(name) == folder_digest)
 
 
 def trust(state_dir: Path, folder: Folder, *, repository: str | None) -> str:
@@ -140,13 +138,6 @@ def ask_on_terminal(question: str, *, expected: str) -> bool:
             return terminal.readline(200).decode(errors="replace").strip() == expected
     except OSError:
         return False
-
-
-@cache
-def _shipped() -> dict[str, str]:
-    text = resources.files("mcp_tierkit").joinpath("data/playbook_digests.toml").read_text("utf-8")
-    digests: dict[str, str] = tomllib.loads(text)["digests"]
-    return digests
 
 
 def _read(state_dir: Path) -> _Store:
