@@ -59,8 +59,8 @@ def _calls(number: int, tasks: int) -> Iterator[tuple[object, ...]]:
         yield (
             f"c{at}", f"t{task}", f"{tier}-{task}", "o", _at(at, number), STAGES[chance.randrange(5)], tier, model,
             model, f"{model}-2026", "settled" if cost else "failed", "draft.v1@aa", chance.randrange(9000),
-            chance.choice((None, 0, 4000)), 0, chance.randrange(2000), 9_500_000, cost, chance.choice(CATEGORIES), price,
-            chance.choice((None, 3000)),
+            chance.choice((None, 0, 4000)), 0, chance.randrange(2000), 9_500_000, cost, chance.choice(CATEGORIES),
+            price, chance.choice((None, 3000)),
         )  # fmt: skip
 
 

@@ -2,72 +2,31 @@
 
 from __future__ import annotations
 
-import json
 import random
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
-from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
-import anyio
 import pytest
 
 from mcp_tierkit.ledger import report
 from mcp_tierkit.ledger.levers import Lever, Unsaid, savings
 from mcp_tierkit.ledger.migrations import SCHEMA, migrations
+from mcp_tierkit.ledger.money import SPEND
 from mcp_tierkit.ledger.opening import prepare
-from mcp_tierkit.ledger.report import reading
 from mcp_tierkit.ledger.sums import COUNTS, KEYS, OF_TASK
-from mcp_tierkit.types import Record
+from tests.reports import add_call, new_ledger, open_task, receipt, tell
 
 STATUSES = ("reserved", "settled", "failed", "cancelled", "interrupted")
 COLUMNS = ("cost_nanousd", "input_tokens", "cached_tokens", "cache_write_tokens", "output_tokens", "packed_tokens")
-USD = 1_000_000_000
 
 
 @pytest.fixture
-def path(tmp_path: Path) -> Path:
-    prepare(tmp_path / "ledger.db")
-    return tmp_path / "ledger.db"
-
-
-@pytest.fixture
-def conn(path: Path) -> Iterator[sqlite3.Connection]:
-    with closing(sqlite3.connect(path, isolation_level=None)) as opened:
-        opened.row_factory = sqlite3.Row
-        opened.execute("insert into owners values ('o', 'lock', 1, 'then')")
+def conn(tmp_path: Path) -> Iterator[sqlite3.Connection]:
+    with new_ledger(tmp_path / "ledger.db") as opened:
         yield opened
-
-
-def open_task(conn: sqlite3.Connection, task_id: str, at: str = "2026-11-02T10:00:00", decision: str = "draft") -> None:
-    record = json.dumps({"goal": f"Do {task_id}"})
-    row = (task_id, f"/p/{task_id[0]}", "/p", at, record)
-    conn.execute("insert into tasks (task_id, project, budget_key, created_at, record) values (?, ?, ?, ?, ?)", row)
-    for tier in ("cheap", "strong"):
-        made = (f"{tier}-{task_id}", task_id, at, decision, tier)
-        conn.execute("insert into routes values (?, ?, ?, ?, ?, 'rule', '{}')", made)
-
-
-def add_call(conn: sqlite3.Connection, task_id: str, tier: str = "cheap", stage: str = "draft", **more: object) -> str:
-    call_id = f"c{conn.execute('select count(*) from calls').fetchone()[0]}"
-    row: dict[str, object] = {
-        "call_id": call_id, "task_id": task_id, "route_id": f"{tier}-{task_id}", "owner_id": "o",
-        "at": "2026-11-02T10:00:00", "stage": stage, "tier": tier, "requested_model": "m", "routed_model": "m",
-        "status": "settled", "prompt_id": "p", **more,
-    }  # fmt: skip
-    conn.execute(f"insert into calls ({', '.join(row)}) values ({', '.join('?' * len(row))})", tuple(row.values()))
-    return call_id
-
-
-def tell(conn: sqlite3.Connection, task_id: str, receipt: object) -> None:
-    reply = json.dumps({"reply": {"summary": "x", "receipt": receipt}})
-    conn.execute("update tasks set state = 'done', reply = ? where task_id = ?", (reply, task_id))
-
-
-def receipt(usd: str | None, alone: list[str] | None, net: list[str] | list[int] | None) -> object:
-    estimated = {"alone_usd": alone, "schema_usd": "0.0002"} if alone else {"schema_usd": "0.0002"}
-    return {"measured": {"usd": usd, "caller_tokens": [190, 60]}, "estimated": estimated, "net": net}
 
 
 def sums_agree(conn: sqlite3.Connection) -> None:
@@ -78,6 +37,12 @@ def sums_agree(conn: sqlite3.Connection) -> None:
     kept = "select * from call_sums where calls > 0"
     assert sorted(map(tuple, conn.execute(kept))) == sorted(map(tuple, conn.execute(rows)))
     assert conn.execute("select total(abs(cost_nanousd)) from call_sums where calls = 0").fetchone()[0] == 0
+    columns: dict[report.Key, str] = {"day": "substr(at, 1, 10)", "tier": "tier", "stage": "stage"}
+    for by, key in columns.items():
+        counted = conn.execute(f"select {key} as key, {SPEND} from calls group by 1 order by 1").fetchall()
+        assert [{"key": one.key, **one.spend.model_dump()} for one in report.totals(conn, by)] == list(
+            map(dict, counted)
+        )
     own = ", ".join(f"sum({expression.format(row='calls')})" for expression in OF_TASK.values())
     rows = f"select task_id, {own} from calls group by 1 order by 1"
     kept = f"select task_id, {', '.join(OF_TASK)} from task_sums where calls > 0 order by 1"
@@ -134,10 +99,11 @@ def test_a_ledger_of_schema_five_gets_the_same_sums(tmp_path: Path) -> None:
         old.execute("insert into scores (task_id, at, outcome, record) values (?, ?, ?, ?)", score)
     prepare(path)
     with closing(sqlite3.connect(path, isolation_level=None)) as new:
+        new.row_factory = sqlite3.Row
         assert new.execute("pragma user_version").fetchone()[0] == SCHEMA
         sums_agree(new)
         told = "select unit, is_kept, is_reverted, alone_low, alone_high, passed, caller_read from task_sums"
-        assert new.execute(f"{told} order by task_id").fetchall() == [
+        assert list(map(tuple, new.execute(f"{told} order by task_id"))) == [
             ("usd", 1, 1, 6_000_000, 13_200_000, 2_200_000, 190),
             (None, 0, 0, None, None, None, 0),
             (None, 0, 0, None, None, None, 0),
@@ -188,29 +154,30 @@ def test_every_dollar_saved_or_lost_belongs_to_one_lever(conn: sqlite3.Connectio
     found = savings(conn)
     assert found.levers == (
         # Alone 6.0 to 13.2, passed 1.01, calls 0.19 without the cache 0.36 dearer, the review apart. In thousandths.
-        Lever(lever="cheap_drafts", unit="usd", tasks=1, low=4_440_000, high=11_640_000),
-        Lever(lever="dearer_drafts", unit="usd", tasks=1, low=6_900_000, high=16_900_000),
-        Lever(lever="lost_drafts", unit="usd", tasks=2, low=-2_600_000, high=-2_600_000),
+        Lever(lever="cheap_drafts", unit="nanousd", tasks=1, low=4_440_000, high=11_640_000),
+        Lever(lever="dearer_drafts", unit="nanousd", tasks=1, low=6_900_000, high=16_900_000),
+        Lever(lever="lost_drafts", unit="nanousd", tasks=2, low=-2_600_000, high=-2_600_000),
         Lever(lever="cheap_drafts", unit="tokens", tasks=1, low=-150, high=1010),
-        Lever(lever="provider_cache", unit="usd", tasks=1, low=360_000, high=360_000),
-        Lever(lever="reviews", unit="usd", tasks=1, low=-900_000, high=-900_000),
+        Lever(lever="provider_cache", unit="nanousd", tasks=1, low=360_000, high=360_000),
+        Lever(lever="reviews", unit="nanousd", tasks=1, low=-900_000, high=-900_000),
     )
     # The four receipts' nets, the first less its review, the reverted one less what it claimed to have spared.
     low = 4_800_000 - 900_000 + 6_900_000 - 1_500_000 + 3_900_000 - 5_000_000
     high = 12_000_000 - 900_000 + 16_900_000 - 1_500_000 + 4_900_000 - 6_000_000
-    assert (found.net_usd, found.net_tokens, found.tasks) == ((low, high), (-150, 1010), 5)
+    assert (found.net_nanousd, found.net_tokens, found.tasks) == ((low, high), (-150, 1010), 5)
     assert found.unsaid == (
         Unsaid(what="playbooks", count=1, cost_nanousd=0),
         Unsaid(what="skipped", count=1, cost_nanousd=0),
         Unsaid(what="no_baseline", count=1, cost_nanousd=None),
     )
     nothing = savings(conn, since="2026-12-01")
-    assert (nothing.levers, nothing.unsaid, nothing.net_usd) == ((), (), None)
+    assert (nothing.levers, nothing.unsaid, nothing.net_nanousd) == ((), (), None)
 
 
 def test_a_discount_that_is_not_the_caches_is_not_called_so(conn: sqlite3.Connection) -> None:
     open_task(conn, "a")
-    told = {"input_tokens": 1000, "cached_tokens": 100, "output_tokens": 100, "routed_price": "0.1/0.5"}
+    told: dict[str, Any] = {"input_tokens": 1000, "cached_tokens": 100, "output_tokens": 100}
+    told["routed_price"] = "0.1/0.5"
     add_call(conn, "a", cost_nanousd=90_000, **told)  # list price 160,000: more off than 100 tokens can bring
     add_call(conn, "a", cost_nanousd=400_000, **told)
     assert savings(conn).cache_elsewhere_nanousd == 0

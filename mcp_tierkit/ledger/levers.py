@@ -8,7 +8,7 @@ from typing import Literal
 
 from mcp_tierkit.types import Record
 
-Unit = Literal["usd", "tokens"]
+Unit = Literal["nanousd", "tokens"]
 LeverName = Literal["cheap_drafts", "dearer_drafts", "lost_drafts", "provider_cache", "reviews"]
 IdleName = Literal["playbooks", "skipped", "refused", "no_baseline"]
 
@@ -24,7 +24,7 @@ class Lever(Record):
 
 
 class Unsaid(Record):
-    """What may have saved something too, but no receipt says how much. `cost_nanousd` is None where not all is known."""
+    """What may have saved too, but no receipt says how much. `cost_nanousd` is None where not all of it is known."""
 
     what: IdleName
     count: int
@@ -40,16 +40,17 @@ class Savings(Record):
     levers: tuple[Lever, ...]
     unsaid: tuple[Unsaid, ...]
     tasks: int
-    net_usd: tuple[int, int] | None
+    net_nanousd: tuple[int, int] | None
     net_tokens: tuple[int, int] | None
     cache_elsewhere_nanousd: int
 
 
 # A draft that was taken back has saved nothing, but has cost all the same. Where the cost of a call is unknown, so is
 # the net. A subscription's is in tokens of the caller's, and what we paid in dollars is no part of it.
-_GROUPS = """select iif(is_known, unit, null) as unit,
+_GROUPS = """select iif(is_known, iif(unit = 'usd', 'nanousd', unit), null) as unit,
         iif(not is_done, 'lost_drafts', iif(dearer_drafts > 0, 'dearer_drafts', 'cheap_drafts')) as lever,
-        count(*) as tasks, count(*) filter (where calls > 0) as called, coalesce(sum(is_skipped and calls = 0), 0) as skipped,
+        count(*) as tasks, count(*) filter (where calls > 0) as called,
+        sum(is_skipped and calls = 0) as skipped,
         sum(iif(is_done, alone_low, 0) - paid) as low, sum(iif(is_done, alone_high, 0) - paid) as high,
         sum(cache_nanousd) as cached, sum(cache_nanousd <> 0) as cached_tasks,
         sum(review_nanousd) as reviewed, sum(review_nanousd > 0) as reviewed_tasks,
@@ -58,7 +59,7 @@ _GROUPS = """select iif(is_known, unit, null) as unit,
             unit is not null and (unit = 'tokens' or unpriced_calls = 0) as is_known,
             passed + iif(unit = 'usd', cost_nanousd - review_nanousd + cache_nanousd, 0) as paid
         from task_sums where at >= :since)
-    group by 1, 2 order by 1 desc, 2"""
+    group by 1, 2 order by 1 nulls last, 2"""
 _RUNS = """select count(*) as runs, iif(count(cost_nanousd) = count(*), coalesce(sum(cost_nanousd), 0), null) as cost
     from playbook_runs where at >= :since and status = 'ok'"""
 _REFUSED = "select count(*) from decisions where kind = 'over_budget' and at >= :since"
@@ -69,15 +70,15 @@ def savings(conn: sqlite3.Connection, *, since: str = "") -> Savings:
     groups = conn.execute(_GROUPS, {"since": since}).fetchall()
     levers = [_drafts(group) for group in groups if group["unit"]]
     tasks = sum(lever.tasks for lever in levers)
-    in_usd = [group for group in groups if group["unit"] == "usd"]
+    in_usd = [group for group in groups if group["unit"] == "nanousd"]
     levers += [*_beside("provider_cache", in_usd, "cached", 1), *_beside("reviews", in_usd, "reviewed", -1)]
     return Savings(
         levers=tuple(levers),
         unsaid=_unsaid(conn, since, groups),
         tasks=tasks,
-        net_usd=_net(levers, "usd"),
+        net_nanousd=_net(levers, "nanousd"),
         net_tokens=_net(levers, "tokens"),
-        cache_elsewhere_nanousd=sum(group["cached"] for group in groups if group["unit"] != "usd"),
+        cache_elsewhere_nanousd=sum(group["cached"] for group in groups if group["unit"] != "nanousd"),
     )
 
 
@@ -89,7 +90,7 @@ def _beside(lever: LeverName, groups: Sequence[sqlite3.Row], column: str, sign: 
     """A cause that is taken out of the drafts' own figures, where there is any of it."""
     tasks = sum(group[f"{column}_tasks"] for group in groups)
     amount = sign * sum(group[column] for group in groups)
-    return [Lever(lever=lever, unit="usd", tasks=tasks, low=amount, high=amount)] if tasks else []
+    return [Lever(lever=lever, unit="nanousd", tasks=tasks, low=amount, high=amount)] if tasks else []
 
 
 def _unsaid(conn: sqlite3.Connection, since: str, groups: Sequence[sqlite3.Row]) -> tuple[Unsaid, ...]:

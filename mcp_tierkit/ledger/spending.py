@@ -126,7 +126,7 @@ def gauges(conn: sqlite3.Connection, budgets: Budgets, now: str, repository: str
 def _costs(conn: sqlite3.Connection, by: By, since: str, until: str) -> dict[str, int]:
     query = f"""select {by}, sum(cost_nanousd) from call_sums where day >= ? and day < ?
         group by 1 having sum(cost_nanousd) > 0"""
-    return {key: cost for key, cost in conn.execute(query, (since, until))}
+    return {row[0]: row[1] for row in conn.execute(query, (since, until))}
 
 
 def _parts(by: By, now: Mapping[str, int], before: Mapping[str, int]) -> list[Cents]:

@@ -96,7 +96,7 @@ RECEIPT = {
     "alone_low": _LOW,
     "alone_high": _HIGH,
     # What passed through the caller, in the unit of the receipt: all that the net leaves beside our own calls.
-    "passed": f"{_LOW} - {_amount('net[0]')} - case when {_IS_USD} then coalesce({_nanos('measured.usd')}, 0) else 0 end",
+    "passed": f"{_LOW} - {_amount('net[0]')} - iif({_IS_USD}, coalesce({_nanos('measured.usd')}, 0), 0)",
 }
 _SKIPS = "decision not in ('draft', 'single_cheap', 'run_playbook')"
 _TOLD = "json_valid({row}.reply) and json_type({row}.reply, '$.reply.receipt.measured') = 'object'"

@@ -3,16 +3,30 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
-from mcp_tierkit.ledger import levers, report, spending
-from mcp_tierkit.types import Budgets, Record
+from mcp_tierkit.ledger import levers, report, scores, spending
+from mcp_tierkit.scorecard import Answer, Pattern, Scorecard, checklist
+from mcp_tierkit.types import Budgets, Record, Spend
 
 NEWEST = 300
 Query = Callable[[sqlite3.Connection], Any]
+
+
+REREADS = ("repair", "climb", "continue", "review")
+"""Steps that are sent a draft again: what they read of it is in their input."""
+
+
+class Share(Record):
+    """The part of all tokens, calls and known dollars that one tier has, 0 to 1; None where there is nothing at all."""
+
+    tier: str
+    tokens: float | None
+    calls: float | None
+    cost: float | None
 
 
 class Told(Record):
@@ -24,6 +38,8 @@ class Told(Record):
     made_at: str
     overview: report.Overview
     untold_calls: int
+    shares: tuple[Share, ...]
+    reread_tokens: int
     by_day: tuple[report.Total, ...]
     by_tier: tuple[report.Total, ...]
     by_model: tuple[report.Total, ...]
@@ -39,16 +55,20 @@ class Told(Record):
     context_by_step: tuple[report.StepTotal, ...]
     playbooks: tuple[report.PlaybookTotal, ...]
     tasks: tuple[report.TaskSummary, ...]
+    scorecards: tuple[Scorecard, ...]
+    patterns: tuple[Pattern, ...]
+    checklist: tuple[Answer, ...] = ()
     budgets: tuple[spending.Gauge, ...] = ()
 
 
-def queries(days: int, now: datetime, *, newest: int = NEWEST) -> dict[str, Query]:
+def queries(days: int, now: datetime, *, newest: int = NEWEST, minute_nanousd: int | None = None) -> dict[str, Query]:
     """What is asked for each field of `Told`. `now` is in UTC, and the last of the days is its own."""
     since = f"{now.date() - timedelta(days=days - 1)}"
-    named = {"by_day": "day", "by_tier": "tier", "by_model": "model", "by_category": "category", "by_step": "stage"}
-    asked: dict[str, Query] = {
-        name: partial(report.totals, by=key, since=since) for name, key in (named | {"by_project": "project"}).items()
-    }
+    keys: dict[str, report.Key] = {
+        "by_day": "day", "by_tier": "tier", "by_model": "model", "by_category": "category", "by_step": "stage",
+        "by_project": "project",
+    }  # fmt: skip
+    asked: dict[str, Query] = {name: partial(report.totals, by=key, since=since) for name, key in keys.items()}
     of_days: dict[str, Callable[..., Any]] = {
         "overview": report.overview, "untold_calls": spending.untold_calls, "day_tiers": spending.day_tiers,
         "caller": spending.caller_tokens, "savings": levers.savings, "costliest": spending.costliest,
@@ -57,21 +77,50 @@ def queries(days: int, now: datetime, *, newest: int = NEWEST) -> dict[str, Quer
     asked |= {name: partial(query, since=since) for name, query in of_days.items()}
     asked["next_dollar"] = partial(spending.next_dollar, today=now.date())
     asked["tasks"] = partial(report.recent_tasks, limit=newest, since=since)
+    asked["scorecards"] = partial(scores.scorecards, since=since, limit=newest, minute_nanousd=minute_nanousd)
+    asked["patterns"] = scores.repeated_findings
     return asked
 
 
 def told(
     conn: sqlite3.Connection, days: int, now: datetime, *, budgets: Budgets | None = None,
-    repository: str | None = None,
+    repository: str | None = None, minute_nanousd: int | None = None,
 ) -> Told:  # fmt: skip
-    """The last `days` UTC days up to `now`, over every project; the budgets are those of now."""
-    found = {name: query(conn) for name, query in queries(days, now).items()}
+    """The last `days` UTC days up to `now`, over every project; the budgets are those of now.
+
+    `minute_nanousd` is what a minute of cleaning up costs.
+    """
+    found = {name: query(conn) for name, query in queries(days, now, minute_nanousd=minute_nanousd).items()}
     at = now.isoformat(timespec="minutes")
     return Told(
         days=days,
         since=f"{now.date() - timedelta(days=days - 1)}",
         until=f"{now.date()}",
         made_at=at,
+        shares=shares(found["by_tier"], found["overview"].spend),
+        reread_tokens=sum(step.spend.input_tokens for step in found["by_step"] if step.key in REREADS),
+        checklist=checklist(found["scorecards"], found["patterns"]),
         budgets=spending.gauges(conn, budgets, at, repository) if budgets else (),
         **found,
     )
+
+
+def shares(tiers: Sequence[report.Total], whole: Spend) -> tuple[Share, ...]:
+    """Each tier's part of everything. Tokens are those in and out, a draft that was read again included."""
+    return tuple(
+        Share(
+            tier=tier.key,
+            tokens=_part(_tokens(tier.spend), _tokens(whole)),
+            calls=_part(tier.spend.calls, whole.calls),
+            cost=_part(tier.spend.cost_nanousd, whole.cost_nanousd),
+        )
+        for tier in tiers
+    )
+
+
+def _tokens(spend: Spend) -> int:
+    return spend.input_tokens + spend.output_tokens
+
+
+def _part(part: int, whole: int) -> float | None:
+    return round(part / whole, 4) if whole else None

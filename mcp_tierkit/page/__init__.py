@@ -11,7 +11,7 @@ from pathlib import Path
 from mcp_tierkit import __version__
 from mcp_tierkit.ledger.told import Told
 from mcp_tierkit.page.lists import notes, playbooks, rankings, tasks
-from mcp_tierkit.page.parts import Html, clean, count, dollars, el, join, percent
+from mcp_tierkit.page.parts import Child, Html, count, dollars, el, join, percent
 from mcp_tierkit.page.sections import budgets, days, next_dollar, savings, tiers
 
 _DATA = Path(__file__).parent.parent / "data" / "report"
@@ -52,10 +52,10 @@ def _digest(text: str) -> str:
 def _main(told: Told) -> list[Html]:
     if not told.overview.tasks and not told.overview.spend.calls and not told.overview.playbook_runs:
         return [el("section", el("p", NOTHING, klass="empty"), klass="card wide"), *budgets(told)]
-    return [
-        _tiles(told), *days(told), *savings(told), *tiers(told), *next_dollar(told), *budgets(told), *rankings(told),
-        *playbooks(told), *tasks(told), *notes(told),
-    ]  # fmt: skip
+    cards = (
+        *savings(told), *tiers(told), *budgets(told), *next_dollar(told), *playbooks(told), *rankings(told),
+    )  # fmt: skip
+    return [_tiles(told), *days(told), el("div", cards, klass="flow"), *tasks(told), *notes(told)]
 
 
 def _header(told: Told) -> Html:
@@ -101,24 +101,28 @@ def _tiles(told: Told) -> Html:
 
 def _net_tile(told: Told) -> Html:
     found = told.savings
-    if found.net_usd is None and found.net_tokens is not None:
+    if found.net_nanousd is None and found.net_tokens is not None:
         low, high = (f"{side:,}".replace("-", "−") for side in found.net_tokens)
-        return _tile("Saved, in your agent's tokens", f"{low} to {high}", f"an estimate for {_of(told)}")
-    low_usd, high_usd = found.net_usd or (0, 0)
+        return _tile("Saved, in your agent's tokens", _span(low, high), f"an estimate for {_of(told)}")
+    low_usd, high_usd = found.net_nanousd or (0, 0)
     what = "Lost" if high_usd < 0 else "Saved, after all costs"
     tone = "loss" if high_usd < 0 else "gain" if low_usd >= 0 else None
-    return _tile(what, f"{dollars(low_usd)} to {dollars(high_usd)}", f"an estimate for {_of(told)}", tone)
+    return _tile(what, _span(dollars(low_usd), dollars(high_usd)), f"an estimate for {_of(told)}", tone)
+
+
+def _span(low: str, high: str) -> Html:
+    return join([el("span", low), " to ", el("span", high)])
 
 
 def _of(told: Told) -> str:
     return f"{told.savings.tasks:,} of {count(told.overview.tasks, 'task')}"
 
 
-def _tile(what: str, figure: str, more: str, tone: str | None = None) -> Html:
+def _tile(what: str, figure: Child, more: str, tone: str | None = None) -> Html:
     return el("div", el("h2", what), el("p", figure, klass=f"figure {tone or ''}".strip()), el("p", more))
 
 
 def _footer(told: Told) -> Html:
-    made = told.made_at[:16].replace("T", " ")
-    return el("footer", el("p", clean(join([f"Made by tierkit {__version__} on {made} UTC. "])), el("span",
-              "This page loads nothing from anywhere and sends nothing. It holds what your tasks were about.")))  # fmt: skip
+    made = f"Made by tierkit {__version__} on {told.made_at[:16].replace('T', ' ')} UTC."
+    private = "This page loads nothing from anywhere and sends nothing. It holds what your tasks were about."
+    return el("footer", el("p", f"{made} {private}"))

@@ -35,17 +35,20 @@ def stack(parts: Sequence[tuple[str, float]]) -> Html:
 
 
 def span(low: float, high: float, least: float, most: float) -> Html:
-    """A range on an axis from `least` to `most`, with a line at nothing saved, nothing lost."""
-    whole = most - least
-    klass = "loss" if high <= 0 else "gain" if low >= 0 else "mixed"
-    zero = percent_of(-least, whole)
-    return _svg(
-        "span",
-        el("rect", klass="track", width="100%", y="35%", height="30%", rx=2),
-        el("rect", klass=f"{klass} least", x=percent_of(low - least, whole), width=percent_of(high - low, whole),
-           y="12%", height="76%", rx=3),
-        el("line", klass="zero", x1=zero, x2=zero, y1="0", y2="100%"),
-    )  # fmt: skip
+    """A range on an axis from `least` to `most`, and paler from the line at zero to its near end."""
+    whole = most - least or 1
+    klass = "loss" if high <= 0 else "gain" if low >= 0 else "even"
+    zero, near = percent_of(-least, whole), min(high, 0) or max(low, 0)
+    width = max(high - low, whole / 100)
+    left = min(low, most - width)
+    parts = [el("rect", klass="track", width="100%", y="35%", height="30%", rx=2)]
+    if near:
+        reach = percent_of(abs(near), whole)
+        parts.append(el("rect", klass=f"{klass} pale", x=percent_of(min(near, 0) - least, whole), width=reach, y="25%",
+                        height="50%"))  # fmt: skip
+    parts.append(el("rect", klass=klass, x=percent_of(left - least, whole), width=percent_of(width, whole), y="6%",
+                    height="88%", rx=2))  # fmt: skip
+    return _svg("span", *parts, el("line", klass="zero", x1=zero, x2=zero, y1="0", y2="100%"))
 
 
 def spend_columns(days: Sequence[DayTier], since: date, until: date) -> Html:
@@ -159,5 +162,3 @@ def _ceiling(most: int) -> int:
 def legend(names: Sequence[tuple[str, str]]) -> Html:
     """What the colours stand for, each a class and words."""
     return el("ul", [el("li", el("i", klass=klass), words) for klass, words in names], klass="legend")
-
-

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import date
 from pathlib import Path
 
 from mcp_tierkit.ledger.report import PlaybookTotal, TaskSummary, Total
+from mcp_tierkit.ledger.spending import CostlyTask
 from mcp_tierkit.ledger.told import NEWEST, Told
 from mcp_tierkit.page.charts import bar
 from mcp_tierkit.page.parts import Child, Html, count, dollars, el, foreign, percent
@@ -13,6 +15,7 @@ from mcp_tierkit.page.sections import card, table
 from mcp_tierkit.scorecard import Scorecard
 
 MOST = 8
+NONE = "–"
 COLUMNS = (
     ("Begun", "text"), ("Project", "text"), ("What was asked", "text"), ("How it ended", "text"), ("Spent", "number"),
     ("Time", "number"), ("Rewrites", "number"), ("Comments", "number"), ("Defects", "number"), ("Worth it?", "text"),
@@ -40,26 +43,37 @@ def rankings(told: Told) -> list[Html]:
     if told.costliest:
         most = told.costliest[0].cost_nanousd
         rows = [
-            el("li", el("span", foreign(_short(task.goal)), el("small", f"{Path(task.project).name} · {task.at[:10]}")),
+            el("li", el("span", foreign(_short(task.goal)), el("small", _when(task)), klass="lines"),
                el("span", f"{dollars(task.cost_nanousd)}{' or more' if task.unpriced_calls else ''}", klass="value"),
                bar(task.cost_nanousd / most, "t-plain"))
             for task in told.costliest[:MOST]
         ]  # fmt: skip
         how = "The single tasks that cost most. One long bar on top: look there first."
-        made.append(card("Dearest tasks", how, el("ol", rows, klass="bars")))
+        made.append(card("Dearest tasks", how, el("ol", rows, klass="bars tight")))
     return [part for part in made if part is not None]
+
+
+def _when(task: CostlyTask) -> str:
+    return f"{Path(task.project).name} · {_day(task.at)} · {count(task.calls, 'call')}"
+
+
+def _day(at: str) -> str:
+    """Such as 3 Nov, of an ISO time."""
+    day = date.fromisoformat(at[:10])
+    return f"{day.day} {day:%b}"
 
 
 def _ranking(title: str, how: str, totals: Sequence[Total], *, are_paths: bool = False) -> Html | None:
     if not totals:
         return None
     order = sorted(totals, key=lambda total: (-total.spend.cost_nanousd, total.key))
-    shown, rest = order[:MOST], order[MOST:]
+    shown = len(order) if len(order) <= MOST + 1 else MOST
+    rest = order[shown:]
     most = max(order[0].spend.cost_nanousd, sum(total.spend.cost_nanousd for total in rest), 1)
-    rows = [_ranked(_name(total.key, are_paths), [total], most, "t-plain") for total in shown]
+    rows = [_ranked(_name(total.key, are_paths), [total], most, "t-plain") for total in order[:shown]]
     if rest:
         rows.append(_ranked(f"{len(rest)} others", rest, most, "t-other"))
-    return card(title, how, el("ol", rows, klass="bars"))
+    return card(title, how, el("ol", rows, klass="bars tight"))
 
 
 def _name(key: str, is_path: bool) -> Html:
@@ -85,7 +99,7 @@ def playbooks(told: Told) -> list[Html]:
     left = len(order) - len(rows)
     how = "How often each ran. The darker part ended well; the rest declined or failed, and changed nothing."
     more = el("p", f"{left} more ran less often.", klass="how") if left > 0 else None
-    return [card("Playbooks", how, el("ol", rows, klass="bars"), more)]
+    return [card("Playbooks", how, el("ol", rows, klass="bars tight"), more)]
 
 
 def _playbook(total: PlaybookTotal, most: int) -> Html:
@@ -122,29 +136,29 @@ def _task(task: TaskSummary, scored: Scorecard | None) -> Html:
     spent = task.spend.cost_nanousd
     cost = dollars(spent) + (" + ?" if task.spend.unpriced_calls else "")
     cells: list[tuple[Child, object]] = [
-        (task.created_at[:16].replace("T", " "), task.created_at),
+        (f"{_day(task.created_at)} {task.created_at[11:16]}", task.created_at),
         (foreign(Path(task.project).name), None),
         (foreign(_short(task.goal, 140)), None),
         (words.replace("_", " "), None),
         (cost, spent),
         *_scores(scored),
     ]
-    made = [
-        el("td", cell, data_label=COLUMNS[at][0], data_value=value, klass=COLUMNS[at][1])
-        for at, (cell, value) in enumerate(cells)
-    ]
+    made = []
+    for (label, kind), (cell, value) in zip(COLUMNS, cells, strict=True):
+        klass = f"{kind} none" if cell == NONE else kind
+        made.append(el("td", cell, data_label=label, data_value=value, klass=klass))
     return el("tr", made)
 
 
 def _scores(scored: Scorecard | None) -> list[tuple[Child, object]]:
     """The columns of a scorecard; a dash where nobody knows."""
     if scored is None:
-        return [("–", None)] * 5
+        return [(NONE, None)] * 5
     seconds = scored.wall_s
-    time = "–" if seconds is None else f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
-    counts = [("–" if one is None else f"{one}", one) for one in (scored.rewrites, scored.comments, scored.defects)]
-    worth = WORTH.get(scored.verdict or "", "–")
-    return [(time, seconds), *counts, (el("span", worth, title=scored.why), None)]
+    time = NONE if seconds is None else f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
+    counts = [(NONE if one is None else f"{one}", one) for one in (scored.rewrites, scored.comments, scored.defects)]
+    worth = el("span", WORTH[scored.verdict], title=scored.why) if scored.verdict else NONE
+    return [(time, seconds), *counts, (worth, None)]
 
 
 def _checklist(told: Told) -> Html | None:
@@ -174,7 +188,9 @@ def notes(told: Told) -> list[Html]:
         share = percent(sum(hit.cached_tokens for hit in hits) / read if read else None)
         parts.append(f"{share} of the input came from a provider's cache, over the calls that say.")
     more = el("p", " ".join(parts), klass="how") if parts else None
-    return [card("What the words mean", "All amounts are US dollars; all days are UTC.", el("dl", words), more, wide=True)]
+    return [
+        card("What the words mean", "All amounts are US dollars; all days are UTC.", el("dl", words), more, wide=True)
+    ]
 
 
 def _short(text: str, most: int = 90) -> str:

@@ -26,7 +26,7 @@ UNSAID = {
     "no_baseline": ("other task", "with no estimate, or with a call of unknown price"),
 }
 BUDGETS = {"day": "today", "month": "this month", "project": "this project"}
-MOST_PARTS = 5
+MOST_PARTS = 4
 
 
 def card(title: str, how: str, *inside: Child, wide: bool = False) -> Html:
@@ -78,7 +78,7 @@ def _is(name: str, tier: str) -> bool:
 def savings(told: Told) -> list[Html]:
     """The net, lever by lever, as ranges."""
     parts: list[Child] = []
-    for unit in ("usd", "tokens"):
+    for unit in ("nanousd", "tokens"):
         parts += _ranges(told, unit)
     unsaid = [
         el("li", f"{count(part.count, UNSAID[part.what][0])} {UNSAID[part.what][1]}{_cost(part.cost_nanousd)}")
@@ -102,12 +102,12 @@ def _cost(nanousd: int | None) -> str:
 
 def _ranges(told: Told, unit: Unit) -> list[Child]:
     levers = [lever for lever in told.savings.levers if lever.unit == unit]
-    net = told.savings.net_usd if unit == "usd" else told.savings.net_tokens
+    net = told.savings.net_nanousd if unit == "nanousd" else told.savings.net_tokens
     if net is None:
         return []
     least = min(0, net[0], *(lever.low for lever in levers))
     most = max(0, net[1], *(lever.high for lever in levers))
-    title = "All together" if unit == "usd" else "All together, in your agent's tokens"
+    title = "All together" if unit == "nanousd" else "All together, in your agent's tokens"
     rows = [_range(title, "", *net, least, most, unit), *(_lever(lever, least, most) for lever in levers)]
     return [el("ul", rows, klass="bars ranges")]
 
@@ -118,7 +118,7 @@ def _lever(lever: Lever, least: int, most: int) -> Html:
 
 
 def _range(name: str, what: str, low: int, high: int, least: int, most: int, unit: Unit) -> Html:
-    sides = [dollars(side) if unit == "usd" else tokens(side) for side in (low, high)]
+    sides = [dollars(side) if unit == "nanousd" else tokens(side) for side in (low, high)]
     told = sides[0] if low == high else f"{sides[0]} to {sides[1]}"
     label = el("span", el("b", name), el("small", what) if what else None)
     return el("li", label, el("span", told, klass="value"), span(low, high, least, most))
@@ -175,7 +175,7 @@ def next_dollar(told: Told) -> list[Html]:
     for by, title in (("tier", "By tier"), ("category", "By type of task"), ("project", "By project")):
         parts = [part for part in dollar.parts if part.by == by]
         lists.append(el("h3", title))
-        lists.append(el("ul", [_cents(part) for part in parts[:MOST_PARTS]], _rest(parts[MOST_PARTS:]), klass="bars"))
+        lists.append(el("ul", _most(parts), klass="bars tight"))
     how = (
         f"If it goes on as in the last {dollar.days} days, this is what the next dollar buys, in cents. "
         f"The small figure is the {dollar.days} days before."
@@ -191,9 +191,14 @@ def _cents(part: Cents) -> Html:
     return el("li", label, el("span", f"{part.share * 100:.1f}¢", klass="value"), bar(part.share, klass))
 
 
-def _rest(parts: Sequence[Cents]) -> Html | None:
-    if not parts:
-        return None
+def _most(parts: Sequence[Cents]) -> list[Html]:
+    """The greatest parts one by one, the rest as one where it is more than one."""
+    shown = len(parts) if len(parts) <= MOST_PARTS + 1 else MOST_PARTS
+    rest = [_rest(parts[shown:])] if parts[shown:] else []
+    return [*map(_cents, parts[:shown]), *rest]
+
+
+def _rest(parts: Sequence[Cents]) -> Html:
     share = sum(part.share for part in parts)
     label = el("span", el("b", f"{len(parts)} others"))
     return el("li", label, el("span", f"{share * 100:.1f}¢", klass="value"), bar(share, "t-other"))

@@ -1,0 +1,277 @@
+"""The report as text: tables on a terminal, plain lines in a pipe."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Literal
+
+import click
+
+from mcp_tierkit.ledger.levers import Lever, Savings, Unsaid
+from mcp_tierkit.ledger.report import CacheHit, PlaybookTotal, StepTotal, TaskSummary
+from mcp_tierkit.ledger.spending import Cents, CostlyTask, Gauge, NextDollar
+from mcp_tierkit.ledger.told import Share, Told
+from mcp_tierkit.receipts import usd
+from mcp_tierkit.scorecard import Scorecard
+from mcp_tierkit.types import Spend
+
+GOAL = "goal"
+NUMBERS = (
+    "calls", "tokens in", "cached", "tokens out", "USD", "share", "runs", "ok", "tokens", "hit rate", "packed",
+    "per call", "of tokens", "of calls", "of USD", "cents", "before", "low", "high", "tasks", "count", "spent",
+    "limit", "used", "time", "rewrites", "comments", "defects", "clean-up", "C/S/A",
+)  # fmt: skip
+GOAL_WIDTH = 44
+MOST = 8
+LEVERS = {
+    "cheap_drafts": "cheap tier instead of your agent",
+    "dearer_drafts": "a dearer tier instead of your agent",
+    "lost_drafts": "drafts that were not kept",
+    "provider_cache": "input read from a provider's cache",
+    "reviews": "reviews, at their cost",
+}
+UNSAID = {
+    "playbooks": "playbook runs that ended well",
+    "skipped": "tasks that no model was asked for",
+    "refused": "calls refused by a budget",
+    "no_baseline": "other tasks: no baseline, or a call without a price",
+}
+Rows = Sequence[Sequence[str]]
+
+
+def print_report(told: Told, latest: int) -> None:
+    """Everything but the levers one by one, with the `latest` tasks."""
+    click.echo(f"Last {told.days} days, UTC: {_summary(told)}")
+    if not told.overview.tasks and not told.overview.spend.calls:
+        click.echo("Nothing is recorded for these days. See it work: tierkit demo")
+        return
+    head = ("calls", "tokens in", "cached", "tokens out", "USD")
+    _table("By day", ("day", *head), [(total.key, *_figures(total.spend)) for total in told.by_day])
+    _tiers(told, head)
+    _table("By model", ("model", *head), [(total.key, *_figures(total.spend)) for total in told.by_model])
+    types = [(total.key or "unknown", *_figures(total.spend)) for total in told.by_category]
+    _table("By type of task", ("type", *head), types)
+    if len(told.by_project) > 1:
+        projects = [(Path(total.key).name or total.key, *_figures(total.spend)) for total in told.by_project]
+        _table("By project", ("project", *head), projects)
+    _print_next_dollar(told.next_dollar)
+    print_savings(told.savings)
+    _table("Budgets", ("budget", "of", "spent", "limit", "used"), list(map(_gauge, told.budgets)))
+    read = ("category", "calls", "tokens in", "cached", "hit rate")
+    _table("Read from a provider's cache, by category", read, list(map(_hit, told.cache_hits)))
+    packed = ("step", "calls", "packed", "per call")
+    _table("Tokens of project files sent, by step", packed, list(map(_step, told.context_by_step)))
+    _table("Playbooks", ("playbook", "runs", "ok", "tokens", "USD"), list(map(_playbook, told.playbooks)))
+    _table("Dearest tasks", ("task", "project", GOAL, "calls", "USD"), list(map(_costly, told.costliest[:MOST])))
+    _scorecards(told.scorecards[:latest])
+    tasks = list(map(_task, told.tasks[:latest]))
+    _table("Latest tasks", ("task", "begun", "project", GOAL, "ended", "USD"), tasks)
+
+
+def print_levers(told: Told) -> None:
+    """What each lever saved or lost: every dollar, or token of a subscription, belongs to one of them."""
+    found = told.savings
+    click.echo(f"Last {told.days} days, UTC: {_net(found)}")
+    for unit, title in (("nanousd", "Saved, in US dollars"), ("tokens", "Saved, in tokens of your agent")):
+        levers = [lever for lever in found.levers if lever.unit == unit]
+        net = found.net_nanousd if unit == "nanousd" else found.net_tokens
+        if net:
+            whole = ("all together", "", *(_amount(side, unit) for side in net))
+            _table(title, ("lever", "tasks", "low", "high"), [*map(_lever, levers), whole])
+    _table("Not counted: no receipt says what it saved", ("what", "count", "USD"), list(map(_unsaid, found.unsaid)))
+    if found.cache_elsewhere_nanousd:
+        saved = usd(found.cache_elsewhere_nanousd)
+        click.echo(f"\nReading from a cache also made the calls of tasks not counted here ${saved} cheaper.")
+
+
+def print_savings(found: Savings) -> None:
+    """One line: the whole range, and how much is not in it."""
+    if found.levers or found.unsaid:
+        click.echo(f"\n{_net(found)} More: tierkit report --levers")
+
+
+def _net(found: Savings) -> str:
+    told = []
+    if found.net_nanousd:
+        told.append(f"net ${_amount(found.net_nanousd[0], 'nanousd')} to ${_amount(found.net_nanousd[1], 'nanousd')}")
+    if found.net_tokens:
+        told.append(f"net {found.net_tokens[0]} to {found.net_tokens[1]} tokens of your agent")
+    if not told:
+        return "What was saved is not known: no receipt of these days names a net (set caller.model)."
+    return f"Saved, as receipts estimate it for {found.tasks} tasks: {'; '.join(told)}."
+
+
+def _lever(lever: Lever) -> tuple[str, ...]:
+    sides = (_amount(side, lever.unit) for side in (lever.low, lever.high))
+    return LEVERS[lever.lever], f"{lever.tasks}", *sides
+
+
+def _unsaid(part: Unsaid) -> tuple[str, ...]:
+    return UNSAID[part.what], f"{part.count}", usd(part.cost_nanousd) or "unknown"
+
+
+def _amount(value: int, unit: str) -> str:
+    return f"{value / 1e9:.4f}" if unit == "nanousd" else f"{value}"
+
+
+def _tiers(told: Told, head: Sequence[str]) -> None:
+    shares = {share.tier: share for share in told.shares}
+    rows = [(total.key, *_figures(total.spend), _percent(shares[total.key].tokens)) for total in told.by_tier]
+    _table("By tier, with its share of all tokens", ("tier", *head, "share"), rows)
+    if told.by_tier:
+        click.echo("\n" + " ".join(_beside_tiers(told, shares.get("cheap"))))
+
+
+def _beside_tiers(told: Told, cheap: Share | None) -> Iterator[str]:
+    """What the shares of tiers count, in sentences."""
+    if cheap is not None:
+        yield (
+            f"The cheap tier has {_percent(cheap.tokens)} of the tokens, {_percent(cheap.calls)} of the calls and "
+            f"{_percent(cheap.cost)} of the dollars."
+        )
+    if told.reread_tokens:
+        yield f"Tokens in include {told.reread_tokens} of repairs, climbs and reviews, which are sent the draft again."
+    if told.caller.read or told.caller.wrote:
+        yield f"Your agent read {told.caller.read} tokens of our replies and wrote {told.caller.wrote} to ask."
+    if told.untold_calls:
+        yield f"Of {told.untold_calls} calls no tokens were reported: they are missing here."
+
+
+def _print_next_dollar(dollar: NextDollar) -> None:
+    names = {"tier": "tier", "category": "type", "project": "project"}
+    rows = [_cents(names[part.by], part) for by in names for part in dollar.parts if part.by == by]
+    title = f"The next dollar, spent as in the last {dollar.days} days"
+    _table(title, ("by", "goes to", "cents", "before"), rows)
+
+
+def _cents(by: str, part: Cents) -> tuple[str, ...]:
+    key = Path(part.key).name or part.key if part.by == "project" else part.key
+    before = "-" if part.share_before is None else f"{part.share_before * 100:.1f}"
+    return by, key or "unknown", f"{part.share * 100:.1f}", before
+
+
+def _gauge(gauge: Gauge) -> tuple[str, ...]:
+    used = gauge.spent_nanousd / gauge.limit_nanousd if gauge.limit_nanousd else None
+    of = Path(gauge.key).parent.name if gauge.key.endswith("/.git") else Path(gauge.key).name
+    return gauge.budget, of, usd(gauge.spent_nanousd) or "", usd(gauge.limit_nanousd) or "", _percent(used)
+
+
+def _summary(told: Told) -> str:
+    seen, spend = told.overview, told.overview.spend
+    parts = [f"${usd(spend.cost_nanousd)} for {spend.calls} model calls in {seen.tasks} tasks"]
+    if spend.unpriced_calls:
+        parts.append(f"{spend.unpriced_calls} of them unpriced, up to ${usd(spend.unknown_nanousd)} unknown")
+    if seen.in_flight_calls:
+        parts.append(f"{seen.in_flight_calls} in flight")
+    if seen.refused_calls:
+        parts.append(f"{seen.refused_calls} refused by a budget")
+    if seen.alerts:
+        parts.append(f"{seen.alerts} dearer than the model named")
+    if seen.playbook_runs:
+        parts.append(f"playbooks run: {seen.playbook_runs}")
+    return "; ".join(parts) + "."
+
+
+def _figures(spend: Spend) -> tuple[str, ...]:
+    return f"{spend.calls}", f"{spend.input_tokens}", f"{spend.cached_tokens}", f"{spend.output_tokens}", _cost(spend)
+
+
+def _hit(hit: CacheHit) -> tuple[str, ...]:
+    known = (f"{hit.calls}", f"{hit.input_tokens}", f"{hit.cached_tokens}", _percent(hit.hit_rate))
+    return hit.category or "unknown", *known
+
+
+def _step(step: StepTotal) -> tuple[str, ...]:
+    return step.stage, *map(str, (step.calls, step.packed_tokens, round(step.packed_tokens / step.calls)))
+
+
+def _playbook(total: PlaybookTotal) -> tuple[str, ...]:
+    tokens = "unknown" if total.tokens is None else f"{total.tokens}"
+    return total.playbook, f"{total.runs}", f"{total.ok}", tokens, usd(total.cost_nanousd) or "unknown"
+
+
+def _cost(spend: Spend) -> str:
+    """What is known, and what is not beside it."""
+    known = usd(spend.cost_nanousd) or ""
+    if not spend.unpriced_calls:
+        return known
+    worst = usd(spend.unknown_nanousd)
+    return f"{known} + " + (f"up to {worst} unknown" if spend.unknown_nanousd else f"{spend.unpriced_calls} unpriced")
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{share:.1%}"
+
+
+def _goal(text: str) -> str:
+    goal = " ".join(text.split())
+    return goal if len(goal) <= GOAL_WIDTH else goal[: GOAL_WIDTH - 1] + "…"
+
+
+def _costly(task: CostlyTask) -> tuple[str, ...]:
+    known = f"{usd(task.cost_nanousd)}" + (" + unpriced" if task.unpriced_calls else "")
+    return task.task_id, Path(task.project).name, _goal(task.goal), f"{task.calls}", known
+
+
+def _scorecards(cards: Sequence[Scorecard]) -> None:
+    head = ("task", "USD", "time", "rewrites", "comments", "defects", "clean-up", "C/S/A", "verdict")
+    _table("What tasks came to (scores 1 to 5 for cost, speed, accuracy)", head, list(map(_card, cards)))
+
+
+def _card(card: Scorecard) -> tuple[str, ...]:
+    minutes = None if card.cleanup_minutes is None else f"{card.cleanup_minutes:g} min"
+    time = None if card.wall_s is None else f"{card.wall_s:.0f} s"
+    counts = (card.rewrites, card.comments, card.defects)
+    told = (usd(card.cost_nanousd), time, *counts, minutes, *[card.verdict])
+    *figures, verdict = ("-" if part is None else f"{part}" for part in told)
+    scores = "/".join("-" if part is None else f"{part}" for part in (card.cost, card.speed, card.accuracy))
+    return card.task_id, *figures, scores, verdict
+
+
+def _task(task: TaskSummary) -> tuple[str, ...]:
+    begun = task.created_at[5:16].replace("T", " ")
+    return task.task_id, begun, Path(task.project).name, _goal(task.goal), ended(task), _cost(task.spend)
+
+
+def ended(task: TaskSummary) -> str:
+    """What became of it, the latest word first; of a task that was only planned, the decision."""
+    if told := task.outcome or task.draft_status or task.verdict or task.playbook_status:
+        return told
+    if task.state == "open":
+        return task.decision or "-"
+    return "refused" if task.state == "done" and not task.spend.calls else task.state
+
+
+def _table(title: str, head: Sequence[str], rows: Rows) -> None:
+    if rows:
+        clean = [[_printable(cell) for cell in row] for row in rows]
+        _rich(title, head, clean) if sys.stdout.isatty() else _plain(title, head, clean)
+
+
+def _printable(text: str) -> str:
+    """Goals and names of models come from elsewhere: nothing of them may steer a terminal."""
+    return "".join(char if char.isprintable() else "?" for char in text)
+
+
+def _plain(title: str, head: Sequence[str], rows: Rows) -> None:
+    widths = [max(len(row[at]) for row in (head, *rows)) for at in range(len(head))]
+    click.echo(f"\n{title}")
+    for row in (head, *rows):
+        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def _rich(title: str, head: Sequence[str], rows: Rows) -> None:
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, expand=GOAL in head)
+    for name in head:
+        justify: Literal["left", "right"] = "right" if name in NUMBERS else "left"
+        table.add_column(name, justify=justify, no_wrap=True, ratio=1 if name == GOAL else None)
+    for row in rows:
+        table.add_row(*map(Text, row))
+    Console().print(table)

@@ -1,0 +1,56 @@
+"""Ledgers written row by row, for tests of what reports tell of them."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+from mcp_tierkit.ledger.opening import prepare
+
+AT = "2026-11-02T10:00:00"
+
+
+@contextmanager
+def new_ledger(path: Path) -> Iterator[sqlite3.Connection]:
+    """An empty ledger at this version's schema, open for writing."""
+    prepare(path)
+    with closing(sqlite3.connect(path, isolation_level=None)) as opened:
+        opened.row_factory = sqlite3.Row
+        opened.execute("insert into owners values ('o', 'lock', 1, 'then')")
+        yield opened
+
+
+def open_task(
+    conn: sqlite3.Connection, task_id: str, at: str = AT, decision: str = "draft", goal: str | None = None
+) -> None:
+    record = json.dumps({"goal": goal or f"Do {task_id}"})
+    row = (task_id, f"/p/{task_id[0]}", "/p", at, record)
+    conn.execute("insert into tasks (task_id, project, budget_key, created_at, record) values (?, ?, ?, ?, ?)", row)
+    for tier in ("cheap", "strong"):
+        made = (f"{tier}-{task_id}", task_id, at, decision, tier)
+        conn.execute("insert into routes values (?, ?, ?, ?, ?, 'rule', '{}')", made)
+
+
+def add_call(conn: sqlite3.Connection, task_id: str, tier: str = "cheap", stage: str = "draft", **more: Any) -> str:
+    call_id = f"c{conn.execute('select count(*) from calls').fetchone()[0]}"
+    row: dict[str, Any] = {
+        "call_id": call_id, "task_id": task_id, "route_id": f"{tier}-{task_id}", "owner_id": "o",
+        "at": AT, "stage": stage, "tier": tier, "requested_model": "m", "routed_model": "m",
+        "status": "settled", "prompt_id": "p", **more,
+    }  # fmt: skip
+    conn.execute(f"insert into calls ({', '.join(row)}) values ({', '.join('?' * len(row))})", tuple(row.values()))
+    return call_id
+
+
+def tell(conn: sqlite3.Connection, task_id: str, receipt: object) -> None:
+    reply = json.dumps({"reply": {"summary": "x", "receipt": receipt}})
+    conn.execute("update tasks set state = 'done', reply = ? where task_id = ?", (reply, task_id))
+
+
+def receipt(usd: str | None, alone: list[str] | None, net: list[str] | list[int] | None) -> object:
+    estimated = {"alone_usd": alone, "schema_usd": "0.0002"} if alone else {"schema_usd": "0.0002"}
+    return {"measured": {"usd": usd, "caller_tokens": [190, 60]}, "estimated": estimated, "net": net}
