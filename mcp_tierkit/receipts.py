@@ -76,15 +76,17 @@ def _side(price: Price, tokens_in: int, tokens_out: int) -> int:
 
 
 def receipt(
-    spend: Spend, caller: CallerSide, own: Alone | None, price: Price | None, *, billing: str
+    spend: Spend, caller: CallerSide, own: Alone | None, price: Price | None, *, billing: str,
+    are_tokens_known: bool = True,
 ) -> dict[str, Any]:
     """The receipt of a reply: `measured`, `estimated` and the `net` range in dollars, or tokens for a subscription.
 
+    `tokens` is null where a call's are unknown: a sum that lacks some would pass for all of them.
     `net` is null where the caller's model, a call's cost or its own tokens are unknown; negative where we cost more.
     """
     measured: dict[str, Any] = {
         "usd": spent_usd(spend),
-        "tokens": [spend.input_tokens, spend.output_tokens],
+        "tokens": [spend.input_tokens, spend.output_tokens] if are_tokens_known else None,
         "caller_tokens": [caller.reply, caller.arguments],
     }
     if spend.unpriced_calls:

@@ -11,6 +11,7 @@ from mcp_tierkit.calls import DraftCall, ReviewCall
 from mcp_tierkit.diffs import added_lines
 from mcp_tierkit.errors import TierkitError
 from mcp_tierkit.kit import Kit
+from mcp_tierkit.ledger import Row
 from mcp_tierkit.prices import worst_cost
 from mcp_tierkit.receipts import NOTHING_SAVED, Alone, CallerSide, alone, receipt, usd
 from mcp_tierkit.reply import plan_reply
@@ -41,14 +42,21 @@ async def account(
     price = kit.prices.price(config.caller.model) if config.caller.model else None
     spend = await kit.ledger.spend(planned.task.task_id)
     once = await first_time(kit, planned, spend.calls)
+    are_known = all(map(_names_tokens, await kit.ledger.calls(planned.task.task_id)))
 
     def told(with_receipt: dict[str, Any]) -> dict[str, Any]:
         caller = _caller_side(planned, call, with_receipt, schema_tokens)
-        return receipt(spend, caller, own, price, billing=config.caller.billing) | once
+        made = receipt(spend, caller, own, price, billing=config.caller.billing, are_tokens_known=are_known)
+        return made | once
 
     # Twice, since the receipt is part of the reply it counts. In a thread: the first count loads a vocabulary.
     first = await anyio.to_thread.run_sync(told, shown)
     return await anyio.to_thread.run_sync(told, shown | {"receipt": first})
+
+
+def _names_tokens(row: Row) -> bool:
+    """Whether all that a call used was named. One that was refused at the door used nothing."""
+    return (row.status == "failed" and row.cost_nanousd == 0) or None not in (row.input_tokens, row.output_tokens)
 
 
 def _caller_side(planned: Planned, call: DraftCall | ReviewCall, shown: dict[str, Any], schemas: int) -> CallerSide:
