@@ -91,9 +91,9 @@ def three_tasks(conn: sqlite3.Connection) -> None:
     """A draft that paid, one whose price nobody knows, and a review of 9,000 tokens that were drafted before."""
     for at, goal in enumerate(GOALS):
         open_task(conn, f"t{at}", iso(), goal=goal)
-    used = {"input_tokens": 1000, "cached_tokens": 0, "output_tokens": 9000}
+    used: dict[str, Any] = {"input_tokens": 1000, "cached_tokens": 0, "output_tokens": 9000}
     add_call(conn, "t0", at=iso(), cost_nanousd=4_000_000, category="tests", **used)
-    review = {"input_tokens": 10_000, "output_tokens": 3000, "cost_nanousd": 90_000_000}
+    review: dict[str, Any] = {"input_tokens": 10_000, "output_tokens": 3000, "cost_nanousd": 90_000_000}
     add_call(conn, "t0", "strong", "review", at=iso(), category="tests", **review)
     tell(conn, "t0", receipt("0.094", ["0.2", "0.4"], ["0.1", "0.3"]))
     add_call(conn, "t1", at=iso(), status="failed", reserved_nanousd=70_000_000, served_model="<i>m</i>")

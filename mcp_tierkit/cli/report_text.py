@@ -48,26 +48,26 @@ def print_report(told: Told, latest: int) -> None:
         click.echo("Nothing is recorded for these days. See it work: tierkit demo")
         return
     head = ("calls", "tokens in", "cached", "tokens out", "USD")
-    _table("By day", ("day", *head), [(total.key, *_figures(total.spend)) for total in told.by_day])
+    print_table("By day", ("day", *head), [(total.key, *_figures(total.spend)) for total in told.by_day])
     _tiers(told, head)
-    _table("By model", ("model", *head), [(total.key, *_figures(total.spend)) for total in told.by_model])
+    print_table("By model", ("model", *head), [(total.key, *_figures(total.spend)) for total in told.by_model])
     types = [(total.key or "unknown", *_figures(total.spend)) for total in told.by_category]
-    _table("By type of task", ("type", *head), types)
+    print_table("By type of task", ("type", *head), types)
     if len(told.by_project) > 1:
         projects = [(Path(total.key).name or total.key, *_figures(total.spend)) for total in told.by_project]
-        _table("By project", ("project", *head), projects)
+        print_table("By project", ("project", *head), projects)
     _print_next_dollar(told.next_dollar)
     print_savings(told.savings)
-    _table("Budgets", ("budget", "of", "spent", "limit", "used"), list(map(_gauge, told.budgets)))
+    print_table("Budgets", ("budget", "of", "spent", "limit", "used"), list(map(_gauge, told.budgets)))
     read = ("category", "calls", "tokens in", "cached", "hit rate")
-    _table("Read from a provider's cache, by category", read, list(map(_hit, told.cache_hits)))
+    print_table("Read from a provider's cache, by category", read, list(map(_hit, told.cache_hits)))
     packed = ("step", "calls", "packed", "per call")
-    _table("Tokens of project files sent, by step", packed, list(map(_step, told.context_by_step)))
-    _table("Playbooks", ("playbook", "runs", "ok", "tokens", "USD"), list(map(_playbook, told.playbooks)))
-    _table("Dearest tasks", ("task", "project", GOAL, "calls", "USD"), list(map(_costly, told.costliest[:MOST])))
+    print_table("Tokens of project files sent, by step", packed, list(map(_step, told.context_by_step)))
+    print_table("Playbooks", ("playbook", "runs", "ok", "tokens", "USD"), list(map(_playbook, told.playbooks)))
+    print_table("Dearest tasks", ("task", "project", GOAL, "calls", "USD"), list(map(_costly, told.costliest[:MOST])))
     _scorecards(told.scorecards[:latest])
     tasks = list(map(_task, told.tasks[:latest]))
-    _table("Latest tasks", ("task", "begun", "project", GOAL, "ended", "USD"), tasks)
+    print_table("Latest tasks", ("task", "begun", "project", GOAL, "ended", "USD"), tasks)
 
 
 def print_levers(told: Told) -> None:
@@ -79,8 +79,10 @@ def print_levers(told: Told) -> None:
         net = found.net_nanousd if unit == "nanousd" else found.net_tokens
         if net:
             whole = ("all together", "", *(_amount(side, unit) for side in net))
-            _table(title, ("lever", "tasks", "low", "high"), [*map(_lever, levers), whole])
-    _table("Not counted: no receipt says what it saved", ("what", "count", "USD"), list(map(_unsaid, found.unsaid)))
+            print_table(title, ("lever", "tasks", "low", "high"), [*map(_lever, levers), whole])
+    print_table(
+        "Not counted: no receipt says what it saved", ("what", "count", "USD"), list(map(_unsaid, found.unsaid))
+    )
     if found.cache_elsewhere_nanousd:
         saved = usd(found.cache_elsewhere_nanousd)
         click.echo(f"\nReading from a cache also made the calls of tasks not counted here ${saved} cheaper.")
@@ -119,7 +121,7 @@ def _amount(value: int, unit: str) -> str:
 def _tiers(told: Told, head: Sequence[str]) -> None:
     shares = {share.tier: share for share in told.shares}
     rows = [(total.key, *_figures(total.spend), _percent(shares[total.key].tokens)) for total in told.by_tier]
-    _table("By tier, with its share of all tokens", ("tier", *head, "share"), rows)
+    print_table("By tier, with its share of all tokens", ("tier", *head, "share"), rows)
     if told.by_tier:
         click.echo("\n" + " ".join(_beside_tiers(told, shares.get("cheap"))))
 
@@ -143,7 +145,7 @@ def _print_next_dollar(dollar: NextDollar) -> None:
     names = {"tier": "tier", "category": "type", "project": "project"}
     rows = [_cents(names[part.by], part) for by in names for part in dollar.parts if part.by == by]
     title = f"The next dollar, spent as in the last {dollar.days} days"
-    _table(title, ("by", "goes to", "cents", "before"), rows)
+    print_table(title, ("by", "goes to", "cents", "before"), rows)
 
 
 def _cents(by: str, part: Cents) -> tuple[str, ...]:
@@ -217,7 +219,7 @@ def _costly(task: CostlyTask) -> tuple[str, ...]:
 
 def _scorecards(cards: Sequence[Scorecard]) -> None:
     head = ("task", "USD", "time", "rewrites", "comments", "defects", "clean-up", "C/S/A", "verdict")
-    _table("What tasks came to (scores 1 to 5 for cost, speed, accuracy)", head, list(map(_card, cards)))
+    print_table("What tasks came to (scores 1 to 5 for cost, speed, accuracy)", head, list(map(_card, cards)))
 
 
 def _card(card: Scorecard) -> tuple[str, ...]:
@@ -244,7 +246,7 @@ def ended(task: TaskSummary) -> str:
     return "refused" if task.state == "done" and not task.spend.calls else task.state
 
 
-def _table(title: str, head: Sequence[str], rows: Rows) -> None:
+def print_table(title: str, head: Sequence[str], rows: Rows) -> None:
     if rows:
         clean = [[_printable(cell) for cell in row] for row in rows]
         _rich(title, head, clean) if sys.stdout.isatty() else _plain(title, head, clean)
