@@ -146,11 +146,10 @@ def _runaway(
 
 
 def _open(what: str, at: str | None) -> OverBudget:
-    when = "ten minutes" if at is None else f"{(datetime.fromisoformat(at) + WINDOW):%H:%M} UTC"
+    when = "in ten minutes" if at is None else f"at {(datetime.fromisoformat(at) + WINDOW):%H:%M} UTC"
     return OverBudget(
-        f"{what}: the breaker is open",
-        next_step=f"Tell the user; it closes {'in' if at is None else 'at'} {when}, or with breaker = false under "
-        "[budget] in tierkit.toml.",
+        f"{what}: the breaker stops it",
+        next_step=f"Tell the user; it may go on {when}, or with breaker = false under [budget] in tierkit.toml.",
         budget="breaker",
     )
 
