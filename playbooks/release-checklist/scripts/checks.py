@@ -77,20 +77,24 @@ def _is_text(line):
     return bool(re.search(r"\w", line)) and not re.match(r"\s*(#{1,6}\s|\[[^\]]{1,80}\]:\s)", line)
 
 
+def known_tags():
+    return git("tag", "--list").decode("utf-8", "replace").split()
+
+
 def check_tag(version):
-    tags = (text("tag", "--list") or "").splitlines()
+    tags = known_tags()
     bare = version.removeprefix("v")
     taken = [tag for tag in tags if re.fullmatch(rf"(.{{1,80}}[@/-])?v?{re.escape(bare)}", tag)]
     if taken:
         return "fail", f"{few(sorted(taken))} exists already"
     if text("rev-parse", "--is-shallow-repository") == "true" and not tags:
-        return "skip", "this clone is shallow and has no tags"
+        return unseen("this clone is shallow and has no tags")
     return "pass", f"none of {len(tags)} tags is of {version}"
 
 
 def check_newer(version):
     own = versions.order(version)
-    known = [(key, tag) for tag in (text("tag", "--list") or "").splitlines() if (key := versions.order(tag))]
+    known = [(key, tag) for tag in known_tags() if (key := versions.order(tag))]
     if own is None or not known:
         return "skip", "there is nothing to compare with"
     latest, tag = max(known)
@@ -117,19 +121,24 @@ def _is_masked(path):
         return False
 
 
+def current_branch():
+    """Its short name, empty where a commit itself is checked out."""
+    return git("symbolic-ref", "--quiet", "--short", "HEAD", fine=(0, 1)).decode("utf-8", "replace").strip()
+
+
 def check_branch(wanted):
-    branch = text("symbolic-ref", "--quiet", "--short", "HEAD")
-    if branch is None:
+    branch = current_branch()
+    if not branch:
         return "skip", "no branch is checked out"
     usual = branch in ("main", "master", "trunk") or branch.startswith(("release/", "release-", "releases/"))
     return ("pass" if branch == wanted or (not wanted and usual) else "fail"), f"on {branch}"
 
 
 def check_upstream():
-    counts = text("rev-list", "--left-right", "--count", "@{upstream}...HEAD")
-    if counts is None:
+    branch = current_branch()
+    if not branch or not git("for-each-ref", "--format=%(upstream)", f"refs/heads/{branch}").strip():
         return "skip", "the branch follows no other"
-    behind, ahead = counts.split()
+    behind, ahead = git("rev-list", "--left-right", "--count", "@{upstream}...HEAD").decode().split()
     return ("pass" if behind == "0" else "fail"), f"{behind} behind, {ahead} ahead of what was last fetched"
 
 
@@ -167,21 +176,26 @@ def check_lock(paths):
 
 def stale_lock(lock, manifest):
     """Why the lock does not fit its manifest, empty where nothing tells against it."""
-    locked_at = text("log", "-1", "--format=%H", "--", lock)
-    before = text("cat-file", "blob", f"{locked_at}:./{manifest}") if locked_at else None
-    if before is None or text("status", "--porcelain", "--", lock, settings=without_filters()):
+    locked_at = git("log", "-1", "--format=%H", "--", lock).decode().strip()
+    beside = git("ls-tree", "-z", locked_at, "--", manifest).split() if locked_at else []
+    if not beside or git("status", "--porcelain", "--", lock, settings=without_filters()):
         return ""  # It is new, or being written right now: the item for a clean tree tells.
-    now = read(manifest) or ""
+    before, now = git("cat-file", "blob", beside[2].decode()).decode("utf-8", "replace"), read(manifest) or ""
     old, new = versions.dependencies(manifest, before), versions.dependencies(manifest, now)
     changed = before.strip() != now.strip() if new is None else old != new
     return f"the dependencies in {manifest} changed after {lock} was last written" if changed else ""
 
 
+def unseen(why):
+    """The answer of an item that could not be looked at: nothing is ready that nobody could see."""
+    return "fail", f"could not be looked at: {why}"
+
+
 def guarded(check, *args):
-    """What a check answers; a file that cannot be read fails it, a git that will not answer skips it."""
+    """What a check answers; a file that cannot be read fails it, and so does a git that will not answer."""
     try:
         return check(*args)
     except Unreadable as error:
         return "fail", str(error)
     except GitRefused as error:
-        return "skip", str(error)
+        return unseen(error)

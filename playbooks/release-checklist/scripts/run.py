@@ -3,9 +3,9 @@
 import json
 import os
 import sys
+from pathlib import Path
 
 import checks
-import quiet_git
 from quiet_git import GitRefused, git, names
 
 MANIFESTS = ("pyproject.toml", "package.json", "Cargo.toml", "setup.py", "setup.cfg", "composer.json", "go.mod", "VERSION")
@@ -15,16 +15,19 @@ EVIDENCE = 240
 
 
 def tracked():
-    """The tracked files below this folder, None where it is in no repository."""
-    if quiet_git.text("rev-parse", "--is-inside-work-tree") != "true":
-        return None
+    """(the tracked files below this folder, None), or (None, the answer for all that they would tell)."""
+    here = Path.cwd()
+    if not any(os.path.lexists(folder / ".git") for folder in (here, *here.parents)):
+        return None, ("skip", "not a git working tree")
     try:
-        return sorted(names(git("ls-files", "-z")))
-    except GitRefused:
-        return None
+        if git("rev-parse", "--is-inside-work-tree").strip() != b"true":
+            raise GitRefused("the repository says that it has no working tree")
+        return sorted(names(git("ls-files", "-z"))), None
+    except GitRefused as error:
+        return None, checks.unseen(error)
 
 
-def checklist(version, branch, paths):
+def checklist(version, branch, paths, untold):
     """(name, status, evidence) of each item, in the order in which one would do them."""
     guarded = checks.guarded
     yield "version", *guarded(checks.check_version, version, paths or os.listdir())
@@ -38,18 +41,18 @@ def checklist(version, branch, paths):
         ("newer", checks.check_newer, (version,)),
     ]  # fmt: skip
     for name, check, args in of_git:
-        yield (name, "skip", "not a git working tree") if paths is None else (name, *guarded(check, *args))
+        yield name, *(untold or guarded(check, *args))
 
 
 def main():
     inputs = json.load(sys.stdin)
-    version, paths = inputs["version"].removeprefix("v"), tracked()
+    version, (paths, untold) = inputs["version"].removeprefix("v"), tracked()
     if paths is None and not any(os.path.isfile(name) for name in MANIFESTS):
         print("this is neither a git working tree nor a project with a manifest", file=sys.stderr)
         sys.exit(10)
     items = [
         {"item": item, "status": status, "evidence": evidence[:EVIDENCE]}
-        for item, status, evidence in checklist(version, inputs.get("branch", ""), paths)
+        for item, status, evidence in checklist(version, inputs.get("branch", ""), paths, untold)
     ]
     failed = [one["item"] for one in items if one["status"] == "fail"]
     found = {"version": version, "ready": not failed, "failed": failed, "checks": items}

@@ -5,6 +5,8 @@ import re
 import tomllib
 from pathlib import Path
 
+from quiet_git import shown
+
 JSON_FILES = ("package.json", "composer.json", "server.json", "manifest.json", "deno.json", "jsr.json", "package-lock.json")
 MAX_READ = 4 * 1024 * 1024
 
@@ -17,11 +19,16 @@ class Unreadable(Exception):
 
 
 def read(path):
-    """The text of a plain file inside the project, None where there is none."""
+    """The text of a plain file inside the project, None where there is none; Unreadable where it is kept from us."""
     file = Path(path)
-    if file.is_symlink() or not file.is_file() or file.stat().st_size > MAX_READ:
+    if file.is_symlink() or not file.is_file():
         return None
-    return file.read_text(encoding="utf-8-sig", errors="replace")
+    if file.stat().st_size > MAX_READ:
+        raise Unreadable(f"{shown(path)} is larger than {MAX_READ >> 20} MB")
+    try:
+        return file.read_text(encoding="utf-8-sig", errors="replace")
+    except OSError as error:
+        raise Unreadable(f"{shown(path)} cannot be read: {error.strerror}") from None
 
 
 def parse(path, text):

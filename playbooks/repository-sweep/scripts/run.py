@@ -3,17 +3,15 @@
 import heapq
 import json
 import os
-import stat
 import subprocess
 import sys
 
 import quiet_git
+from contents import SIZES, blob_sizes, blob_texts, committed, working_text
 from quiet_git import GitRefused, git, names, shown, stream
 from rules import Junk, Secrets, collisions, conflict, odd_form
 
-MAX_READ = 2 * 1024 * 1024
-SIZES = "--batch-check=%(objectname) %(objecttype) %(objectsize)"
-KINDS = ("secret", "conflict", "junk", "large", "history", "collision", "ignored", "form")
+KINDS = ("secret", "conflict", "junk", "large", "history", "collision", "ignored", "form", "unread")
 
 
 def decline(why):
@@ -32,12 +30,6 @@ def tracked():
             if stage != "0":
                 unmerged.add(os.fsdecode(path))
     return dict(sorted(found.items())), sorted(unmerged)
-
-
-def blob_sizes(blobs):
-    asked = "".join(f"{blob}\n" for blob in sorted(set(blobs))).encode()
-    lines = git("cat-file", SIZES, given=asked).decode().splitlines()
-    return {words[0]: int(words[2]) for words in map(str.split, lines) if len(words) == 3 and words[1] == "blob"}
 
 
 def large(files, sizes, limit_kb):
@@ -69,60 +61,57 @@ def finding(kind, path, detail, line=0):
     return {"kind": kind, "path": path, "line": line, "detail": detail}
 
 
-def read(path, folders):
-    """The text of a plain file; None where it is a link, binary, too large, or kept from us."""
-    above = os.path.dirname(path)
-    if above not in folders:
-        folders[above] = os.path.realpath(above) == os.path.join(os.getcwd(), above).rstrip("/")
-    try:
-        found = os.lstat(path)
-        if not folders[above] or not stat.S_ISREG(found.st_mode) or found.st_size > MAX_READ or is_masked(path, found):
-            return None
-        with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file:
-            data = file.read(MAX_READ + 1)
-    except OSError:
-        return None
-    return decoded(data)
+class Reading:
+    """By path: what was found in its texts, and why one of them could not be read."""
 
+    def __init__(self, secrets):
+        self.secrets, self.found, self.unread = secrets, {}, {}
 
-def is_masked(path, found):
-    """Whether the sandbox laid an empty file over it."""
-    return found.st_dev != os.lstat(os.path.dirname(path) or ".").st_dev
+    def take(self, path, text, why, where=""):
+        """Look through one text of a file; what the working tree has too is told from there alone."""
+        if why:
+            self.unread.setdefault(path, why + where)
+        found = self.found.setdefault(path, [])
+        known = {(one["kind"], one["detail"]) for one in found}
+        faults = [("secret", rule, line) for line, rule in self.secrets.find(text or "")]
+        if line := conflict(text or ""):
+            faults.append(("conflict", "unresolved merge", line))
+        found += [finding(kind, path, rule + where, line) for kind, rule, line in faults if (kind, rule) not in known]
 
-
-def decoded(data):
-    if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        return data.decode("utf-16", "replace")
-    return None if b"\0" in data[:8192] else data.decode("utf-8-sig", "replace")
+    def findings(self):
+        yield from (one for _, found in sorted(self.found.items()) for one in found)
+        yield from (finding("unread", path, why) for path, why in sorted(self.unread.items()))
 
 
 def read_through(files, secrets):
-    """(findings in what can be read, how many files could not be)."""
-    found, unread, folders = [], 0, {}
-    for path, (mode, _) in files.items():
-        if not mode.startswith("100"):
-            continue
-        text = read(path, folders)
-        if text is None:
-            unread += 1
-            continue
-        found += [finding("secret", path, rule, line) for line, rule in secrets.find(text)]
-        if line := conflict(text):
-            found.append(finding("conflict", path, "unresolved merge", line))
-        found += [finding("form", path, rule) for rule in odd_form(text, mode == "100755")]
-    return found, unread
+    """What is found in every text of the tracked files, those that could not be read included."""
+    reading, folders, other, form = Reading(secrets), {}, {}, []
+    for path, (mode, blob) in files.items():
+        if mode.startswith("100"):
+            text, why, is_same = working_text(path, blob, folders)
+            reading.take(path, text, why)
+            form += [finding("form", path, rule) for rule in odd_form(text or "", mode == "100755")]
+            if not is_same:
+                other.setdefault(blob, []).append((path, ", in the index"))
+    for path, blob in committed():
+        if files.get(path, ("", ""))[1] != blob:
+            other.setdefault(blob, []).append((path, ", in HEAD"))
+    for blob, text, why in blob_texts(sorted(other)):
+        for path, where in other[blob]:
+            reading.take(path, text, why, where)
+    return [*reading.findings(), *form]
 
 
 def sweep(large_kb, with_history, limit):
     (files, unmerged), secrets = tracked(), Secrets()
-    found, unread = read_through(files, secrets)
+    found = read_through(files, secrets)
     found += [finding("conflict", path, "unmerged in the index") for path in unmerged]
     found += by_name(list(files))
     sized = list(large(files, blob_sizes(blob for _, blob in files.values()), large_kb))
     if with_history:
         sized += history(files, large_kb, limit)
     found += [one for _, one in sorted(sized, key=lambda pair: (-pair[0], pair[1]["path"]))]
-    return report(found, len(files), unread, limit, secrets)
+    return report(found, len(files), limit, secrets)
 
 
 def by_name(paths):
@@ -146,7 +135,7 @@ def of_kind(found, kind):
     return [one for one in found if one["kind"] == kind]
 
 
-def report(found, files, unread, limit, secrets):
+def report(found, files, limit, secrets):
     counts = {kind: len(of_kind(found, kind)) for kind in KINDS}
     listed = [one for kind in KINDS for one in of_kind(found, kind)[:limit]]
     for one in listed:
@@ -154,7 +143,7 @@ def report(found, files, unread, limit, secrets):
         one["path"], one["detail"] = secrets.without(shown(one["path"])), secrets.without(one["detail"])
     return {
         "clean": not found, "counts": counts, "findings": listed, "more": len(found) - len(listed),
-        "files": files, "unread": unread,
+        "files": files, "unread": counts["unread"],
     }  # fmt: skip
 
 

@@ -1,0 +1,117 @@
+"""Attacks on shipped playbooks that once got a wrong answer, each run as their SKILL.md says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.playbooks import git
+from tests.shipped import by_hand
+
+
+@pytest.fixture
+def repo(tmp_path: Path) -> Path:
+    git(tmp_path, "init", "-q", "-b", "main")
+    return tmp_path
+
+
+def write(root: Path, files: dict[str, str | bytes]) -> None:
+    for name, content in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+
+
+def commit(repo: Path, files: dict[str, str | bytes]) -> None:
+    write(repo, files)
+    git(repo, "add", "-A")
+    git(repo, "commit", "-qm", "more")
+
+
+def answer(name: str, where: Path, **inputs: Any) -> dict[str, Any]:
+    code, result, said = by_hand(name, inputs, where)
+    assert (code, said) == (0, "")
+    found: dict[str, Any] = result
+    return found
+
+
+# --- release-checklist --------------------------------------------------------------------------
+
+OF_GIT = ["lock", "markers", "clean", "branch", "upstream", "tag", "newer"]
+READY: dict[str, str | bytes] = {
+    "pyproject.toml": '[project]\nversion = "1.0.0"\n', "LICENSE": "x\n", "README.md": "x\n", "a.js": "x\n",
+}  # fmt: skip
+
+
+def not_ready(where: Path) -> list[str]:
+    found = answer("release-checklist", where, version="1.0.0")
+    assert found["ready"] == (not found["failed"])
+    return list(found["failed"])
+
+
+@pytest.mark.parametrize("broken", ["HEAD", "config"])
+def test_a_repository_that_git_will_not_read_is_not_ready(repo: Path, broken: str) -> None:
+    commit(repo, READY)
+    assert not_ready(repo) == []
+    (repo / ".git" / broken).write_text("[garbage\n")
+    assert not_ready(repo) == OF_GIT
+
+
+def test_a_repository_that_denies_its_working_tree_is_not_ready(repo: Path) -> None:
+    commit(repo, READY)
+    (repo / "package").mkdir()
+    write(repo / "package", READY)
+    git(repo, "config", "core.bare", "true")
+    assert (not_ready(repo), not_ready(repo / "package")) == (OF_GIT, OF_GIT)
+
+
+def test_what_git_no_longer_has_is_no_free_tag_and_no_fresh_lock(repo: Path) -> None:
+    commit(repo, READY | {"uv.lock": "x\n"})
+    git(repo, "config", "branch.main.remote", ".")
+    git(repo, "config", "branch.main.merge", "refs/heads/gone")
+    assert not_ready(repo) == ["upstream"]
+    (repo / ".git/refs/heads/main").write_text("1" * 40 + "\n")
+    assert not_ready(repo) == ["lock", "clean", "upstream"]
+
+
+def test_a_source_too_large_to_read_is_not_free_of_debuggers(repo: Path) -> None:
+    commit(repo, READY | {"a.js": "x();\n" * 1_000_000 + "debugger;\n"})
+    assert not_ready(repo) == ["markers"]
+
+
+# --- repository-sweep ---------------------------------------------------------------------------
+
+KEY = f"KEY = '{'AK' + 'IA'}Z7QWERTYPLMN2345'\n"
+
+
+def found_in(repo: Path) -> list[tuple[str, str, str]]:
+    found = answer("repository-sweep", repo, large_kb=10_000)
+    assert found["clean"] == (not found["findings"])
+    return [(one["kind"], one["path"], one["detail"]) for one in found["findings"]]
+
+
+def test_a_key_that_only_the_working_tree_is_rid_of_is_found_where_it_still_is(repo: Path) -> None:
+    commit(repo, {"conf.py": KEY, "gone.py": KEY, "same.py": "x\n"})
+    write(repo, {"conf.py": "x = 1\n"})
+    (repo / "gone.py").unlink()
+    git(repo, "update-index", "--assume-unchanged", "conf.py")
+    assert found_in(repo) == [
+        ("secret", "conf.py", "aws-access-key, in the index"), ("secret", "gone.py", "aws-access-key, in the index"),
+    ]  # fmt: skip
+    git(repo, "update-index", "--no-assume-unchanged", "conf.py")
+    git(repo, "add", "-A")
+    assert [detail for _, _, detail in found_in(repo)] == ["aws-access-key, in HEAD"] * 2
+    commit(repo, {})
+    write(repo, {"conf.py": KEY})
+    assert found_in(repo) == [("secret", "conf.py", "aws-access-key")]
+
+
+def test_a_repository_with_a_text_that_was_not_read_is_not_called_clean(repo: Path) -> None:
+    commit(repo, {"big.sql": "insert 1;\n" * 250_000 + KEY, "big.bin": b"\0" * 2_500_000})
+    assert found_in(repo) == [("unread", "big.sql", "larger than 2 MB")]
+    write(repo, {"big.sql": "select 1;\n"})
+    assert found_in(repo) == [("unread", "big.sql", "larger than 2 MB, in the index")]
+    git(repo, "add", "-A")
+    git(repo, "commit", "-qm", "smaller")
+    assert found_in(repo) == []
