@@ -262,6 +262,18 @@ def test_the_section_of_a_version_is_found_in_any_style(text: str, wanted: tuple
     assert RELEASE.checks.section(text, "1.2.0") == wanted
 
 
+def test_a_filter_whose_name_is_not_text_starts_nothing(repo: Path) -> None:
+    (repo / ".gitattributes").write_bytes(b"* filter=\xff\n")
+    (repo / "a.py").write_text("1\n")
+    git(repo, "add", ".")
+    git(repo, "commit", "-qm", "one")
+    with (repo / ".git/config").open("ab") as config:
+        config.write(b'[filter "\xff"]\n\tclean = touch marker; cat\n')
+    (repo / "a.py").write_text("one\n")
+    assert by_hand("status-report", {}, repo)[0] == 0
+    assert not (repo / "marker").exists()
+
+
 # --- the runner ---------------------------------------------------------------------------------
 
 
