@@ -7,7 +7,7 @@ import subprocess
 import tempfile
 import textwrap
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,7 +22,9 @@ from mcp_tierkit.ledger import Ledger
 from mcp_tierkit.ledger.sqlite import open_ledger
 from mcp_tierkit.playbook.folder import Folder, read_folder
 from mcp_tierkit.playbook.load import Playbook, load
+from mcp_tierkit.playbook.match import PhraseBook
 from mcp_tierkit.playbook.trust import trust
+from mcp_tierkit.routing import Match
 from mcp_tierkit.stages.playbook import execute, prepare, repository_of
 from mcp_tierkit.types import PlaybookRun, Task
 from mcp_tierkit.workspace import Workspace
@@ -70,6 +72,11 @@ def make_playbook(
 
 def loaded(folder: Path) -> Playbook:
     return load(read_folder(folder), "sha256:test", origin="project")
+
+
+def match(task: str, playbooks: Iterable[Playbook]) -> Match | None:
+    """What the phrases of these playbooks make of a task."""
+    return PhraseBook(playbooks).match(task)
 
 
 def folder_of(files: Mapping[str, str | bytes], name: str = "sample") -> Folder:

@@ -19,13 +19,13 @@ from mcp_tierkit.errors import NotFound
 from mcp_tierkit.ledger.report import reading
 from mcp_tierkit.playbook.folder import read_folder
 from mcp_tierkit.playbook.load import Playbook, builtin_root, load
-from mcp_tierkit.playbook.match import PhraseBook, match
+from mcp_tierkit.playbook.match import PhraseBook
 from mcp_tierkit.playbook.memo import Memo
 from mcp_tierkit.playbook.trust import trust, untrust
 from mcp_tierkit.routing import Match
 from mcp_tierkit.stages.playbook import Shelf, list_entries, match_playbook, open_shelf, repository_of
 from mcp_tierkit.types import Completion, Request
-from tests.playbooks import WRITES, World, folder_of, make_playbook
+from tests.playbooks import WRITES, World, folder_of, make_playbook, match
 from tests.support import client_at, make_config
 
 CONTRACT = """

@@ -29,7 +29,6 @@ from mcp_tierkit.playbook.command import command_starter, needs_shell, programs
 from mcp_tierkit.playbook.folder import read_folder
 from mcp_tierkit.playbook.lint import lint
 from mcp_tierkit.playbook.load import Playbook, load
-from mcp_tierkit.playbook.match import match
 from mcp_tierkit.playbook.recorded import Recorded, recorded, recorded_starter
 from mcp_tierkit.playbook.replay import edits, opened, slots
 from mcp_tierkit.playbook.run import Bench, Outcome, run
@@ -37,7 +36,7 @@ from mcp_tierkit.playbook.starter import TEMPLATES, Starter, script_starter, wri
 from mcp_tierkit.sandbox import probe
 from mcp_tierkit.types import Content, Draft, Task
 from mcp_tierkit.workspace import Workspace
-from tests.playbooks import World, enter
+from tests.playbooks import World, enter, match
 from tests.support import BUGGY, FIXED, JOB, RIGHT, desk_at, make_config, make_project, said
 
 pytestmark = pytest.mark.anyio
@@ -235,7 +234,6 @@ def test_shell_syntax_and_the_programs_in_it_are_seen(command: str, shell: bool,
 
 LINES = st.lists(st.sampled_from(["a", "b", "total", "{text}", "{name}", "", "x = 30", "\r", "é"]), max_size=12)
 TEXTS = st.builds(lambda lines, end: "\n".join(lines) + end, LINES, st.sampled_from(["", "\n"]))
-FILES = st.dictionaries(st.sampled_from(["a.py", "b/total.txt"]), st.tuples(st.none() | TEXTS, st.none() | TEXTS))
 GOALS = st.sampled_from(["Rename total to 'b'.", "Set x to 30 and {name}.", "", "`é` total é 30 30"])
 
 

@@ -19,6 +19,7 @@ from mcp_tierkit.sandbox import Confinement, probe
 from tests.playbooks import World, git
 
 pytestmark = pytest.mark.anyio
+ROOT = Path(__file__).parent.parent
 NAMES = sorted(path.name for path in builtin_root().iterdir() if path.is_dir())
 
 
@@ -41,7 +42,7 @@ def test_a_shipped_playbook_has_no_finding(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 async def test_a_shipped_playbook_passes_its_own_cases(name: str) -> None:
     results = [result async for result in run_cases(shipped(name), await probe())]
-    assert len(results) >= 2
+    assert len(results) >= (5 if shipped(name).contract.kind == "skill" else 2)
     assert [(result.name, result.faults) for result in results if result.faults] == []
 
 
@@ -80,33 +81,29 @@ def test_twelve_or_more_come_with_the_package_and_each_is_trusted() -> None:
     assert [name for name in NAMES if not is_shipped(name, shipped(name).digest)] == []
 
 
+def test_what_playbooks_share_is_the_same_in_each() -> None:
+    """A playbook is copied, trusted and run as one folder: what two of them need lies in both."""
+    files = [path for path in builtin_root().glob("*/scripts/*") if path.is_file() and path.name != "run.py"]
+    unlike = {path.name for path in files for other in files if other.name == path.name and not same(path, other)}
+    assert unlike == set()
+    kinds = (builtin_root() / name / "assets/comments.json" for name in ("licence-headers", "add-licence-headers"))
+    assert same(*kinds)
+
+
+def same(one: Path, other: Path) -> bool:
+    return one.read_bytes() == other.read_bytes()
+
+
+def test_no_file_that_must_be_in_a_clone_is_ignored() -> None:
+    """One that is missing there takes the trust of its playbook away."""
+    if not (ROOT / ".git").exists():
+        pytest.skip("not a git checkout")
+    asked = ["git", "ls-files", "-z", "-oi", "--exclude-standard", "playbooks", "tests/fixtures", "mcp_tierkit/data"]
+    listed = subprocess.run(asked, cwd=ROOT, check=True, capture_output=True, text=True).stdout.split("\0")
+    assert [path for path in listed if path and "__pycache__" not in path.split("/")] == []
+
+
 # --- changelog ----------------------------------------------------------------------------------
-
-HOSTILE_SETTINGS = [
-    ("core.fsmonitor", "touch marker"),
-    ("core.pager", "touch marker"),
-    ("core.sshCommand", "touch marker"),
-    ("log.showSignature", "true"),
-    ("gpg.program", "./evil"),
-    ("core.hooksPath", "."),
-    ("diff.external", "./evil"),
-    ("alias.log", "!touch marker"),
-    ("alias.rev-parse", "!touch marker"),
-]
-
-
-async def test_a_hostile_repository_runs_nothing(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TIERKIT_NO_SANDBOX", "1")  # In a sandbox a marker could not be seen.
-    evil = world.project / "evil"
-    evil.write_text("#!/bin/sh\ntouch marker\n")
-    evil.chmod(0o755)
-    git(world.project, "add", "evil")
-    git(world.project, "commit", "-qm", "feat: one")
-    for name, value in HOSTILE_SETTINGS:
-        git(world.project, "config", name, value)
-    run = await world.run("changelog-from-git", from_ref="HEAD")
-    assert (run.status, run.output) == ("ok", {"markdown": "", "commits": 0})
-    assert not (world.project / "marker").exists()
 
 
 async def test_commit_subjects_of_every_kind_end_up_in_the_changelog(world: World) -> None:

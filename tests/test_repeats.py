@@ -14,11 +14,10 @@ import pytest
 from mcp_tierkit.cli import run
 from mcp_tierkit.ledger import report
 from mcp_tierkit.ledger.solved import solved_tasks
-from mcp_tierkit.playbook.match import match
 from mcp_tierkit.repeats import Repeat, Solved, find_repeats
 from mcp_tierkit.stages.repetition import Figures, playbook_figures, suggest
 from mcp_tierkit.types import Budgets, Call, Check, Draft, PlaybookRun, Request, Route, Score, Task
-from tests.playbooks import World, enter
+from tests.playbooks import World, enter, match
 from tests.test_playbook_match import made
 
 NOW = datetime.now(UTC)

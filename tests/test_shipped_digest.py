@@ -7,17 +7,17 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 from xml.sax.saxutils import escape, quoteattr
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.shipped import by_hand, script
+from tests.shipped import beside, by_hand, script
 
 digester = script("failing-tests-digest")
-junit, logs = (SimpleNamespace(**read.__globals__) for read in (digester.read_junit, digester.read_log))
+junit, logs = beside(digester.read_junit), beside(digester.read_log)
 
 
 word = st.from_regex(r"[a-z]{3,8}", fullmatch=True)
@@ -74,7 +74,7 @@ def as_junit(tests: list[tuple[str, str]]) -> str:
         for name, error in tests
     )
     others = "<testcase name='ok'/>" * 7 + "<testcase name='s'><skipped/></testcase>"
-    return f"<testsuite>{cases}{others}</testsuite>"
+    return f"<testsuite failures='{len(tests)}' errors='0'>{cases}{others}</testsuite>"
 
 
 @settings(max_examples=40, deadline=None)
@@ -101,6 +101,91 @@ def test_planted_failures_come_out_in_their_groups(faults: Any, write: Any, colo
     assert {error: int(count) for count, error in heads} == sizes
     assert [int(count) for count, _ in heads] == sorted(sizes.values(), reverse=True)
     assert len(said["digest"].split("\n")) <= 1 + 6 * len(sizes)
+
+
+COUNTED = {
+    as_pytest: r"=+ \d+ failed", as_unittest: "Ran |FAILED", as_jest: "Tests:", as_go: "FAIL\t", as_cargo: "test result",
+}  # fmt: skip
+"""The lines by which each runner says how many failed; go says only which packages."""
+
+
+@settings(max_examples=80, deadline=None)
+@given(planted, st.sampled_from([*COUNTED]), st.sets(st.integers(0, 150)) | st.just(set(range(999))))
+def test_no_log_with_holes_tells_of_fewer_failures_than_its_runner(faults: Any, write: Any, holes: set[int]) -> None:
+    tests = [(f"test_{at}", f"Boom: {error} was {number}") for at, (error, number) in enumerate(faults)]
+    lines = [
+        line for at, line in enumerate(write(tests).split("\n")) if at not in holes or re.match(COUNTED[write], line)
+    ]
+    run = logs.read_log("\n".join(lines))
+    count = 1 if write is as_go else len(tests)
+    assert run.failed >= count
+    assert digester.report(run, 5)["digest"].startswith(f"{run.failed} failed")
+    assert len(run.failures) + run.unnamed >= count
+
+
+@pytest.mark.parametrize(
+    ("text", "failed", "passed", "unnamed"),
+    [
+        ("..F..\n1 failed, 4 passed in 0.12s", 1, 4, 1),
+        ("==== 3 passed, 1 error in 0.12s ====", 1, 3, 1),
+        ("1 warning, 2 errors in 0.12s", 2, 0, 2),
+        ("=== 1 failed in 1s ===\n=== 2 failed, 1 passed in 1s ===", 3, 1, 3),
+        ("__ a __\nE x\n__ b __\nE y\n= short test summary info =\nFAILED t.py::c - z\n= 2 failed =", 2, 0, 0),
+        ("Ran 3 tests in 0.1s\n\nFAILED (failures=1, errors=1)", 2, 1, 2),
+        ("FAIL: test_a (t.T)\n\nRan 3 tests in 0.1s\n\nFAILED (failures=1)", 1, 2, 0),
+        ("Ran 1 test in 0.1s\n\nFAILED (unexpected successes=1)", 1, 0, 1),
+        ("Test Suites: 1 failed, 1 passed, 2 total\nTests:       1 failed, 5 passed, 6 total", 1, 5, 1),
+        ("Test Suites: 2 failed, 2 total\nTests:       0 total", 2, 0, 2),
+        (" Test Files  1 failed | 1 passed (2)\n      Tests  3 failed | 5 passed (8)", 3, 5, 3),
+        (" FAIL  a.test.ts [ a.test.ts ]\nError: no x\n Test Files  1 failed (1)\n      Tests  no tests", 1, 0, 0),
+        ("test b ... FAILED\n\ntest result: FAILED. 1 passed; 1 failed; 0 ignored", 1, 1, 0),
+        ("test result: FAILED. 1 passed; 2 failed;\ntest result: FAILED. 0 passed; 1 failed;", 3, 1, 3),
+        ("test result: ok. 4 passed; 0 failed;\nerror[E0425]: no x\nerror: could not compile `a`", 1, 4, 0),
+        ("panic: boom\n\nmain.init()\n\t/x/a.go:3\nFAIL\texample.com/a\t0.010s\nok  \texample.com/b\t0.01s", 1, -1, 0),
+        ('{"Action":"fail","Package":"a","Test":"TestX"}\n{"Action":"fail","Package":"a"}', 1, -1, 0),
+        ("= 1 failed, 2 passed in 1s =\ntest result: FAILED. 3 passed; 4 failed; 0 ignored", 5, 5, 5),
+        ("<testsuites><testsuite tests='1' errors='2'><testcase name='x'/><error message='boom'/></testsuite></testsuites>",
+         2, 1, 1),
+        ("<testsuites failures='2'><testsuite errors='1'/><testsuite failures='3'/></testsuites>", 4, 0, 4),
+        ("<testsuite><testcase name=''><failure/></testcase><testcase name=''><failure/></testcase></testsuite>", 2, 0, 0),
+    ],
+)  # fmt: skip
+def test_the_count_of_the_runner_holds_where_names_are_missing(
+    tmp_path: Path, text: str, failed: int, passed: int, unnamed: int
+) -> None:
+    (tmp_path / "log").write_text(text + "\n")
+    run = digester.load(tmp_path / "log")
+    said = digester.report(run, 5)
+    assert (said["failed"], said["passed"], said["unnamed"]) == (failed, passed, unnamed)
+    assert (f"not named in the log: {unnamed} of them" in said["digest"]) == bool(unnamed)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "INTERNALERROR> boom\n==== 3 passed in 0.12s ====",
+        "!!!!!!!!! KeyboardInterrupt !!!!!!!!!\n==== 3 passed in 0.12s ====",
+        "= test session starts =\n= 3 passed in 1s =\n= test session starts =\nt.py ..F",
+        "Ran 3 tests in 0.1s\n\nOK\nRan 3 tests in 0.1s\n",
+        " Test Files  1 passed (1)\n      Tests  5 passed (5)\n     Errors  1 error",
+        "running 1 test\ntest result: ok. 1 passed; 0 failed; 0 ignored\nrunning 3 tests\ntest a ... ok",
+        "test result: ok. 1 passed; 0 failed;\nerror: test failed, to rerun pass `--lib`",
+        "ok  \ta\t0.1s\nFAIL",
+    ],
+)
+def test_a_run_that_failed_without_a_failed_test_is_not_told_as_sound(tmp_path: Path, text: str) -> None:
+    (tmp_path / "log").write_text(text + "\n")
+    code, said, told = by_hand("failing-tests-digest", {"log": "log"}, tmp_path)
+    assert (code, said) == (1, None)
+    assert "the run failed and no test of it is told of" in told
+
+
+def test_names_that_fit_no_block_are_neither_doubled_nor_slow(tmp_path: Path) -> None:
+    blocks = "".join(f"_____ a{at} _____\nE x\n" for at in range(3000))
+    names = "".join(f"FAILED a.py::t[{' - ' * 300}{at}\n" for at in range(3000))
+    (tmp_path / "log").write_text(f"{blocks}{names}===== 3000 failed in 3.0s =====\n")
+    code, said, _ = by_hand("failing-tests-digest", {"log": "log"}, tmp_path)
+    assert (code, said["failed"], said["unnamed"]) == (0, 3000, 0)
 
 
 def test_the_digest_of_a_run_of_pytest_is_what_happened(tmp_path: Path) -> None:

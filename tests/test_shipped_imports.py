@@ -8,26 +8,19 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
-from tests.shipped import script
+from tests.shipped import beside, put, script
 
 report_imports, remover = script("unused-imports"), script("remove-unused-imports")
-unused = SimpleNamespace(**report_imports.examine.__globals__)
+unused = beside(report_imports.examine)
 
 
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     return tmp_path
-
-
-def put(root: Path, files: dict[str, str | bytes]) -> None:
-    for name, content in files.items():
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).write_bytes(content if isinstance(content, bytes) else content.encode())
 
 
 IMPORTS = [
@@ -109,7 +102,7 @@ def by_ruff(folder: Path, rule: str) -> list[tuple[str, int, str]]:
 def test_what_is_called_unused_is_what_ruff_calls_unused(seed: int, tmp_path: Path) -> None:
     chance = random.Random(seed)
     texts = {f"m{at}.py": text for at in range(150) if is_python(text := tidy_module(chance))}
-    put(tmp_path, {**texts})
+    put(tmp_path, texts)
     ours = [
         (file, one.alias.lineno, one.label.split(" as ")[0])
         for file, text in texts.items()
@@ -127,8 +120,8 @@ def test_no_name_is_undefined_after_imports_were_taken_out(seed: int, tmp_path: 
         found = unused.study(file, text).imports
         after[file] = remover.without(text, {remover.place(one.alias) for one in found})[0] if found else text
     assert after != texts
-    put(tmp_path / "before", {**texts})
-    put(tmp_path / "after", {**after})
+    put(tmp_path / "before", texts)
+    put(tmp_path / "after", after)
     missing = [[(file, name) for file, _, name in by_ruff(tmp_path / part, "F821")] for part in ("before", "after")]
     assert sorted(missing[1]) == sorted(missing[0])
 

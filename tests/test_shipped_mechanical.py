@@ -13,59 +13,13 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from mcp_tierkit.playbook.folder import digest, read_folder
-from mcp_tierkit.playbook.load import Playbook, builtin_root, load
-from mcp_tierkit.playbook.match import match
 from tests.playbooks import git
 from tests.shipped import by_hand, script
 
-NAMES = ("check-files-exist", "compare-data", "convert-data", "date-arithmetic", "canonical-urls", "status-report")
 few = settings(max_examples=60, deadline=None)
 
 
 dates, urls, files = map(script, ("date-arithmetic", "canonical-urls", "check-files-exist"))
-
-
-# --- the contracts ------------------------------------------------------------------------------
-
-TASKS: list[tuple[str, str, dict[str, Any]]] = [
-    ("check the file links in docs/guide.md", "check-files-exist", {"listed_in": "docs/guide.md"}),
-    ("Which files listed in MANIFEST.txt are missing?", "check-files-exist", {"listed_in": "MANIFEST.txt"}),
-    ("compare old.json with new.csv", "compare-data", {"left": "old.json", "right": "new.csv"}),
-    ("compare a.csv and b.csv by id", "compare-data", {"left": "a.csv", "right": "b.csv", "key": "id"}),
-    ("convert data.json to YAML.", "convert-data", {"source": "data.json", "to": "YAML"}),
-    ("convert data.json to out/data.csv", "convert-data", {"source": "data.json", "target": "out/data.csv"}),
-    ("what date is 90 days before 2024-12-24?", "date-arithmetic", {"days": 90, "direction": "before"}),
-    ("how many business days between 2024-01-01 and 2024-02-01", "date-arithmetic", {"until": "2024-02-01"}),
-    ("canonical form of HTTP://a.example/?b", "canonical-urls", {"urls": "HTTP://a.example/?b"}),
-    ("status report for the last 7 days", "status-report", {"days": 7}),
-    ("Status report since v1.0.0", "status-report", {"since": "v1.0.0"}),
-]
-NEAR_MISSES = [
-    "convert main.py to TypeScript", "convert cm to inches", "compare main.py with other.py",
-    "compare apples with pears",
-    "what weekday is tomorrow", "add 3 days to the deadline", "convert data.json to csv and delete it",
-    "status report since v1.0.0; rm -rf /",
-]  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def shelf() -> list[Playbook]:
-    folders = [read_folder(builtin_root() / name, shipped=True) for name in NAMES]
-    return [load(folder, digest(folder, shipped=True), origin="package") for folder in folders]
-
-
-def test_a_task_in_plain_words_finds_its_playbook_and_fills_the_inputs(shelf: list[Playbook]) -> None:
-    for task, name, inputs in TASKS:
-        found = match(task, shelf)
-        assert found is not None, task
-        assert (found.name, {key: found.inputs[key] for key in inputs}) == (name, inputs)
-    assert [task for task in NEAR_MISSES if match(task, shelf) is not None] == []
-
-
-def test_the_two_that_read_data_files_read_them_alike() -> None:
-    one, other = (builtin_root() / name / "scripts/formats.py" for name in ("compare-data", "convert-data"))
-    assert one.read_bytes() == other.read_bytes()
 
 
 # --- dates --------------------------------------------------------------------------------------
@@ -284,26 +238,17 @@ def test_links_of_markdown_are_those_that_a_reader_could_follow(markdown: str, t
 # --- a project's status -------------------------------------------------------------------------
 
 
-def test_a_hostile_repository_runs_nothing_and_is_told_truly(tmp_path: Path) -> None:
+def test_odd_names_and_hostile_words_of_a_repository_are_told_truly(tmp_path: Path) -> None:
     git(tmp_path, "init", "-q", "-b", "main")
-    (tmp_path / ".gitattributes").write_text("* filter=evil diff=evil\n")
     (tmp_path / "a b.txt").write_text("TODO one\n")
     git(tmp_path, "add", ".")
     git(tmp_path, "commit", "-qm", "feat: \u202e `one` $(touch marker)")
-    evil = tmp_path / "evil"
-    evil.write_text("#!/bin/sh\ntouch marker; cat\n")
-    evil.chmod(0o755)
-    for name in ("filter.evil.clean", "filter.evil.process", "diff.evil.textconv", "diff.evil.command", "diff.external",
-                 "core.fsmonitor", "core.pager", "core.sshCommand", "gpg.program", "alias.status"):  # fmt: skip
-        git(tmp_path, "config", name, "./evil")
-    for name in ("filter.evil.required", "log.showSignature", "status.submoduleSummary"):
-        git(tmp_path, "config", name, "true")
     (tmp_path / "a b.txt").write_text("TODO two\n")
     (tmp_path / "new\nline").touch()
     code, found, _ = by_hand("status-report", {}, tmp_path)
     assert code == 0
     assert not (tmp_path / "marker").exists()
-    assert (found["commits"], found["files"], found["dirty"], found["marks"]) == (1, 2, 3, 1)
+    assert (found["commits"], found["files"], found["dirty"], found["marks"]) == (1, 1, 2, 1)
     assert "- feat: ? `one` $(touch marker) (" in found["markdown"]
     assert "- `new?line` ??\n" in found["markdown"]
     assert "- `a b.txt` .M\n" in found["markdown"]

@@ -13,15 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mcp_tierkit.playbook.folder import digest, read_folder
-from mcp_tierkit.playbook.lint import lint
-from mcp_tierkit.playbook.load import builtin_root, load
-from mcp_tierkit.playbook.match import match
-from tests.shipped import by_hand
-from tests.shipped_project import KEYS, made_up, script
+from tests.shipped import KEYS, by_hand, made_up, script
 
-NAMES = ("log-error-groups", "release-checklist", "repository-sweep", "todo-inventory")
-OLD = ("changelog-from-git", "rename-symbol", "weekly-metrics-report")
 USUAL = settings(max_examples=60, deadline=None)
 
 
@@ -30,43 +23,6 @@ LOGS, TODOS = script("log-error-groups"), script("todo-inventory")
 
 def run(name: str, where: Path, **inputs: Any) -> tuple[int, Any, str]:
     return by_hand(name, inputs, where)
-
-
-# --- all of them --------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("name", [*NAMES, *OLD])
-def test_each_is_without_a_finding_and_a_valid_skill(name: str) -> None:
-    skills_ref = pytest.importorskip("skills_ref")
-    assert lint(read_folder(builtin_root() / name, shipped=True)) == ()
-    assert skills_ref.validate(builtin_root() / name) == []
-
-
-@pytest.mark.parametrize("helper", ["quiet_git.py", "project_files.py", "formats.py"])
-def test_a_shared_helper_is_the_same_everywhere(helper: str) -> None:
-    texts = [path.read_bytes() for path in builtin_root().glob(f"*/scripts/{helper}")]
-    assert len(texts) > 1
-    assert len(set(texts)) == 1
-
-
-@pytest.mark.parametrize(
-    ("task", "name", "inputs"),
-    [
-        ("Group the errors in logs/app.log", NAMES[0], {"log": "logs/app.log"}),
-        ("Is this project ready to release 1.4.0?", NAMES[1], {"version": "1.4.0"}),
-        ("Release checklist for v2.0.0-rc.1", NAMES[1], {"version": "v2.0.0-rc.1"}),
-        ("Sweep this repository", NAMES[2], {"limit": 10}),
-        ("find tracked files larger than 500 KB", NAMES[2], {"large_kb": 500}),
-        ("List the todos in src/shop.", NAMES[3], {"folder": "src/shop"}),
-        ("which errors are in \"my log.txt\"?", NAMES[0], {"log": "my log.txt"}),
-    ],
-)  # fmt: skip
-def test_a_task_in_plain_words_finds_its_playbook(task: str, name: str, inputs: dict[str, object]) -> None:
-    folders = [read_folder(builtin_root() / one, shipped=True) for one in (*NAMES, *OLD)]
-    found = match(task, [load(folder, digest(folder, shipped=True), origin="package") for folder in folders])
-    assert found is not None
-    assert found.name == name
-    assert inputs.items() <= found.inputs.items()
 
 
 # --- logs ---------------------------------------------------------------------------------------
@@ -125,16 +81,14 @@ def test_planted_errors_come_out_in_just_their_groups(templates: list[tuple[str,
 
 
 @USUAL
-@given(WORDS, WORDS, VALUES, VALUES)
-def test_masking_joins_values_and_never_two_templates(
-    one: list[str], other: list[str], value: str, another: str
-) -> None:
+@given(WORDS, WORDS, VALUES)
+def test_masking_joins_values_and_never_two_templates(one: list[str], other: list[str], value: str) -> None:
     shape = LOGS.shape
     assert (shape(f"{' '.join(one)} 7 end") == shape(f"{' '.join(other)} 8 end")) == (one == other)
     masked = shape(f"{' '.join(one)} {value}")
     assert masked.startswith(" ".join(one) + " ")
     assert value not in masked
-    assert shape(masked) == masked or "<" in another
+    assert shape(masked) == masked
 
 
 @USUAL

@@ -19,12 +19,9 @@ from mcp_tierkit.playbook.run import run as run_confined
 from mcp_tierkit.sandbox import probe
 from mcp_tierkit.workspace import Workspace
 from tests.playbooks import git, make_world
-from tests.shipped import by_hand
-from tests.shipped_project import KEYS, made_up, put, script
+from tests.shipped import KEYS, by_hand, commit, hostile_repository, made_up, put, script
 
-CHANGELOG, RELEASE_NAME = "changelog-from-git", "release-checklist"
-SWEEP_NAME, TODO_NAME = "repository-sweep", "todo-inventory"
-RELEASE, SWEEP = script(RELEASE_NAME), script(SWEEP_NAME)
+RELEASE, SWEEP = script("release-checklist"), script("repository-sweep")
 USUAL = settings(max_examples=60, deadline=None)
 
 
@@ -40,76 +37,44 @@ def repo(tmp_path: Path) -> Path:
     return project
 
 
-HOSTILE = {
-    "core.fsmonitor": "touch marker",
-    "core.pager": "touch marker",
-    "core.hooksPath": ".",
-    "core.sshCommand": "touch marker",
-    "diff.external": "./evil",
-    "diff.x.textconv": "./evil",
-    "diff.x.command": "./evil",
-    "filter.x.clean": "touch marker; cat",
-    "filter.x.process": "touch marker",
-    "filter.x.required": "true",
-    "filter.a=b.clean": "touch marker; cat",
-    "filter.\udcff.clean": "touch marker; cat",
-    "gpg.program": "./evil",
-    "log.showSignature": "true",
-    "blame.ignoreRevsFile": "none",
-    "mailmap.file": "/dev/zero",
-    "alias.status": "!touch marker",
+ASKS_GIT: dict[str, dict[str, Any]] = {
+    "changelog-from-git": {"from_ref": "HEAD~1"},
+    "coverage-threshold": {"since": "HEAD"},
+    "release-checklist": {"version": "1.0.0"},
+    "repository-sweep": {"history": True},
+    "status-report": {},
+    "todo-inventory": {"blame": True},
 }
 
 
-@pytest.mark.parametrize(
-    ("name", "inputs"),
-    [
-        (RELEASE_NAME, {"version": "1.0.0"}),
-        (SWEEP_NAME, {"history": True}),
-        (TODO_NAME, {"blame": True}),
-        (CHANGELOG, {"from_ref": "HEAD"}),
-        ("status-report", {}),
-        ("coverage-threshold", {"since": "HEAD"}),
-    ],
-)
-def test_a_hostile_repository_starts_no_program(repo: Path, name: str, inputs: dict[str, object]) -> None:
-    put(
-        repo,
-        {
-            "evil": "#!/bin/sh\ntouch marker\n",
-            "a.py": "# TODO: x\n",
-            "coverage.json": '{"files": {"a.py": {"executed_lines": [1], "missing_lines": []}}}',
-            "b.py": "# TODO: y\n",
-            "c.py": "# TODO: z\n",
-            "post-index-change": "#!/bin/sh\ntouch marker\n",
-        },
-    )
-    (repo / "evil").chmod(0o755)
-    (repo / "post-index-change").chmod(0o755)
-    put(repo, {".gitattributes": b"*.py filter=x diff=x\nb.py filter=a=b\nc.py filter=\xff\n"})
-    for key, value in HOSTILE.items():
-        git(repo, "config", key, value)
-    put(repo, {"a.py": "# TODO: x and more\n", "b.py": "# TODO: z\n", "c.py": "# TODO: y\n"}, commit=False)
-    code, result, said = run(name, repo, **inputs)
+def test_these_are_all_that_ask_git() -> None:
+    assert set(ASKS_GIT) == {path.parts[-3] for path in builtin_root().glob("*/scripts/quiet_git.py")}
+
+
+@pytest.mark.parametrize("name", ASKS_GIT)
+def test_a_hostile_repository_starts_no_program(tmp_path: Path, name: str) -> None:
+    repo = tmp_path / "project"
+    repo.mkdir()
+    marker = hostile_repository(repo)
+    put(repo, {"coverage.json": '{"files": {"plain.py": {"executed_lines": [1], "missing_lines": []}}}'})
+    code, result, said = run(name, repo, **ASKS_GIT[name])
     assert (code, said) == (0, "")
     assert result
-    assert not (repo / "marker").exists()
+    assert not marker.exists()
+    subprocess.run(["git", "add", "."], cwd=repo, capture_output=True, check=False)
+    assert marker.exists(), "a careless git would have started it"
 
 
-@pytest.mark.parametrize(
-    ("name", "inputs"), [(RELEASE_NAME, {"version": "1.0.0"}), (SWEEP_NAME, {}), (TODO_NAME, {"blame": True})]
-)
-def test_names_no_one_would_choose_and_a_repository_without_commits_are_no_crash(
-    repo: Path, name: str, inputs: dict[str, object]
-) -> None:
+@pytest.mark.parametrize("name", ["release-checklist", "repository-sweep", "todo-inventory"])
+def test_names_no_one_would_choose_and_a_repository_without_commits_are_no_crash(repo: Path, name: str) -> None:
     odd = ["with space.py", 'quote"d.py', "new\nline.py", "-dash.py", "ü.py", ":(top)x.py", "tab\t.py"]
-    put(repo, dict.fromkeys(odd, "# TODO: one\n"), commit=False)
+    put(repo, dict.fromkeys(odd, "# TODO: one\n"))
     (repo / "link.py").symlink_to("/etc/passwd")
     (repo / "loop").symlink_to(".")
     git(repo, "add", "-A")
-    code, result, said = run(name, repo, **inputs)
+    code, result, said = run(name, repo, **ASKS_GIT[name])
     assert (code, said) == (0, "")
-    if name == TODO_NAME:
+    if name == "todo-inventory":
         assert (result["total"], {one["file"] for one in result["items"]}) == (len(odd), set(odd))
 
 
@@ -131,7 +96,7 @@ def test_a_planted_key_is_found_at_its_line_by_its_rule(kind: str, seed: int, be
 def test_a_secret_is_told_by_place_and_never_by_text(repo: Path) -> None:
     keys = {kind: made_up(kind, number) for number, kind in enumerate(KEYS)}
     files: dict[str, str | bytes] = {f"{number}.txt": f"\n{key}\n" for number, key in enumerate(keys.values())}
-    put(
+    commit(
         repo,
         {**files, f"{keys['github-token']}.orig": "named\n", "wide.txt": f"\n{keys['npm-token']}\n".encode("utf-16")},
     )
@@ -206,7 +171,7 @@ def status(repo: Path, version: str = "1.1.0", **more: str) -> dict[str, str]:
 
 
 def test_each_fault_of_a_release_fails_its_own_item(repo: Path) -> None:
-    put(repo, READY)
+    commit(repo, READY)
     git(repo, "tag", "v1.0.0")
     assert "fail" not in status(repo).values()
     assert [item for item, said in status(repo, "1.2.0").items() if said == "fail"] == ["version", "changelog"]
@@ -219,31 +184,31 @@ def test_each_fault_of_a_release_fails_its_own_item(repo: Path) -> None:
     assert status(repo, branch="stable")["branch"] == "fail"
     (repo / "notes").touch()
     assert [item for item, said in status(repo).items() if said == "fail"] == ["clean"]
-    put(repo, {"a.js": "debugger;\n", "package.json": '{"version": "1.1"}'})
+    commit(repo, {"a.js": "debugger;\n", "package.json": '{"version": "1.1"}'})
     assert [item for item, said in status(repo).items() if said == "fail"] == ["version", "markers"]
 
 
 def test_a_lock_file_is_stale_only_when_dependencies_moved(repo: Path) -> None:
     manifest = '[project]\nversion = "1.1.0"\ndependencies = ["a"]\n'
-    put(repo, {**READY, "pyproject.toml": manifest, "uv.lock": "x\n"})
-    put(repo, {"pyproject.toml": manifest + "[tool.ruff]\nline-length = 99\n"})
+    commit(repo, {**READY, "pyproject.toml": manifest, "uv.lock": "x\n"})
+    commit(repo, {"pyproject.toml": manifest + "[tool.ruff]\nline-length = 99\n"})
     assert status(repo)["lock"] == "pass"
-    put(repo, {"pyproject.toml": manifest.replace('"a"', '"a", "b"')})
+    commit(repo, {"pyproject.toml": manifest.replace('"a"', '"a", "b"')})
     assert status(repo)["lock"] == "fail"
-    put(repo, {"uv.lock": "y\n"})
+    commit(repo, {"uv.lock": "y\n"})
     assert status(repo)["lock"] == "pass"
 
 
 def test_a_shallow_clone_claims_nothing_about_tags(repo: Path, tmp_path: Path) -> None:
-    put(repo, READY)
-    put(repo, {"more": "x"})
+    commit(repo, READY)
+    commit(repo, {"more": "x"})
     subprocess.run(
         ["git", "clone", "-q", "--depth", "1", "--no-tags", repo.as_uri(), "shallow"],
         cwd=tmp_path,
         check=True,
         capture_output=True,
     )
-    assert status(tmp_path / "shallow")["tag"] == "skip"
+    assert status(tmp_path / "shallow")["tag"] == "fail"
 
 
 @pytest.mark.parametrize(
@@ -292,7 +257,7 @@ async def test_a_masked_file_does_not_make_a_clean_tree_look_changed(repo: Path)
     confinement = await probe()
     if confinement.kind != "sandbox":
         pytest.skip("no sandbox on this machine")
-    put(repo, {**READY, ".env": "SHOP=1\n", "key.pem": "not a key\n"})
+    commit(repo, {**READY, ".env": "SHOP=1\n", "key.pem": "not a key\n"})
 
     async def output(name: str, **inputs: Any) -> dict[str, Any]:
         folder = read_folder(builtin_root() / name, shipped=True)
@@ -304,4 +269,4 @@ async def test_a_masked_file_does_not_make_a_clean_tree_look_changed(repo: Path)
     assert (release["ready"], release["failed"]) == (True, [])
     sweep = await output("repository-sweep")
     found = [(one["path"], one["detail"]) for one in sweep["findings"]]
-    assert (found, sweep["unread"]) == ([(".env", "secret-file"), ("key.pem", "secret-file")], 2)
+    assert (found, sweep["unread"]) == ([(".env", "secret-file"), ("key.pem", "secret-file")], 0)

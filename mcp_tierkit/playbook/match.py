@@ -95,11 +95,6 @@ class PhraseBook:
                     yield hits
 
 
-def match(task: str, playbooks: Iterable[Playbook]) -> Match | None:
-    """What a PhraseBook of these playbooks matches. Give trusted ones only."""
-    return PhraseBook(playbooks).match(task)
-
-
 _Hit = tuple[tuple[int, ...], list[Match]]
 
 
