@@ -28,6 +28,8 @@ TURNED_AWAY = frozenset({400, 401, 402, 403, 404, 413, 422, 429, 503, 529})
 """Statuses with which a provider charges nothing."""
 CUT_OFF = frozenset({"cancelled", "interrupted"})
 """Rows of calls that somebody stopped: the request may have been answered, under way, or never sent."""
+NEVER_SENT = ("failed", "timeout", 0)
+"""Status, error and cost of a row whose time ran out before its request had left."""
 
 
 class Asked(NamedTuple):
@@ -45,6 +47,7 @@ class Row(NamedTuple):
     task_id: str
     model: str
     status: str
+    error: str | None
     tokens: tuple[int | None, ...]
     reserved: int | None
     cost: int | None
@@ -79,13 +82,13 @@ def job_in(text: str) -> str:
 
 def read_rows(conn: sqlite3.Connection) -> dict[str, list[Row]]:
     """The calls of each job in the order in which they were reserved."""
-    query = f"""select call_id, task_id, routed_model, status, reserved_nanousd, cost_nanousd, substr(at, 1, 10),
+    query = f"""select call_id, task_id, routed_model, status, error, reserved_nanousd, cost_nanousd, substr(at, 1, 10),
         budget_key, tasks.record || (select group_concat(record) from routes where routes.task_id = calls.task_id),
         {", ".join(COLUMNS)} from calls join tasks using (task_id) order by calls.rowid"""
     found: dict[str, list[Row]] = defaultdict(list)
-    for call_id, task_id, model, status, reserved, cost, day, key, told, *tokens in conn.execute(query):
+    for call_id, task_id, model, status, error, reserved, cost, day, key, told, *tokens in conn.execute(query):
         name = model.rpartition("/")[2]
-        row = Row(call_id, task_id, name, status, tuple(tokens), reserved, cost, day, key)
+        row = Row(call_id, task_id, name, status, error, tuple(tokens), reserved, cost, day, key)
         found[job_in(told)].append(row)
     return found
 
@@ -113,8 +116,8 @@ def compare(asked: Sequence[Asked], rows: Sequence[Row]) -> list[str]:
 
 
 def paired(asked: Sequence[Asked], rows: Sequence[Row]) -> list[tuple[Row, Asked | None]]:
-    """Each row with its request, in order. Only a call that was cut off may have sent none. Empty: there is no way."""
-    stopped = [at for at, row in enumerate(rows) if row.status in CUT_OFF]
+    """Each row with its request, in order; only calls that were cut off may have sent none. Empty: there is no way."""
+    stopped = [at for at, row in enumerate(rows) if row.status in CUT_OFF or is_unsent(row)]
     best: list[tuple[Row, Asked | None]] = []
     least = None
     for unsent in combinations(stopped, len(rows) - len(asked)) if len(rows) >= len(asked) else ():
@@ -126,8 +129,14 @@ def paired(asked: Sequence[Asked], rows: Sequence[Row]) -> list[tuple[Row, Asked
     return best
 
 
+def is_unsent(row: Row) -> bool:
+    return (row.status, row.error, row.cost) == NEVER_SENT
+
+
 def differences(row: Row, asked: Asked | None) -> list[str]:
     """What a row says that its request does not bear out."""
+    if asked is None and is_unsent(row):
+        return []
     if asked is None or row.status in CUT_OFF:
         return [f"{row.call_id} was cut off and has a cost"] if row.cost is not None else []
     found = [] if row.model == asked.model else [f"{row.call_id} names {row.model}, and {asked.model} was asked"]
@@ -149,11 +158,18 @@ def due(asked: Asked) -> int | None:
     return 0 if asked.status in TURNED_AWAY else None
 
 
+def known_cost(row: Row, asked: Asked | None) -> int | None:
+    """What is known of a call's cost: nothing of one that was cut off."""
+    if asked is None and is_unsent(row):
+        return 0
+    return None if asked is None or row.status in CUT_OFF else due(asked)
+
+
 def totals(conn: sqlite3.Connection, pairs: Sequence[tuple[Row, Asked | None]]) -> Iterator[str]:
     """The running totals that budgets read, against the requests: the unknown counts as what was reserved for it."""
     sums: Counter[tuple[str, str]] = Counter()
     for row, asked in pairs:
-        known = None if asked is None or row.status in CUT_OFF else due(asked)
+        known = known_cost(row, asked)
         for key in (("day", row.day), ("month", row.day[:7]), ("project", row.budget_key)):
             sums[key] += (row.reserved or 0) if known is None else known
     kept = {(budget, key): amount for budget, key, amount in conn.execute("select * from budget_spend")}
@@ -166,7 +182,7 @@ def receipts(conn: sqlite3.Connection, pairs: Sequence[tuple[Row, Asked | None]]
     """What callers were told that their task had cost, against its requests."""
     spent: dict[str, list[int | None]] = defaultdict(list)
     for row, asked in pairs:
-        spent[row.task_id].append(None if asked is None or row.status in CUT_OFF else due(asked))
+        spent[row.task_id].append(known_cost(row, asked))
     for task_id, reply in conn.execute("select task_id, reply from tasks where state = 'done' and reply is not null"):
         told = json.loads(reply).get("reply") or {}
         said: Any = (

@@ -84,14 +84,20 @@ class StopRule(TierkitError):
 
 
 class ModelFailed(TierkitError):
-    """The provider refused, failed, timed out, or answered with another model. `status` is HTTP's where known."""
+    """The provider refused, failed, timed out, or answered with another model. `status` is HTTP's where known.
+
+    `was_sent` is False where the request never left this machine, and so cost nothing.
+    """
 
     code = "model_failed"
 
-    def __init__(self, what: str, *, next_step: str, status: int | None = None, kind: str = "error") -> None:
+    def __init__(
+        self, what: str, *, next_step: str, status: int | None = None, kind: str = "error", was_sent: bool = True
+    ) -> None:
         super().__init__(what, next_step=next_step)
         self.status = status
         self.kind = kind
+        self.was_sent = was_sent
         self.call_id: str | None = None  # set by metering once the row is settled
 
 

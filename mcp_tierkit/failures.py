@@ -71,7 +71,7 @@ def failure(model: str, trouble: Trouble) -> ModelFailed:
     next_step = f"Wait {wait} s and call again, or pin another tier." if wait else _NEXT[kind]
     return ModelFailed(
         f"The provider of {model!r} {_SAID[kind]}{code}. {_cost(trouble, kind)}",
-        next_step=next_step, status=status, kind=kind,
+        next_step=next_step, status=status, kind=kind, was_sent=trouble.was_sent,
     )  # fmt: skip
 
 

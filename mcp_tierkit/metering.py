@@ -179,10 +179,11 @@ def _worst(request: Request, price: Price | None) -> int | None:
 
 
 def _failed(error: ModelFailed, duration_ms: int) -> Call:
-    """A refused connection or request costs nothing; after that we cannot know, so the cost stays unknown."""
+    """A request that was refused or never sent costs nothing; after that we cannot know: the cost stays unknown."""
     refused = error.kind in {"auth", "rate_limit", "bad_request", "context_window", "connection", "overloaded"}
+    cost = 0 if refused or not error.was_sent else None
     label = error.kind if error.status is None else f"{error.kind} {error.status}"
-    return Call(status="failed", cost_nanousd=0 if refused else None, error=label, duration_ms=duration_ms)
+    return Call(status="failed", cost_nanousd=cost, error=label, duration_ms=duration_ms)
 
 
 def _settled(kit: Kit, tier: Tier, completion: Completion, duration_ms: int) -> Call:

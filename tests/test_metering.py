@@ -9,6 +9,7 @@ import pytest
 
 from mcp_tierkit.calls import DraftCall
 from mcp_tierkit.errors import InvalidInput
+from mcp_tierkit.failures import Trouble, failure
 from mcp_tierkit.gateway import ScriptedGateway
 from mcp_tierkit.ledger import Row
 from mcp_tierkit.served import is_same_model
@@ -70,3 +71,17 @@ def test_a_check_that_is_refused_repeats_nothing_of_the_callers(check: dict[str,
         parse_check(check)
     assert "sk-live-key" not in str(refused.value)
     assert "Input should" not in str(refused.value)
+
+
+@pytest.mark.parametrize(("was_sent", "cost"), [(False, 0), (True, None)])
+async def test_a_call_whose_time_ran_out_cost_nothing_only_where_it_was_never_sent(
+    tmp_path: Path, was_sent: bool, cost: int | None
+) -> None:
+    """A library that takes seconds to get going must not leave a call of unknown cost on the ledger."""
+    late = failure("openai/tiny-cheap", Trouble(was_sent=was_sent, broke="timeout"))
+    config = make_config(make_project(tmp_path / "app"), tmp_path / "home")
+    async with desk_at(config, ScriptedGateway([late])) as desk:
+        done = await desk.draft(DraftCall(**UNCHECKED))
+        [row] = await desk.kit.ledger.calls(done["task_id"])
+    assert (row.status, row.cost_nanousd) == ("failed", cost)
+    assert ("No model was called." in done["summary"]) is not was_sent
