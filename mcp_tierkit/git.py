@@ -30,6 +30,17 @@ MAX_UNTRACKED = 1_000_000
 
 def git(root: Path, *args: str, settings: Mapping[str, str] | None = None) -> str | None:
     """What git prints, or None where it fails, is missing, or `root` is no repository. `settings` win over its own."""
+    said = _said(root, *args, settings=settings)
+    return None if said is None else said.decode("utf8", "replace")
+
+
+def _names(root: Path, *args: str, settings: Mapping[str, str] | None = None) -> list[str] | None:
+    """What git lists between NULs, each byte kept: a name that is not UTF-8 can be handed back to git or the system."""
+    said = _said(root, *args, settings=settings)
+    return None if said is None else [os.fsdecode(name) for name in said.split(b"\0") if name]
+
+
+def _said(root: Path, *args: str, settings: Mapping[str, str] | None) -> bytes | None:
     env = {"PATH": os.environ.get("PATH", os.defpath), "HOME": "/nonexistent", "LANG": "C.UTF-8"}
     env |= {"GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": os.devnull, "GIT_TERMINAL_PROMPT": "0"}
     # A repository may lack objects on purpose: git would fetch them by a program that the repository names.
@@ -44,7 +55,7 @@ def git(root: Path, *args: str, settings: Mapping[str, str] | None = None) -> st
         )  # fmt: skip
     except (OSError, subprocess.TimeoutExpired):
         return None
-    return done.stdout.decode("utf8", "replace") if done.returncode == 0 else None
+    return done.stdout if done.returncode == 0 else None
 
 
 def diff_of(ws: Workspace, wanted: str) -> str:
@@ -94,8 +105,8 @@ def _tracked(ws: Workspace) -> str:
 
 def _asked(ws: Workspace, *what: str) -> str:
     settings = _without_filters(ws.root)
-    names = git(ws.root, "diff", *_DIFF, "--no-renames", "--name-only", "-z", *what, "--", settings=settings)
-    hidden = [name for name in (names or "").split("\0") if name and not _may_show(ws, name)]
+    names = _names(ws.root, "diff", *_DIFF, "--no-renames", "--name-only", "-z", *what, "--", settings=settings)
+    hidden = [name for name in names or () if not _may_show(ws, name)]
     text = None
     if names is not None and len(hidden) <= MAX_HIDDEN:
         left_out = [f":(exclude,literal){name}" for name in hidden]
@@ -114,8 +125,9 @@ def _no_diff() -> InvalidInput:
 
 def _without_filters(root: Path) -> dict[str, str]:
     """Settings that empty each filter of the repository's own: git runs them over the files that it compares."""
-    found = git(root, "config", "--null", "--name-only", "--get-regexp", r"^filter\.") or ""
-    filters = {name.rpartition(".")[0] for name in found.split("\0") if name}
+    # Matched here: git would not match a name that is not UTF-8, and would run that filter all the same.
+    found = _names(root, "config", "--null", "--name-only", "--list") or ()
+    filters = {name.rpartition(".")[0] for name in found if name.startswith("filter.")}
     return {f"{name}.{key}": "" for name in filters for key in ("clean", "process")} | {
         f"{name}.required": "false" for name in filters
     }
@@ -129,9 +141,9 @@ def _may_show(ws: Workspace, name: str) -> bool:
 
 
 def _untracked(ws: Workspace) -> str:
-    listed = git(ws.root, "ls-files", "--others", "--exclude-standard", "-z") or ""
+    listed = _names(ws.root, "ls-files", "--others", "--exclude-standard", "-z") or ()
     pieces, size = [], 0
-    for name in filter(None, listed.split("\0")):
+    for name in listed:
         pieces.append(_new_file(ws, name))
         size += len(pieces[-1])
         if size > MAX_UNTRACKED:

@@ -95,6 +95,25 @@ def test_no_setting_of_a_repository_starts_a_program(repo: Path, key: str, attri
     assert "discount) // 100" in diff_at(repo)
 
 
+@pytest.mark.parametrize("key", ["clean", "process"])
+def test_a_filter_whose_name_is_no_text_starts_no_program_either(repo: Path, key: str) -> None:
+    marker = repo / "marker"
+    run_git(repo, "config", f"filter.\udcff.{key}", f"touch {marker}; cat")
+    (repo / ".gitattributes").write_bytes(b"*.py filter=\xff\n")
+    assert "+    return sum(prices) * (100 - discount) // 100" in diff_at(repo)
+    assert not marker.exists()
+
+
+def test_a_file_of_the_deny_list_whose_folder_has_no_text_for_a_name_is_not_shown(repo: Path) -> None:
+    hidden = os.fsencode(repo) + b"/odd\xff"
+    os.mkdir(hidden)
+    Path(os.fsdecode(hidden), ".env").write_text("KEY=canary")
+    assert "canary" not in diff_at(repo)
+    run_git(repo, "add", "-Af")
+    assert "canary" not in diff_at(repo)
+    assert "canary" not in diff_at(repo, "staged")
+
+
 def test_a_missing_object_is_not_fetched_by_the_repositorys_own_program(repo: Path) -> None:
     marker = repo.parent / "marker"
     for key, value in {
