@@ -25,6 +25,7 @@ NUMBERS = (
 )  # fmt: skip
 GOAL_WIDTH = 44
 MOST = 8
+DAYS = 14
 LEVERS = {
     "cheap_drafts": "cheap tier instead of your agent",
     "dearer_drafts": "a dearer tier instead of your agent",
@@ -47,8 +48,13 @@ def print_report(told: Told, latest: int) -> None:
     if not told.overview.tasks and not told.overview.spend.calls:
         click.echo("Nothing is recorded for these days. See it work: tierkit demo")
         return
+    print_savings(told.savings)
+    print_table("Budgets", ("budget", "of", "spent", "limit", "used"), list(map(_gauge, told.budgets)))
     head = ("calls", "tokens in", "cached", "tokens out", "USD")
-    print_table("By day", ("day", *head), [(total.key, *_figures(total.spend)) for total in told.by_day])
+    by_day = [(total.key, *_figures(total.spend)) for total in told.by_day]
+    left = len(by_day) - DAYS
+    title = f"By day, the last {DAYS}; {left} before them: --csv or --html" if left > 0 else "By day"
+    print_table(title, ("day", *head), by_day[-DAYS:])
     _tiers(told, head)
     print_table("By model", ("model", *head), [(total.key, *_figures(total.spend)) for total in told.by_model])
     types = [(total.key or "unknown", *_figures(total.spend)) for total in told.by_category]
@@ -57,8 +63,6 @@ def print_report(told: Told, latest: int) -> None:
         projects = [(Path(total.key).name or total.key, *_figures(total.spend)) for total in told.by_project]
         print_table("By project", ("project", *head), projects)
     _print_next_dollar(told.next_dollar)
-    print_savings(told.savings)
-    print_table("Budgets", ("budget", "of", "spent", "limit", "used"), list(map(_gauge, told.budgets)))
     read = ("category", "calls", "tokens in", "cached", "hit rate")
     print_table("Read from a provider's cache, by category", read, list(map(_hit, told.cache_hits)))
     packed = ("step", "calls", "packed", "per call")

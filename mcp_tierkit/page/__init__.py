@@ -11,7 +11,7 @@ from pathlib import Path
 from mcp_tierkit import __version__
 from mcp_tierkit.ledger.told import Told
 from mcp_tierkit.page.lists import notes, playbooks, rankings, tasks
-from mcp_tierkit.page.parts import Child, Html, count, dollars, el, join, percent
+from mcp_tierkit.page.parts import Child, Html, count, dollars, el, join, percent, tokens
 from mcp_tierkit.page.sections import budgets, days, next_dollar, savings, tiers
 
 _DATA = Path(__file__).parent.parent / "data" / "report"
@@ -92,11 +92,19 @@ def _tiles(told: Told) -> Html:
         _tile("Spent on models", dollars(spend.cost_nanousd), unknown or calls),
         _net_tile(told),
         _tile("Done by the cheap tier", percent(cheap.tokens) if cheap else "–", f"of all tokens, {told_cheap}"),
-        _tile("Playbooks", runs, "scripts that need no model"),
+        _tile("Playbooks", runs, _playbook_tokens(told)),
     ]
     if not found.levers:
         tiles[1] = _tile("Saved", "not known", "Name your agent's model in tierkit.toml, under [caller], to see it.")
     return el("div", tiles, klass="tiles")
+
+
+def _playbook_tokens(told: Told) -> str:
+    used = [total.tokens for total in told.playbooks]
+    if None in used:
+        return "tokens not known"
+    whole = sum(one or 0 for one in used)
+    return f"{tokens(whole)} tokens, by skills" if whole else "at no tokens"
 
 
 def _net_tile(told: Told) -> Html:

@@ -20,7 +20,7 @@ LEVERS = {
     "reviews": ("Reviews", "at what they cost; what they found is not in it"),
 }
 UNSAID = {
-    "playbooks": ("playbook run", "done by scripts"),
+    "playbooks": ("playbook run", "that ended well"),
     "skipped": ("task", "that no model was asked for, since that would not have paid"),
     "refused": ("call", "refused by a budget"),
     "no_baseline": ("other task", "with no estimate, or with a call of unknown price"),
