@@ -18,6 +18,7 @@ from mcp_tierkit.playbook.faults import explain, line_of
 from mcp_tierkit.playbook.folder import Folder
 from mcp_tierkit.playbook.match import BadPhrase, Phrase, read_phrase
 from mcp_tierkit.playbook.schema import BadSchema, Fields, strict_json
+from mcp_tierkit.repeats import MAX_PHRASE
 from mcp_tierkit.types import PlaybookOrigin, Record, TierName
 
 MAX_CONTRACT = 256 * 1024
@@ -50,7 +51,7 @@ class Found(Record):
 
 
 class MatchRules(Record):
-    phrases: tuple[Annotated[str, Field(max_length=200)], ...] = Field(default=(), max_length=20)
+    phrases: tuple[Annotated[str, Field(max_length=MAX_PHRASE)], ...] = Field(default=(), max_length=20)
 
 
 class RunRules(Record):
@@ -178,11 +179,9 @@ def find(project: Path, user_dir: Path, *, package: Path | None = None) -> tuple
     Names alone are read. A name may occur once for each origin; who is trusted decides between them.
     """
     shipped = builtin_root() if package is None else package
-    roots: list[tuple[PlaybookOrigin, Path]] = [("package", shipped)]
-    if user_dir / "playbooks" != shipped:
-        roots.insert(0, ("user", user_dir / "playbooks"))
-    if os.path.realpath(project / "playbooks") != os.path.realpath(shipped):
-        roots.insert(0, ("project", project / "playbooks"))
+    nearer: list[tuple[PlaybookOrigin, Path]] = [("project", project / "playbooks"), ("user", user_dir / "playbooks")]
+    roots = [(origin, root) for origin, root in nearer if os.path.realpath(root) != os.path.realpath(shipped)]
+    roots.append(("package", shipped))
     return tuple(found for origin, root in roots for found in _names(origin, root))
 
 
