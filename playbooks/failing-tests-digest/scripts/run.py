@@ -7,7 +7,8 @@ import sys
 from pathlib import Path
 
 from junit import read_junit
-from logs import KEPT_LINES, read_log
+from logs import read_log
+from runs import KEPT_LINES
 
 MAX_BYTES = 64 * 1024 * 1024
 MAX_WIDTH = 160
@@ -54,18 +55,26 @@ def told(group):
 
 def report(run, limit):
     groups = grouped(run.failures)
-    failed = len({one.test for one in run.failures})
     passed = "" if run.passed is None else f", {run.passed} passed"
-    head = f"{failed} failed{passed} ({run.framework}); {len(groups)} different errors"
+    head = f"{run.failed} failed{passed} ({run.framework}); {len(groups)} different errors"
     lines = [line for group in groups[:limit] for line in told(group)]
     return {
         "framework": run.framework,
-        "failed": failed,
+        "failed": run.failed,
         "passed": -1 if run.passed is None else run.passed,
+        "unnamed": run.unnamed,
         "groups": len(groups),
-        "digest": "\n".join([head, *lines]),
+        "digest": "\n".join([head, *left_open(run), *lines]),
         "more": max(0, len(groups) - limit),
     }
+
+
+def left_open(run):
+    """What the runner says beyond the failures that were found."""
+    if run.unnamed:
+        yield f"not named in the log: {run.unnamed} of them"
+    if run.broken:
+        yield f"the run itself broke off: {clipped(run.broken)}"
 
 
 def load(path):
@@ -96,6 +105,9 @@ def main():
     if run is None:
         print(f"{clipped(path)} holds no results of a test runner this playbook knows", file=sys.stderr)
         return 10
+    if run.broken and not run.failed:
+        print(f"{clipped(path)}: the run failed and no test of it is told of: {clipped(run.broken)}", file=sys.stderr)
+        return 1
     with open(os.environ.get("PLAYBOOK_RESULT", "/dev/stdout"), "w", encoding="utf-8") as out:
         json.dump(report(run, inputs.get("limit", 5)), out)
     return 0
