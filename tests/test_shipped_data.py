@@ -257,6 +257,55 @@ def test_sound_files_of_odd_form_are_read(tmp_path: Path, monkeypatch: pytest.Mo
     assert compare.report({"left": "a b\n.json", "right": "empty.csv"})["verdict"] == "equal"
 
 
+def test_a_header_without_rows_is_compared_and_carried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    tables = {"ab.csv": "a,b\n", "ba.tsv": "b\ta\n", "xyz.csv": "x,y,z\n", "none.csv": "", "full.csv": "a,b\n1,2\n"}
+    for name, text in tables.items():
+        (tmp_path / name).write_text(text)
+
+    def found(left: str, right: str, **more: Any) -> list[str]:
+        said = compare.report({"left": left, "right": right, **more})
+        assert (said["verdict"] == "equal") == (not said["differences"])
+        return sorted(f"{one['kind']} {one['path']}" for one in said["differences"])
+
+    assert found("ab.csv", "ba.tsv") == found("ab.csv", "ab.csv") == []
+    assert found("ab.csv", "none.csv") == ["removed /-/a", "removed /-/b"]
+    assert found("ab.csv", "xyz.csv", ignore=["y"]) == ["added /-/x", "added /-/z", "removed /-/a", "removed /-/b"]
+    assert found("full.csv", "ab.csv") == ["removed /0"]
+    assert found("full.csv", "none.csv") == ["removed /-/a", "removed /-/b", "removed /0"]
+    made = convert.report({"source": "ab.csv", "to": "tsv"})
+    assert (made["text"], made["lost"]) == ("a\tb\n", [])
+    with pytest.raises(convert.NotForMe, match="the column a: is left out"):
+        convert.report({"source": "ab.csv", "to": "json"})
+    assert convert.report({"source": "none.csv", "to": "json"})["text"] == "[]\n"
+
+
+def test_a_blank_line_in_a_table_of_one_column_is_a_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "one.csv").write_text("\nv\na\n\nb\n\n")
+    (tmp_path / "two.csv").write_text("v,w\na,1\n\nb,2\n\n")
+    made = convert.report({"source": "one.csv", "to": "json"})["text"]
+    assert [row["v"] for row in json.loads(made)] == ["a", "", "b", ""]
+    assert convert.report({"source": "one.csv", "to": "tsv"})["text"] == 'v\na\n""\nb\n""\n'
+    assert convert.report({"source": "two.csv", "to": "json"})["items"] == 2
+
+
+@pytest.mark.parametrize("mark", ["a", "\x01", "\u2028", '"'])
+def test_a_key_is_written_to_yaml_only_where_a_reader_takes_it(mark: str) -> None:
+    import yaml
+
+    written = 0
+    for length in (1, 100, 160, 170, 480, 497, 980, 1001, 2000):
+        value = {"in": [{mark * length: 1}]}
+        try:
+            text, _, _ = convert.convert(value, "yaml")
+        except convert.NotForMe:
+            continue
+        written += 1
+        assert yaml.safe_load(text) == value
+    assert 3 <= written <= 7
+
+
 def test_nothing_outside_the_project_is_read_or_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     outside, project = tmp_path / "outside.json", tmp_path / "project"
     project.mkdir()

@@ -10,7 +10,7 @@ from datetime import date, time
 from decimal import Context, Decimal
 
 import formats
-from formats import TEXT_ONLY, BadData, NotForMe, json_text, shown
+from formats import TABLES, TEXT_ONLY, BadData, NotForMe, json_text, shown
 
 EXACT = Context(prec=2000)
 NUMBER = re.compile(r"-?(0|[1-9][0-9]{0,99})(\.[0-9]{1,99})?([eE][+-]?[0-9]{1,2})?")
@@ -191,9 +191,16 @@ def brief(value):
     return text if len(text) <= VALUE_CHARS else text[: VALUE_CHARS - 3] + "..."
 
 
-def compared(left, right, rules, limit):
+def of_columns(one, other, rules):
+    """Columns that one table has and the other lacks, at the place of a row that is not there."""
+    for name in sorted({*one} ^ {*other}):
+        if not is_ignored(("-", name), rules):
+            yield ("-", name), *((name, MISSING) if name in one else (MISSING, name))
+
+
+def compared(left, right, rules, limit, columns=((), ())):
     """The verdict on two values, the counts, and the first `limit` differences."""
-    found = list(differences(left, right, rules))
+    found = [*of_columns(*columns, rules), *differences(left, right, rules)]
     if rules.key and not rules.key_used:
         raise NotForMe(f"no list on both sides has rows with the key {shown(','.join(rules.key))}")
     counts = Counter(kind_of(one, other) for _, one, other in found)
@@ -206,12 +213,15 @@ def compared(left, right, rules, limit):
 
 
 def report(inputs):
-    sides = []
+    sides, columns, delimiter = [], [], inputs.get("delimiter", "auto")
     for side in ("left", "right"):
         path = inputs[side]
         form, text = formats.format_of(path), formats.read_text(path)
         try:
-            sides.append((form, formats.parse(text, form, delimiter=inputs.get("delimiter", "auto"))))
+            value = formats.parse(text, form, delimiter=delimiter)
+            sides.append((form, value))
+            # Rows name their columns themselves; where there are none, only the header does.
+            columns.append(value[0] if form in TABLES and value else formats.columns(text, form, delimiter))
         except BadData as error:
             raise BadData(f"{shown(path)}: {error}") from None
     (form, left), (other, right) = sides
@@ -222,7 +232,8 @@ def report(inputs):
         tolerance=Decimal(str(inputs.get("tolerance", 0))),
         across=(form in TEXT_ONLY) != (other in TEXT_ONLY),
     )
-    return compared(left, right, rules, inputs.get("limit", 20))
+    told = columns if form in TABLES and other in TABLES else ((), ())
+    return compared(left, right, rules, inputs.get("limit", 20), told)
 
 
 def main():

@@ -19,6 +19,7 @@ SUFFIXES = {
 }  # fmt: skip
 TEXT_ONLY = ("csv", "tsv", "ini")
 """Formats whose every value is text."""
+TABLES = ("csv", "tsv")
 ROWS = ("jsonl", "csv", "tsv")
 
 
@@ -74,7 +75,7 @@ def parse(text, form, *, typed=False, delimiter="auto"):
     if form not in READERS:
         raise NotForMe(f"{form} is not read here: such a file does not say for certain what its values are")
     try:
-        value = READERS[form](text, delimiter) if form in ("csv", "tsv") else READERS[form](text)
+        value = READERS[form](text, delimiter) if form in TABLES else READERS[form](text)
         value = by_type(value) if typed and form in TEXT_ONLY else value
         check(value)
     except RecursionError:
@@ -119,31 +120,51 @@ def read_jsonl(text):
 
 
 def read_table(text, delimiter):
+    head, rows = table(text, delimiter)
+    return [dict(zip(head, row, strict=True)) for row in rows]
+
+
+def columns(text, form, delimiter="auto"):
+    """What the header of a table names, none where there is no header."""
+    return table(text, mark_of(text, form, delimiter))[0] if form in TABLES else []
+
+
+def table(text, delimiter):
+    """(header, rows). Blank lines are skipped, but in a table of one column each is a row with an empty cell."""
     csv.field_size_limit(MAX_BYTES)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     try:
-        lines = [(reader.line_num, row) for row in reader if row]
+        lines = [(reader.line_num, row) for row in reader]
     except csv.Error as error:
         raise BadData(f"line {reader.line_num}: {error}") from None
-    head = lines[0][1] if lines else []
+    head = next((row for _, row in lines if row), [])
+    start = next((at for at, (_, row) in enumerate(lines, 1) if row), 0)
+    rows = [(number, row or [""]) for number, row in lines[start:] if row or len(head) == 1]
     if len(set(head)) != len(head):
         raise BadData(f"the header names {shown(max(head, key=head.count))} twice")
-    for number, row in lines:
+    for number, row in rows:
         if len(row) != len(head):
             raise BadData(f"line {number} has {len(row)} cells and the header {len(head)}")
-    return [dict(zip(head, row, strict=True)) for _, row in lines[1:]]
+    return head, [row for _, row in rows]
+
+
+def mark_of(text, form, delimiter):
+    """What stands between the columns."""
+    if delimiter != "auto" or form == "tsv":
+        return "\t" if delimiter == "auto" else delimiter
+    head = text.split("\n", 1)[0]
+    other = next((mark for mark in ";\t|" if mark in head and "," not in head), None)
+    if other:
+        raise NotForMe(f"the columns seem to be divided by {other!r}: name the delimiter")
+    return ","
 
 
 def read_csv(text, delimiter="auto"):
-    head = text.split("\n", 1)[0]
-    other = next((mark for mark in ";\t|" if mark in head and "," not in head), None)
-    if delimiter == "auto" and other:
-        raise NotForMe(f"the columns seem to be divided by {other!r}: name the delimiter")
-    return read_table(text, "," if delimiter == "auto" else delimiter)
+    return read_table(text, mark_of(text, "csv", delimiter))
 
 
 def read_tsv(text, delimiter="auto"):
-    return read_table(text, "\t" if delimiter == "auto" else delimiter)
+    return read_table(text, mark_of(text, "tsv", delimiter))
 
 
 def read_toml(text):

@@ -11,10 +11,10 @@ import sys
 from decimal import Decimal
 
 import formats
-from formats import ROWS, TEXT_ONLY, BadData, NotForMe, json_text, number_text, parse, shown
+from formats import ROWS, TABLES, TEXT_ONLY, BadData, NotForMe, json_text, number_text, parse, shown
 
 MAX_SHOWN = 8000
-MAX_KEY = 500
+MAX_KEY = 1000
 INTEGER_BITS = 63
 BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 YAML_PLAIN = re.compile(r"[A-Za-z]([A-Za-z0-9 _./-]*[A-Za-z0-9_])?")
@@ -22,8 +22,11 @@ YAML_WORDS = {"y", "n", "yes", "no", "true", "false", "on", "off", "null", "nan"
 UNPRINTABLE = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff\ud800-\udfff]")
 
 
-def convert(value, form, rows_at=""):
-    """(the text in that format, whether its cells must be read by type, what it says when read again)"""
+def convert(value, form, rows_at="", columns=()):
+    """(the text in that format, whether its cells must be read by type, what it says when read again)
+
+    `columns` are the header of a table without rows.
+    """
     shape = "rows" if form in ROWS else "table" if form in ("toml", "ini") else "any"
     shaped, wrapped = value, isinstance(value, list)
     if shape == "rows" and not wrapped:
@@ -32,7 +35,7 @@ def convert(value, form, rows_at=""):
         shaped = {named(rows_at, form): value}
     if shape == "table" and not isinstance(shaped, dict):
         raise NotForMe(f"{form} holds a table, and this is a single value")
-    text = WRITERS[form](shaped)
+    text = WRITERS[form](shaped, *([columns] if form in TABLES else []))
     typed = form in TEXT_ONLY and not all(isinstance(cell, str) for cell in cells(shaped))
     back = read_again(text, form, typed, shaped)
     if shape == "rows" and not wrapped:
@@ -110,18 +113,18 @@ def write_jsonl(rows):
     return "".join(json_text(row) + "\n" for row in rows)
 
 
-def write_csv(rows, mark=","):
+def write_csv(rows, columns=(), mark=","):
     if not all(isinstance(row, dict) for row in rows):
         raise NotForMe("a table needs rows that are objects, and here are others")
-    head = list(dict.fromkeys(itertools.chain.from_iterable(rows)))
+    head = list(dict.fromkeys(itertools.chain(columns, *rows)))
     if rows and not head:
         raise NotForMe("the rows have no fields")
     lines = [head, *([cell_text(row.get(name)) for name in head] for row in rows)] if head else []
     return "".join(mark.join(quoted(text, mark, len(head)) for text in line) + "\n" for line in lines)
 
 
-def write_tsv(rows):
-    return write_csv(rows, "\t")
+def write_tsv(rows, columns=()):
+    return write_csv(rows, columns, "\t")
 
 
 def cell_text(value):
@@ -212,9 +215,10 @@ def yaml_rest(value, pad):
 
 
 def yaml_key(name):
-    if len(name) > MAX_KEY:
+    key = yaml_scalar(name)
+    if len(key) > MAX_KEY:
         raise NotForMe("a key is too long for YAML")
-    return yaml_scalar(name)
+    return key
 
 
 def yaml_scalar(value):
@@ -254,11 +258,14 @@ def report(inputs):
     if was == form:
         raise NotForMe(f"{shown(source)} is {form} already")
     try:
-        value = parse(text, was, typed=inputs.get("typed", False), delimiter=inputs.get("delimiter", "auto"))
+        delimiter = inputs.get("delimiter", "auto")
+        value = parse(text, was, typed=inputs.get("typed", False), delimiter=delimiter)
+        columns = [] if value else formats.columns(text, was, delimiter)
     except BadData as error:
         raise BadData(f"{shown(source)}: {error}") from None
-    made, typed, back = convert(value, form, inputs.get("rows_at", ""))
-    lost = [one[:200] for one in losses(value, back)]
+    made, typed, back = convert(value, form, inputs.get("rows_at", ""), columns)
+    headless = [f"the column {name}: is left out" for name in columns if form not in TABLES]
+    lost = [one[:200] for one in [*headless, *losses(value, back)]]
     if lost and not inputs.get("allow_loss", False):
         raise NotForMe(f"{form} would lose {len(lost)} values, the first at {lost[0]!a}: see allow_loss")
     if not target and len(made) > MAX_SHOWN:
