@@ -94,7 +94,7 @@ def build(path: Path, calls: int, tasks: int) -> None:
         conn.execute(
             """insert into playbook_runs (task_id, at, playbook, version, digest, status, ms, record)
             select task_id, created_at, 'playbook-' || (rowid % 30), '1.0.0', 'ab', iif(rowid % 9, 'ok', 'failed'), 40,
-                '{}' from tasks where rowid % 2"""
+                json_object('dry_run', rowid % 8 = 0, 'output', hex(zeroblob(300))) from tasks where rowid % 2"""
         )
         conn.execute(
             """insert into decisions (task_id, at, kind, detail)

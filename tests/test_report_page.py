@@ -166,7 +166,7 @@ def test_three_tasks_are_shown_with_every_figure_and_no_text_of_theirs_is_markup
         "cheap 60.6% · strong 39.4%",
         "83.3% of what models read was for repairs, climbs and reviews",
         "Your agent itself read 190 tokens of replies and wrote 60",
-        "this month used up $0.1650 of $0.0100",
+        f"this month used up ${'0.1650' if NOW.day > 9 else '0.1640'} of $0.0100",
         "All of 3 tasks",
     ):
         assert told in page.text, told

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from mcp_tierkit.ledger import report
-from mcp_tierkit.ledger.levers import Lever, Unsaid, savings
+from mcp_tierkit.ledger.levers import Lever, Unsaid, savings, with_playbooks
 from mcp_tierkit.ledger.migrations import SCHEMA, migrations
 from mcp_tierkit.ledger.money import SPEND
 from mcp_tierkit.ledger.opening import prepare
@@ -151,7 +151,7 @@ def lever_ledger(conn: sqlite3.Connection) -> None:
 
 def test_every_dollar_saved_or_lost_belongs_to_one_lever(conn: sqlite3.Connection) -> None:
     lever_ledger(conn)
-    found = savings(conn)
+    found = with_playbooks(savings(conn), report.playbook_totals(conn))
     assert found.levers == (
         # Alone 6.0 to 13.2, passed 1.01, calls 0.19 without the cache 0.36 dearer, the review apart. In thousandths.
         Lever(lever="cheap_drafts", unit="nanousd", tasks=1, low=4_440_000, high=11_640_000),

@@ -6,6 +6,7 @@ import sqlite3
 from collections.abc import Sequence
 from typing import Literal
 
+from mcp_tierkit.ledger.report import PlaybookTotal
 from mcp_tierkit.types import Record
 
 Unit = Literal["nanousd", "tokens"]
@@ -47,30 +48,31 @@ class Savings(Record):
 
 # A draft that was taken back has saved nothing, but has cost all the same. Where the cost of a call is unknown, so is
 # the net. A subscription's is in tokens of the caller's, and what we paid in dollars is no part of it.
-_GROUPS = """select iif(is_known, iif(unit = 'usd', 'nanousd', unit), null) as unit,
-        iif(not is_done, 'lost_drafts', iif(dearer_drafts > 0, 'dearer_drafts', 'cheap_drafts')) as lever,
-        count(*) as tasks, count(*) filter (where calls > 0) as called,
-        sum(is_skipped and calls = 0) as skipped,
-        sum(iif(is_done, alone_low, 0) - paid) as low, sum(iif(is_done, alone_high, 0) - paid) as high,
+# A group is one number, since rows are sorted by it: 3 for each unit, unknown last, and 1 for each kind of draft.
+_UNITS: tuple[Unit | None, ...] = ("nanousd", "tokens", None)
+_DRAFTS: tuple[LeverName, ...] = ("cheap_drafts", "dearer_drafts", "lost_drafts")
+_GROUPS = """select number, count(*) as tasks, sum(low) as low, sum(high) as high,
+        sum(calls > 0) as called, sum(is_skipped and calls = 0) as skipped,
         sum(cache_nanousd) as cached, sum(cache_nanousd <> 0) as cached_tasks,
         sum(review_nanousd) as reviewed, sum(review_nanousd > 0) as reviewed_tasks,
         sum(cost_nanousd) as cost, sum(unpriced_calls) as unpriced
-    from (select *, is_kept and not is_reverted as is_done,
-            unit is not null and (unit = 'tokens' or unpriced_calls = 0) as is_known,
-            passed + iif(unit = 'usd', cost_nanousd - review_nanousd + cache_nanousd, 0) as paid
-        from task_sums where at >= :since)
-    group by 1, 2 order by 1 nulls last, 2"""
-_RUNS = """select count(*) as runs, iif(count(cost_nanousd) = count(*), coalesce(sum(cost_nanousd), 0), null) as cost
-    from playbook_runs where at >= :since and status = 'ok'"""
+    from (select iif(unit is null or (unit = 'usd' and unpriced_calls > 0), 6, iif(unit = 'usd', 0, 3))
+                + iif(is_done, dearer_drafts > 0, 2) as number,
+            iif(is_done, alone_low, 0) - paid as low, iif(is_done, alone_high, 0) - paid as high,
+            calls, is_skipped, cache_nanousd, review_nanousd, cost_nanousd, unpriced_calls
+        from (select *, is_kept and not is_reverted as is_done,
+                passed + iif(unit = 'usd', cost_nanousd - review_nanousd + cache_nanousd, 0) as paid
+            from task_sums where at >= :since))
+    group by number order by number"""
 _REFUSED = "select count(*) from decisions where kind = 'over_budget' and at >= :since"
 
 
 def savings(conn: sqlite3.Connection, *, since: str = "") -> Savings:
     """What the tasks opened from `since` on saved, lever by lever."""
     groups = conn.execute(_GROUPS, {"since": since}).fetchall()
-    levers = [_drafts(group) for group in groups if group["unit"]]
+    levers = [_drafts(group, unit) for group in groups if (unit := _unit(group))]
     tasks = sum(lever.tasks for lever in levers)
-    in_usd = [group for group in groups if group["unit"] == "nanousd"]
+    in_usd = [group for group in groups if _unit(group) == "nanousd"]
     levers += [*_beside("provider_cache", in_usd, "cached", 1), *_beside("reviews", in_usd, "reviewed", -1)]
     return Savings(
         levers=tuple(levers),
@@ -78,12 +80,26 @@ def savings(conn: sqlite3.Connection, *, since: str = "") -> Savings:
         tasks=tasks,
         net_nanousd=_net(levers, "nanousd"),
         net_tokens=_net(levers, "tokens"),
-        cache_elsewhere_nanousd=sum(group["cached"] for group in groups if group["unit"] != "nanousd"),
+        cache_elsewhere_nanousd=sum(group["cached"] for group in groups if _unit(group) != "nanousd"),
     )
 
 
-def _drafts(group: sqlite3.Row) -> Lever:
-    return Lever(**{name: group[name] for name in Lever.model_fields})
+def with_playbooks(found: Savings, runs: Sequence[PlaybookTotal]) -> Savings:
+    """The same, with the runs that ended well among what no receipt speaks of."""
+    ok, costs = sum(total.ok for total in runs), [total.cost_nanousd for total in runs]
+    cost = None if None in costs else sum(one or 0 for one in costs)
+    counted = (Unsaid(what="playbooks", count=ok, cost_nanousd=cost),) if ok else ()
+    return found.model_copy(update={"unsaid": (*counted, *found.unsaid)})
+
+
+def _unit(group: sqlite3.Row) -> Unit | None:
+    number: int = group["number"]
+    return _UNITS[number // len(_DRAFTS)]
+
+
+def _drafts(group: sqlite3.Row, unit: Unit) -> Lever:
+    lever = _DRAFTS[group["number"] % len(_DRAFTS)]
+    return Lever(lever=lever, unit=unit, tasks=group["tasks"], low=group["low"], high=group["high"])
 
 
 def _beside(lever: LeverName, groups: Sequence[sqlite3.Row], column: str, sign: int) -> list[Lever]:
@@ -94,12 +110,10 @@ def _beside(lever: LeverName, groups: Sequence[sqlite3.Row], column: str, sign: 
 
 
 def _unsaid(conn: sqlite3.Connection, since: str, groups: Sequence[sqlite3.Row]) -> tuple[Unsaid, ...]:
-    runs = conn.execute(_RUNS, {"since": since}).fetchone()
     refused = conn.execute(_REFUSED, {"since": since}).fetchone()[0]
-    unsaid = [group for group in groups if not group["unit"]]
+    unsaid = [group for group in groups if _unit(group) is None]
     cost = None if any(group["unpriced"] for group in unsaid) else sum(group["cost"] for group in unsaid)
     counts: tuple[tuple[IdleName, int, int | None], ...] = (
-        ("playbooks", runs["runs"], runs["cost"]),
         ("skipped", sum(group["skipped"] for group in groups), 0),
         ("refused", refused, 0),
         ("no_baseline", sum(group["called"] for group in unsaid), cost),

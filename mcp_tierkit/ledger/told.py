@@ -90,8 +90,15 @@ def told(
 
     `minute_nanousd` is what a minute of cleaning up costs.
     """
-    found = {name: query(conn) for name, query in queries(days, now, minute_nanousd=minute_nanousd).items()}
     at = now.isoformat(timespec="minutes")
+    asked = queries(days, now, minute_nanousd=minute_nanousd)
+    conn.execute("begin")  # One state of the ledger for every query, whoever writes meanwhile.
+    try:
+        found = {name: query(conn) for name, query in asked.items()}
+        found["savings"] = levers.with_playbooks(found["savings"], found["playbooks"])
+        limits = spending.gauges(conn, budgets, at, repository) if budgets else ()
+    finally:
+        conn.execute("rollback")
     return Told(
         days=days,
         since=f"{now.date() - timedelta(days=days - 1)}",
@@ -100,7 +107,7 @@ def told(
         shares=shares(found["by_tier"], found["overview"].spend),
         reread_tokens=sum(step.spend.input_tokens for step in found["by_step"] if step.key in REREADS),
         checklist=checklist(found["scorecards"], found["patterns"]),
-        budgets=spending.gauges(conn, budgets, at, repository) if budgets else (),
+        budgets=limits,
         **found,
     )
 
