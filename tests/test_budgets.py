@@ -382,7 +382,7 @@ async def test_a_third_request_that_is_the_same_within_ten_minutes_is_refused_as
     assert kinds == ["loop"] * 2
 
 
-async def test_a_loop_is_forgotten_ten_minutes_after_its_first_call_and_free_failures_make_none(
+async def test_a_loop_is_forgotten_ten_minutes_after_its_first_call_and_a_failing_provider_makes_none(
     opened: Opened, clock: list[datetime]
 ) -> None:
     ledger = opened()
@@ -390,8 +390,8 @@ async def test_a_loop_is_forgotten_ten_minutes_after_its_first_call_and_free_fai
     for minutes in (0, 4):
         clock[0] = NOON + timedelta(minutes=minutes)
         await ledger.settle(await ledger.reserve(asked, 9, Budgets()), paid(1))
-        turned_away = await ledger.reserve(asked.model_copy(update={"digest": "other"}), 9, Budgets())
-        await ledger.settle(turned_away, Call(status="failed", cost_nanousd=0))
+        failed = await ledger.reserve(asked.model_copy(update={"digest": "other"}), 9, Budgets())
+        await ledger.settle(failed, Call(status="failed"))
     clock[0] = NOON + timedelta(minutes=9, seconds=59)
     with pytest.raises(OverBudget, match=r"it may go on at 12:10 UTC, or with breaker = false"):
         await ledger.reserve(asked, 9, Budgets())

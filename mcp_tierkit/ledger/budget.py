@@ -101,9 +101,9 @@ def _tripped(conn: sqlite3.Connection, request: Request, at: str) -> Refusal | N
 
 
 def _loop(conn: sqlite3.Connection, digest: str | None, since: str) -> Refusal | None:
-    """The same request for the third time. One that was turned away at no cost is not counted."""
+    """The same request for the third time. Where the provider failed, asking again is no loop."""
     query = """select at from calls where request_digest = ? and at > ?
-        and (status <> 'failed' or cost_nanousd is not 0) order by at desc limit ?"""
+        and status <> 'failed' order by at desc limit ?"""
     found = conn.execute(query, (digest, since, SAME_REQUESTS - 1)).fetchall() if digest else []
     if len(found) < SAME_REQUESTS - 1:
         return None
