@@ -2,6 +2,7 @@
 
 import json
 import re
+from typing import NamedTuple
 from xml.parsers import expat
 
 MAX_LINE = 10_000_000
@@ -11,17 +12,29 @@ class Refused(ValueError):
     """The file is not a coverage report that can be read."""
 
 
+class Report(NamedTuple):
+    """What a report tells: {path: {line: hits}}, the folders that its paths may be in, and the paths it has twice.
+
+    What is there twice is one file only where nothing else can have that path.
+    """
+
+    kind: str
+    files: dict
+    sources: list | tuple = ()
+    twice: set | frozenset = frozenset()
+
+
 def read_report(data):
-    """(kind, {path: {line: hits}}, source folders). Refused says why in a few words."""
+    """Refused says why in a few words."""
     head = data.lstrip(b"\xef\xbb\xbf \t\r\n")[:4096]
     if data[:16] == b"SQLite format 3\0":
         raise Refused("holds no list of the lines that could run; write coverage.json or coverage.xml from it first")
     if head[:1] == b"<" or data[:2] in (b"\xff\xfe", b"\xfe\xff"):
         return read_cobertura(data)
     if head[:1] == b"{":
-        return "coverage.py", read_json(data), []
+        return Report("coverage.py", read_json(data))
     if re.match(rb"(?:TN|SF|VER):", head):
-        return "lcov", read_lcov(data.decode("utf-8-sig", "replace")), []
+        return Report("lcov", read_lcov(data.decode("utf-8-sig", "replace")))
     raise Refused("is no coverage report that this playbook knows")
 
 
@@ -34,15 +47,26 @@ class Cobertura:
     def __init__(self):
         self.files, self.sources, self.root = {}, [], ""
         self.lines, self.text = None, None
+        self.packages, self.classes, self.twice = 0, {}, set()
 
     def start(self, tag, attributes):
         self.root = self.root or tag
-        if tag == "class":
-            self.lines = self.files.setdefault(attributes.get("filename", ""), {})
+        if tag == "package":
+            self.packages += 1
+        elif tag == "class":
+            self.begin(attributes.get("filename", ""), attributes.get("name", ""))
         elif tag == "line" and self.lines is not None:
             add(self.lines, attributes.get("number"), attributes.get("hits"))
         elif tag == "source":
             self.text = []
+
+    def begin(self, path, name):
+        """A file may hold several classes of one package; the same class again is likely that of another file."""
+        package, names = self.classes.setdefault(path, (self.packages, set()))
+        if package != self.packages or name in names:
+            self.twice.add(path)
+        names.add(name)
+        self.lines = self.files.setdefault(path, {})
 
     def words(self, text):
         if self.text is not None:
@@ -78,7 +102,7 @@ def read_cobertura(data):
         raise Refused(f"is not well-formed XML: {error}") from None
     if reader.root != "coverage":
         raise Refused(f"is XML of another kind: {reader.root[:40]!a}")
-    return "cobertura", reader.files, reader.sources
+    return Report("cobertura", reader.files, reader.sources, reader.twice)
 
 
 def add(lines, number, hits):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import sys
 
 from quiet_git import GitRefused, git, names, text, without_filters
@@ -13,6 +14,14 @@ USUAL = (
     *("coverage.json", "coverage.xml", "lcov.info", "coverage/lcov.info", "coverage/cobertura-coverage.xml"),
     *("coverage/coverage.xml", "cobertura.xml", "build/coverage.xml", "reports/coverage.xml", ".coverage"),
 )
+FAMILIES = (
+    {".js", ".jsx", ".ts", ".tsx", ".mjs", ".cjs", ".mts", ".cts", ".vue", ".svelte"},
+    {".c", ".cc", ".cpp", ".cxx", ".h", ".hh", ".hpp"}, {".java", ".kt", ".groovy", ".scala"},
+)  # fmt: skip
+TEST = re.compile(
+    r"(?:^|/)(?:tests?|__tests__|specs?)/|(?:^|/)(?:test_[^/]*|conftest)\.py$|(?:[_.](?:test|spec)|Tests?)\.\w+$"
+)
+"""The names of files that hold tests, which reports often leave out."""
 
 
 def decline(why):
@@ -48,24 +57,47 @@ def find_report(given):
     return next((name for name in inside if name != ".coverage"), inside[0])
 
 
-def located(files, sources):
-    """The files by project path: relative to the project, or to a source folder where the report names some."""
+def located(files, sources, twice=()):
+    """The files by project path: relative to a source folder where the report names some, or to the project."""
     found = {}
     for path, lines in files.items():
-        merged = found.setdefault(project_path(path.replace("\\", "/"), sources), {})
+        places = places_of(path.replace("\\", "/"), sources)
+        if len(places) > 1 or (path in twice and not places):
+            raise Refused(f"has {printable(path)[:200]} for more than one file, and does not say which is which")
+        name = places[0] if places else os.path.normpath(path.replace("\\", "/")).replace(os.sep, "/")
+        merged = found.setdefault(name, {})
         for line, hits in lines.items():
             merged[line] = max(merged.get(line, 0), hits)
     return found
 
 
-def project_path(path, sources):
+def places_of(path, sources):
+    """The files of the project that a report may mean by a path."""
+    found = {}
+    for one in (os.path.join(source, path) for source in sources):
+        if is_ours(one):
+            found.setdefault(os.path.realpath(one), one)
+    if not found and is_ours(path):
+        found[path] = path
+    return [os.path.relpath(one).replace(os.sep, "/") for one in found.values()]
+
+
+def is_ours(path):
     here = os.getcwd()
-    tries = [path, *(os.path.join(source, path) for source in sources)]
-    for one in tries:
-        whole = os.path.normpath(os.path.join(here, one))
-        if whole.startswith(here + os.sep) and "\0" not in whole and os.path.isfile(whole):
-            return os.path.relpath(whole, here).replace(os.sep, "/")
-    return os.path.normpath(path).replace(os.sep, "/")
+    whole = os.path.normpath(os.path.join(here, path))
+    return whole.startswith(here + os.sep) and "\0" not in whole and os.path.isfile(whole)
+
+
+def unknown_of(changed, files):
+    """Changed source files that the report lacks: nobody knows whether a test reaches them."""
+    measured = {suffix_of(name) for name in files}
+    measured |= {suffix for family in FAMILIES if family & measured for suffix in family}
+    lacking = (name for name in changed - files.keys() if suffix_of(name) in measured and not TEST.search(name))
+    return sorted(name for name in lacking if is_ours(name) and not os.path.islink(name) and os.path.getsize(name))
+
+
+def suffix_of(name):
+    return os.path.splitext(name)[1].casefold()
 
 
 def ranges(lines):
@@ -89,13 +121,13 @@ def percent(covered, total):
     return 100.0 if not total else covered * 10_000 // total / 100
 
 
-def report(files, threshold, limit):
+def report(files, threshold, limit, unknown=()):
     counts = {path: (sum(hits > 0 for hits in lines.values()), len(lines)) for path, lines in files.items() if lines}
     covered, total = (sum(part) for part in zip(*counts.values())) if counts else (0, 0)
     under = sorted((percent(*counts[path]), path) for path in counts if percent(*counts[path]) < threshold)
     whole = percent(covered, total)
     return {
-        "verdict": "under" if whole < threshold else "over",
+        "verdict": "under" if whole < threshold else "unknown" if unknown else "over",
         "total_percent": whole,
         "files": len(counts),
         "files_under": len(under),
@@ -103,6 +135,8 @@ def report(files, threshold, limit):
             {"file": printable(path), "percent": value, "missing": ranges(files[path])} for value, path in under[:limit]
         ],
         "more": max(0, len(under) - limit),
+        "unknown": [printable(path) for path in unknown[:limit]],
+        "unknown_files": len(unknown),
     }
 
 
@@ -111,8 +145,8 @@ def load(path):
         data = file.read(MAX_BYTES + 1)
     if len(data) > MAX_BYTES:
         raise Refused("is larger than 128 MB")
-    kind, files, sources = read_report(data)
-    return kind, located(files, sources)
+    read = read_report(data)
+    return read.kind, located(read.files, read.sources, read.twice)
 
 
 def main():
@@ -121,16 +155,16 @@ def main():
     try:
         kind, files = load(path)
         since = inputs.get("since", "")
-        changed = changed_since(since) if since else files.keys()
+        changed = changed_since(since) if since else {*files}
     except (OSError, Refused, GitRefused) as error:
         print(f"{printable(path)}: {getattr(error, 'strerror', None) or error}", file=sys.stderr)
         return 1
+    unknown = unknown_of(changed, files)
     files = {name: lines for name, lines in files.items() if name in changed}
     if not any(files.values()):
         decline("none of the changed files is in the report" if since else "the report covers no lines")
-    result = report(files, inputs.get("threshold", 80), inputs.get("limit", 20)) | {
-        "source": f"{printable(path)} ({kind})"
-    }
+    result = report(files, inputs.get("threshold", 80), inputs.get("limit", 20), unknown)
+    result["source"] = f"{printable(path)} ({kind})"
     with open(os.environ.get("PLAYBOOK_RESULT", "/dev/stdout"), "w", encoding="utf-8") as out:
         json.dump(result, out)
     return 0
