@@ -174,6 +174,19 @@ def test_every_dollar_saved_or_lost_belongs_to_one_lever(conn: sqlite3.Connectio
     assert (nothing.levers, nothing.unsaid, nothing.net_nanousd) == ((), (), None)
 
 
+@pytest.mark.parametrize(
+    "reply",
+    ["", "no JSON", "[]", "null", '{"reply": null}', '{"reply": {"receipt": []}}', '{"error": {"code": "x"}}',
+     '{"reply": {"receipt": {"measured": {"usd": {}, "caller_tokens": "x"}, "net": [1.5, null]}}}',
+     '{"reply": {"receipt": {"measured": {"caller_tokens": [2.5, "x"]}, "estimated": 7, "net": ["x", []]}}}'],
+)  # fmt: skip
+def test_no_reply_can_keep_its_task_from_being_written_down(conn: sqlite3.Connection, reply: str) -> None:
+    open_task(conn, "a")
+    conn.execute("update tasks set reply = ? where task_id = 'a'", (reply,))
+    assert conn.execute("select reply from tasks").fetchone()[0] == reply
+    savings(conn)
+
+
 def test_a_discount_that_is_not_the_caches_is_not_called_so(conn: sqlite3.Connection) -> None:
     open_task(conn, "a")
     told: dict[str, Any] = {"input_tokens": 1000, "cached_tokens": 100, "output_tokens": 100}

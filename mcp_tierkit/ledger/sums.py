@@ -81,7 +81,7 @@ def _amount(path: str) -> str:
     """A figure of a receipt in nanodollars where it is dollars, a text, and as it is where it is tokens."""
     place = f"'$.reply.receipt.{path}'"
     return f"""case json_type({{row}}.reply, {place}) when 'text' then {_nanos(path)}
-        else json_extract({{row}}.reply, {place}) end"""
+        else cast(json_extract({{row}}.reply, {place}) as integer) end"""
 
 
 _UNIT = "case json_type({row}.reply, '$.reply.receipt.net[0]') when 'text' then 'usd' when 'integer' then 'tokens' end"
@@ -99,10 +99,13 @@ RECEIPT = {
     "passed": f"{_LOW} - {_amount('net[0]')} - iif({_IS_USD}, coalesce({_nanos('measured.usd')}, 0), 0)",
 }
 _SKIPS = "decision not in ('draft', 'single_cheap', 'run_playbook')"
-_TOLD = "json_valid({row}.reply) and json_type({row}.reply, '$.reply.receipt.measured') = 'object'"
-_KNOWN = f"{_TOLD} and {_UNIT} is not null"
+# By cases, which are looked at in order: a reply that is no JSON may not keep its task from being written down.
+_TOLD = """case when json_valid({row}.reply) then json_type({row}.reply, '$.reply.receipt.measured') is 'object'
+    else 0 end"""
+_KNOWN = f"case when {_TOLD} then {_UNIT} is not null else 0 end"
 _READ_BACK, _ASKED = (
-    f"coalesce(json_extract({{row}}.reply, '$.reply.receipt.measured.caller_tokens[{at}]'), 0)" for at in (0, 1)
+    f"coalesce(cast(json_extract({{row}}.reply, '$.reply.receipt.measured.caller_tokens[{at}]') as integer), 0)"
+    for at in (0, 1)
 )
 
 
