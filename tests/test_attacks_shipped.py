@@ -115,3 +115,30 @@ def test_a_repository_with_a_text_that_was_not_read_is_not_called_clean(repo: Pa
     git(repo, "add", "-A")
     git(repo, "commit", "-qm", "smaller")
     assert found_in(repo) == []
+
+
+# --- check-files-exist --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "readme",
+    [
+        "Marks `<!--` [a](gone.md)\n[b](lost.md) and `-->`.\n",
+        "\\<!-- [a](gone.md) <!--> [b](lost.md) -->\n",
+        "<!-- ` --> [a](gone.md) <!-- ` -->\n[b](lost.md)\n",
+        "``a ` <!-- b`` [a](gone.md)\n[b](lost.md) -->\n",
+        "<!--\n```\n-->\n[a](gone.md)\n[b](lost.md)\n<!--\n```\n-->\n",
+    ],
+)
+def test_a_link_between_marks_of_comments_that_are_none_is_still_looked_for(tmp_path: Path, readme: str) -> None:
+    write(tmp_path, {"README.md": readme})
+    found = answer("check-files-exist", tmp_path)
+    assert [one["name"] for one in found["missing"]] == ["gone.md", "lost.md"]
+
+
+@pytest.mark.parametrize(
+    "readme", ["<!-- `<!--` [a](gone.md) `x` -->\n[b](here.md)", "`[a](gone.md) <!--` [b](here.md) `-->`"]
+)
+def test_a_link_in_a_comment_or_in_code_is_not_looked_for(tmp_path: Path, readme: str) -> None:
+    write(tmp_path, {"README.md": readme, "here.md": "x"})
+    assert answer("check-files-exist", tmp_path)["verdict"] == "all there"

@@ -19,9 +19,12 @@ MAX_FOUND = 50_000
 MAX_DEEP = 2
 GLOB = re.compile(r"[*?\[]")
 SKIPPED = frozenset({".git", "node_modules", "__pycache__", ".venv", "venv", ".tierkit"})
-# A fence, or a comment of HTML: what looks like a link in there is none.
-FENCED = re.compile(r"(?ms)^[ \t>*+\-0-9.)]*(```+|~~~+)[^`\n]*\n.*?(?:^[ \t>]*\1[`~]*[ \t]*$|\Z)|<!--.*?-->")
-CODE_SPAN = re.compile(r"(?<!`)(`+)(?!`)[^\n]*?(?<!`)\1(?!`)")
+# A fence, a code span or a comment of HTML, whichever begins first: no link is in there, and none of the others.
+NO_LINKS = re.compile(
+    r"(?ms)^[ \t>*+\-0-9.)]*(?P<fence>```+|~~~+)[^`\n]*\n.*?(?:^[ \t>]*(?P=fence)[`~]*[ \t]*$|\Z)"
+    r"|(?<!`)(?P<ticks>`+)(?!`)[^\n]*?(?<!`)(?P=ticks)(?!`)"
+    r"|(?<!\\)<!--(?:-?>|.*?-->)"
+)
 INLINE_LINK = re.compile(r"\]\(\s*(?:<([^<>\n]*)>|((?:[^\s()\\]|\\.|\([^\s()]*\))+))(?:\s+[\"'(][^\n]*?[\"')])?\s*\)")
 REFERENCE = re.compile(r"^ {0,3}\[[^\]\n]+\]:\s+(?:<([^<>\n]*)>|(\S+))", re.MULTILINE)
 IN_TAG = re.compile(r"(?i)<(?:a|img|source|video)\b[^<>]*?\b(?:href|src)\s*=\s*(?:\"([^\"\n]*)\"|'([^'\n]*)')")
@@ -175,8 +178,9 @@ def named_in(path, key, base):
 
 def links(text):
     """(line, target) of each link in Markdown that leads to a file; code is left out."""
-    text = FENCED.sub(lambda found: "\n" * found[0].count("\n"), text)
-    text = CODE_SPAN.sub("", text)
+    closed = text.rfind("-->") + 1  # Behind it a comment would be looked to the end for, each time anew.
+    text = text[:closed] + text[closed:].replace("<!--", "    ")
+    text = NO_LINKS.sub(lambda found: "\n" * found[0].count("\n"), text)
     found = [one for pattern in (INLINE_LINK, REFERENCE, IN_TAG) for one in pattern.finditer(text)]
     breaks = [0, *(one.end() for one in re.finditer("\n", text))]
     for one in sorted(found, key=lambda one: one.start()):
