@@ -113,9 +113,11 @@ def _net_tile(told: Told) -> Html:
         low, high = (f"{side:,}".replace("-", "−") for side in found.net_tokens)
         return _tile("Saved, in your agent's tokens", _span(low, high), f"an estimate for {_of(told)}")
     low_usd, high_usd = found.net_nanousd or (0, 0)
-    what = "Lost" if high_usd < 0 else "Saved, after all costs"
+
     tone = "loss" if high_usd < 0 else "gain" if low_usd >= 0 else None
-    return _tile(what, _span(dollars(low_usd), dollars(high_usd)), f"an estimate for {_of(told)}", tone)
+    return _tile(
+        "Saved, after all costs", _span(dollars(low_usd), dollars(high_usd)), f"an estimate for {_of(told)}", tone
+    )
 
 
 def _span(low: str, high: str) -> Html:

@@ -97,7 +97,7 @@ def playbooks(told: Told) -> list[Html]:
     most = order[0].runs
     rows = [_playbook(total, most) for total in order[:MOST]]
     left = len(order) - len(rows)
-    how = "How often each ran. The darker part ended well; the rest declined or failed, and changed nothing."
+    how = "How often each ran. The bright part ended well; the rest declined or failed, and changed nothing."
     more = el("p", f"{left} more ran less often.", klass="how") if left > 0 else None
     return [card("Playbooks", how, el("ol", rows, klass="bars tight"), more)]
 
