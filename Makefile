@@ -2,7 +2,7 @@
 PY := .venv/bin/python
 ARGS ?=
 
-.PHONY: help demo test test-all lint conformance clients bench bench-drafts clean
+.PHONY: help demo test test-all lint conformance clients bench bench-drafts bench-more clean
 .NOTPARALLEL:
 
 help:
@@ -13,6 +13,7 @@ help:
 	@echo "make conformance  the official MCP suite against our door and the product (fetches Node)"
 	@echo "make clients      Claude Code against a scripted model (fetches Node and the client)"
 	@echo "make bench        cold start, memory and tokens"
+	@echo "make bench-more   playbooks, matching, the audit, the ledger and its report at size (long)"
 	@echo "make bench-drafts what a delegated edit costs and proves (long; recorded data where it is at hand)"
 
 .venv/.runtime: pyproject.toml constraints.txt .ci/venv
@@ -47,6 +48,10 @@ bench: .venv/.dev
 
 bench-drafts: .venv/.dev
 	@for part in polyglot caller_tokens cascade big_repository edit_distortions; do \
+	  echo "== $$part"; $(PY) -m benchmarks.$$part $(ARGS) || exit 1; done
+
+bench-more: .venv/.dev
+	@for part in playbooks matching audit ledger report soak; do \
 	  echo "== $$part"; $(PY) -m benchmarks.$$part $(ARGS) || exit 1; done
 
 clean:
