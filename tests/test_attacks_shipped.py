@@ -142,3 +142,34 @@ def test_a_link_between_marks_of_comments_that_are_none_is_still_looked_for(tmp_
 def test_a_link_in_a_comment_or_in_code_is_not_looked_for(tmp_path: Path, readme: str) -> None:
     write(tmp_path, {"README.md": readme, "here.md": "x"})
     assert answer("check-files-exist", tmp_path)["verdict"] == "all there"
+
+
+# --- remove-unused-imports ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("pyproject.toml", '[project.scripts]\ntool = "pkg.cli:main"\n'),
+        ("setup.cfg", "[options.entry_points]\nconsole_scripts =\n    tool = pkg.cli:main\n"),
+        ("setup.py", "setup(entry_points={'console_scripts': ['tool = pkg.cli:main']})\n"),
+        ("Procfile", "web: gunicorn pkg.cli:main\n"),
+        ("Dockerfile", 'CMD ["uvicorn", "pkg.cli:main"]\n'),
+        ("compose.yaml", "services:\n  web:\n    command: uvicorn cli:main --reload\n"),
+        ("app.ini", "[uwsgi]\nmodule = pkg.cli:main\n"),
+        ("serve.yml", "handler: pkg/cli.main\n"),
+        ("broken.py", "run(pkg.cli:main\n"),
+    ],
+)
+def test_an_import_that_a_setting_names_is_not_taken_out(tmp_path: Path, name: str, text: str) -> None:
+    source = "import csv\nfrom pkg.core import main\nfrom json import loads\n"
+    write(tmp_path, {"pkg/__init__.py": "", "pkg/core.py": "def main(): ...\n", "pkg/cli.py": source, name: text})
+    answer("remove-unused-imports", tmp_path, effects=True)
+    assert (tmp_path / "pkg/cli.py").read_text() == "from pkg.core import main\n"
+
+
+def test_what_servers_and_frameworks_read_from_a_module_stays_in_it(tmp_path: Path) -> None:
+    source = "from pkg.core import main as application\n"
+    names = ["wsgi.py", "site/asgi.py", "site/settings.py", "site/settings/local.py", "conftest.py", "plain.py"]
+    write(tmp_path, dict.fromkeys(names, source))
+    assert answer("unused-imports", tmp_path)["findings"] == ["plain.py:1: unused import pkg.core.main as application"]

@@ -16,7 +16,12 @@ from project_files import files_below
 from source import DEFINITIONS, MAX_BYTES, SCOPES, WORD, blocks, names_in, parse, read
 
 MAX_FILES = 20_000
-READ = (".py", ".pyi", ".pyx", ".toml", ".cfg", ".ini", ".ipynb")
+READ = (
+    ".py", ".pyi", ".pyx", ".ipynb", ".toml", ".cfg", ".ini", ".yml", ".yaml", ".sh", ".conf", ".service", "Procfile",
+    "Makefile", "Dockerfile",
+)  # fmt: skip
+# What these import, others read from them: a server, a test runner, a framework.
+READ_BY_OTHERS = {"__init__.py", "conftest.py", "wsgi.py", "asgi.py", "settings.py", "gunicorn.conf.py"}
 # Modules of the standard library that are imported for what they do, not for a name.
 EFFECTS = {"readline", "rlcompleter", "antigravity", "this", "sitecustomize", "usercustomize", "__main__"}
 DYNAMIC = {"eval", "exec", "globals", "locals", "vars"}
@@ -26,7 +31,8 @@ GENERIC = {"list", "dict", "tuple", "set", "frozenset", "type"}
 NOQA = re.compile(r"#\s*noqa(?!\w)(?P<codes>:\s*[A-Z][0-9A-Z]*(?:[,\s]+[A-Z]+[0-9]+)*)?", re.IGNORECASE)
 WHOLE_FILE = re.compile(r"^\s*#\s*(?:ruff|flake8):\s*noqa(?P<codes>:\s*[A-Z0-9,\s]+)?", re.IGNORECASE)
 TYPE_COMMENT = re.compile(r"#\s*type:(?!\s*ignore\b)(.*)")
-DOTTED = re.compile(r"[^\W\d]\w*(?:\.[^\W\d]\w*)+")
+# `package.module.name`, or `package.module:name` as entry points and servers are told.
+DOTTED = re.compile(r"[^\W\d]\w*(?:[.:][^\W\d]\w*)+")
 
 
 @dataclass
@@ -77,7 +83,7 @@ def study(path, text):
 def is_left_alone(path, tree, lines):
     """Whether no import of this file can be judged."""
     name = os.path.basename(path)
-    if name in ("__init__.py", "conftest.py"):
+    if name in READ_BY_OTHERS or os.path.basename(os.path.dirname(path)) == "settings":
         return True
     calls = (node.func for node in tree.nodes if isinstance(node, ast.Call) and not node.args)
     if any(isinstance(func, ast.Name) and func.id in DYNAMIC for func in calls):
@@ -279,9 +285,13 @@ def gather_uses(tree, facts):
             base = last_name(node.value)
             facts.taken.add((stands_for.get(base, base), node.attr))
         elif isinstance(node, ast.Constant) and isinstance(node.value, str) and len(node.value) < 300:
-            for dotted in DOTTED.findall(node.value):
-                parts = dotted.split(".")
-                facts.taken.update(zip(parts, parts[1:]))
+            facts.taken |= told_names(node.value)
+
+
+def told_names(text):
+    """The (module, name) pairs of every dotted name in a text."""
+    parted = (re.split("[.:]", dotted) for dotted in DOTTED.findall(text))
+    return {pair for parts in parted for pair in zip(parts, parts[1:])}
 
 
 # --- the whole project --------------------------------------------------------------------------
@@ -300,10 +310,10 @@ class Project:
 
 def examine(folder):
     """Every Python file of the project is read; what is reported lies below `folder`."""
-    facts, words, project = [], set(), Project()
+    facts, project, told = [], Project(), Facts("")
     for path in files_below(".", lambda name: name.endswith(READ)):
         if not path.endswith(".py"):
-            words |= words_of(path)
+            gather_told(path, told)
             continue
         project.files += 1
         if project.files > MAX_FILES:
@@ -312,21 +322,23 @@ def examine(folder):
             facts.append(study(path, read(path)[0]))
         except (OSError, SyntaxError, ValueError, RecursionError, MemoryError, LookupError):
             project.unread.append(path)
-            words |= words_of(path)
-    return judge(project, facts, words, folder)
+            gather_told(path, told)
+    return judge(project, facts, told, folder)
 
 
-def words_of(path):
+def gather_told(path, told):
+    """What a file that is read as mere text may use: private words, and names of modules."""
     try:
-        data = Path(path).read_bytes()[: 4 * MAX_BYTES]
+        text = Path(path).read_bytes()[: 4 * MAX_BYTES].decode("utf-8", "replace")
     except OSError:
-        return set()
-    return set(re.findall(r"\b_\w+", data.decode("utf-8", "replace")))
+        return
+    told.words.update(re.findall(r"\b_\w+", text))
+    told.taken |= told_names(text)
 
 
-def judge(project, facts, words, folder):
-    words = words.union(*(one.words for one in facts))
-    taken = set().union(*(one.taken for one in facts))
+def judge(project, facts, told, folder):
+    words = told.words.union(*(one.words for one in facts))
+    taken = told.taken.union(*(one.taken for one in facts))
     starred = set().union(*(one.starred for one in facts))
     for one in sorted(facts, key=lambda one: one.path):
         if folder != "." and not one.path.startswith(folder + "/") and one.path != folder:
