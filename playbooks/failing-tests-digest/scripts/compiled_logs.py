@@ -22,7 +22,7 @@ def read_go(lines):
         package = verdict[1] if verdict else ""
         failures += go_tests(text, package) + go_builds(text) or go_outside(text)
         passed += sum(line.lstrip().startswith("--- PASS") for line in text)
-    broken = "" if failures else first_line(r"^FAIL\b", lines)
+    broken = "" if failures else first_line(r"^FAIL$", lines)
     return Run("go test", failures, passed or None, len(failures), broken) if is_go else None
 
 
