@@ -32,7 +32,7 @@ NOQA = re.compile(r"#\s*noqa(?!\w)(?P<codes>:\s*[A-Z][0-9A-Z]*(?:[,\s]+[A-Z]+[0-
 WHOLE_FILE = re.compile(r"^\s*#\s*(?:ruff|flake8):\s*noqa(?P<codes>:\s*[A-Z0-9,\s]+)?", re.IGNORECASE)
 TYPE_COMMENT = re.compile(r"#\s*type:(?!\s*ignore\b)(.*)")
 # `package.module.name`, or `package.module:name` as entry points and servers are told.
-DOTTED = re.compile(r"[^\W\d]\w*(?:[.:][^\W\d]\w*)+")
+DOTTED = re.compile(r"(?<!\w)[^\W\d]\w*(?:[.:][^\W\d]\w*)+")
 
 
 @dataclass
