@@ -173,3 +173,53 @@ def test_what_servers_and_frameworks_read_from_a_module_stays_in_it(tmp_path: Pa
     names = ["wsgi.py", "site/asgi.py", "site/settings.py", "site/settings/local.py", "conftest.py", "plain.py"]
     write(tmp_path, dict.fromkeys(names, source))
     assert answer("unused-imports", tmp_path)["findings"] == ["plain.py:1: unused import pkg.core.main as application"]
+
+
+# --- add-licence-headers ------------------------------------------------------------------------
+
+HEADER = "SPDX-License-Identifier: MIT"
+FIRST = {
+    "x.el": ";;; x.el --- thing  -*- lexical-binding: t; -*-\n",
+    "a.c": "/* -*- mode: c; c-file-style: linux -*- */\n",
+    "b.c": "/* -*- mode: c -*-\n * and more\n */\n",
+    "a.cpp": "// -*- C++ -*-\n",
+    "a.lua": "-- vim: set sw=4:\n",
+    "a.html": "<!-- -*- html -*- -->\n<!DOCTYPE html>\n",
+    "b.html": "---\nlayout: page\n---\n",
+    "c.html": "<!DOCTYPE html>\n",
+    "a.scss": "---\n---\n",
+    "a.css": '@charset "utf-8";\n',
+    "a.hs": "{- -*- mode: haskell -*- -}\n",
+    "run.rb": "#!/usr/bin/env ruby\n# -*- mode: ruby -*-\n",
+    "c.zsh": "#compdef foo\n",
+    "d.zsh": "#autoload\n",
+    "l.scm": "#lang racket\n",
+    "Package.swift": "// swift-tools-version:5.5\n",
+    "sc.rs": "#!/usr/bin/env -S cargo +nightly -Zscript\n---cargo\n[dependencies]\n---\n",
+    "e.erl": "#!/usr/bin/env escript\n%% -*- erlang -*-\n%%! -smp enable\n",
+    "t.nim": "#? stdtmpl\n",
+    "m.sql": "--liquibase formatted sql\n",
+}
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_a_first_line_that_tools_read_stays_first(tmp_path: Path, end: str) -> None:
+    write(tmp_path, {name: (top + "x\n").replace("\n", end) for name, top in FIRST.items()})
+    kinds = ",".join(sorted({name.rpartition(".")[2] for name in FIRST}))
+    done = answer("add-licence-headers", tmp_path, header=HEADER, extensions=kinds)
+    assert (done["changed"], done["left"]) == (len(FIRST), [])
+    for name, top in FIRST.items():
+        text = (tmp_path / name).read_bytes().decode()
+        assert text.startswith(top.replace("\n", end)), name
+        assert HEADER in text[len(top) :].split(end * 2)[0], name
+    assert answer("licence-headers", tmp_path, header=HEADER, extensions=kinds)["missing"] == 0
+
+
+@pytest.mark.parametrize("name", ["a.js", "a.sql"])
+def test_a_header_stays_in_front_of_what_only_looks_like_a_first_line(tmp_path: Path, name: str) -> None:
+    body = {"a.js": '"use strict";\n', "a.sql": "---\n-- no end of it\nselect 1;\n"}[name]
+    write(tmp_path, {name: body})
+    answer("add-licence-headers", tmp_path, header=HEADER)
+    text = (tmp_path / name).read_text()
+    assert HEADER in text.split("\n")[0]
+    assert text.endswith("\n\n" + body)
