@@ -73,24 +73,31 @@ MORE_SETTINGS = {
 }  # fmt: skip
 
 
+SIGNER = "#!/bin/sh\ncat >/dev/null\nprintf '\\n[GNUPG:] SIG_CREATED ' >&2\necho '-----BEGIN PGP SIGNATURE-----'\n"
+
+
 def hostile_repository(repo: Path) -> Path:
     """A repository whose settings start a program wherever git lets them, and the mark that the program leaves.
 
     Each setting has a file, a filter and a driver of its own: no other one comes before it.
     """
-    marker, program = repo.parent / "marker", repo.parent / "program"
+    marker, program, signer = (repo.parent / name for name in ("marker", "program", "signer"))
     git(repo, "init", "-q", "-b", "main")
     commit(repo, {"plain.py": "# TODO: x\n", "hooks/post-index-change": f"#!/bin/sh\ntouch {marker}\n"})
     program.write_text(f"#!/bin/sh\ntouch {marker}\ncat\n")
-    for path in (program, repo / "hooks/post-index-change"):
+    signer.write_text(SIGNER)
+    for path in (program, signer, repo / "hooks/post-index-change"):
         path.chmod(0o755)
     own = [(key.replace("evil", f"evil{at}"), text) for at, (key, text) in enumerate(SETTINGS)]
     attributes = [text.replace("*", f"f{at}").replace("evil", f"evil{at}") for at, (_, text) in enumerate(own)]
-    commit(repo, {f"f{at}.py": "# TODO: x\n" for at, _ in enumerate(own)} | {".gitattributes": "\n".join(attributes)})
+    put(repo, {f"f{at}.py": "# TODO: x\n" for at, _ in enumerate(own)} | {".gitattributes": "\n".join(attributes)})
+    git(repo, "add", "-A")
+    git(repo, "-c", f"gpg.program={signer}", "commit", "-qSx", "-m", "signed")
     required = {f"{key.rpartition('.')[0]}.required": "true" for key, _ in own if key.startswith("filter.")}
     for key, value in {**dict.fromkeys(dict(own), "PROGRAM"), **required, **MORE_SETTINGS}.items():
         git(repo, "config", key, value.replace("PROGRAM", str(program)))
-    put(repo, {f"f{at}.py": "# TODO: x and more\n" for at, _ in enumerate(own)} | {"plain.py": "# TODO: y\n"})
+    # Of the same size as before: git has to read them to see that they changed.
+    put(repo, {f"f{at}.py": "# TODO: y\n" for at, _ in enumerate(own)} | {"plain.py": "# TODO: y\n"})
     return marker
 
 

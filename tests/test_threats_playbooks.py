@@ -34,6 +34,7 @@ from mcp_tierkit.playbook.trust import describe_change, trust
 from mcp_tierkit.server import build_server
 from mcp_tierkit.stages.playbook import repository_of
 from tests.playbooks import WRITES, is_alive, leftovers, make_playbook, until
+from tests.shipped import hostile_repository
 from tests.support import (
     FIXED,
     JOB,
@@ -43,11 +44,9 @@ from tests.support import (
     make_config,
     make_env,
     make_project,
-    run_git,
     said,
     snapshot,
 )
-from tests.test_attacks import SETTINGS
 
 pytestmark = pytest.mark.anyio
 ROOT = Path(__file__).parent.parent
@@ -604,19 +603,13 @@ async def test_rule_27_code_of_the_repository_that_tests_load_stays_in_the_box(s
     assert not marker.exists()
 
 
-@pytest.mark.parametrize(("key", "attributes"), SETTINGS, ids=[key for key, _ in SETTINGS])
-async def test_rule_28_no_setting_of_a_hostile_repository_starts_a_program(
-    scene: Scene, key: str, attributes: str, tmp_path: Path
-) -> None:
-    marker = scene.project / "marker"
-    run_git(scene.project, "config", key, f"touch {marker}; cat")
-    (scene.project / ".gitattributes").write_text(attributes)
-    (scene.project / "shop/cart.py").write_text("x = 1\n")
+async def test_rule_28_no_setting_of_a_hostile_repository_starts_a_program(scene: Scene) -> None:
+    marker = hostile_repository(scene.project)
     async with scene.client() as client:
         await run_list(client)
-        await client.call_tool("plan_task", {"task": "changelog since HEAD", "files": ["shop/cart.py"]})
-        reply = await run(client, "changelog-from-git", from_ref="HEAD")
-    assert reply["status"] == "ok"
+        await client.call_tool("plan_task", {"task": "changelog since HEAD", "files": ["shop/cart.py", "plain.py"]})
+        reply = await run(client, "changelog-from-git", from_ref="HEAD~1")
+    assert (reply["status"], reply["output"]["commits"]) == ("ok", 1)
     assert not marker.exists()
 
 
@@ -649,7 +642,7 @@ async def test_rule_30_a_store_of_another_version_trusts_nothing_and_is_kept(sce
 # --- a cloned repository full of hostile playbooks ------------------------------------------------
 
 
-def hostile_repository(project: Path, marker: Path) -> None:
+def hostile_playbooks(project: Path, marker: Path) -> None:
     """Everything a repository may hold that wants to be run, read or believed."""
     ran = f"import pathlib; pathlib.Path({str(marker)!r}).touch()\n"
     for name in ("changelog-from-git", "rename-symbol", "evil", "zz-last"):
@@ -690,7 +683,7 @@ async def test_a_hostile_repository_runs_nothing_shows_nothing_and_shadows_nothi
     scene: Scene, tmp_path: Path
 ) -> None:
     marker = tmp_path / "marker"
-    hostile_repository(scene.project, marker)
+    hostile_playbooks(scene.project, marker)
     (scene.home / "tierkit.toml").parent.mkdir(parents=True, exist_ok=True)
     shown: list[str] = []
     async with scene.client() as client:
