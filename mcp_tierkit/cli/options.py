@@ -17,6 +17,11 @@ project_option = click.option(
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the record as JSON.")
 
+transcripts_option = click.option(
+    "--transcripts", "with_transcripts", is_flag=True,
+    help="Measure the caller's own side from its transcripts on this machine, where one tells of the task.",
+)  # fmt: skip
+
 
 def print_json(record: Record | Mapping[str, object] | list[object]) -> None:
     """One JSON document on stdout; unknown values are null."""

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mcp_tierkit.cli.options import json_option, print_json, project_option
+from mcp_tierkit.cli.options import json_option, print_json, project_option, transcripts_option
 
 if TYPE_CHECKING:
     from mcp_tierkit.config import Config
-    from mcp_tierkit.scorecard import Answer, Baseline, Pattern
+    from mcp_tierkit.scorecard import Answer, Pattern
     from mcp_tierkit.stages.outcome import Outcome
 
 UNKNOWN = "unknown"
@@ -23,9 +23,12 @@ NEWEST = 200
 @click.command()
 @click.argument("task_id")
 @click.option("--saved-minutes", type=click.FloatRange(0, 100_000), help="Minutes it saved, to weigh clean-up against.")
+@transcripts_option
 @project_option
 @json_option
-def score(task_id: str, saved_minutes: float | None, project: Path | None, as_json: bool) -> int:
+def score(
+    task_id: str, saved_minutes: float | None, with_transcripts: bool, project: Path | None, as_json: bool
+) -> int:
     """Score the task TASK_ID from 5 to 1 by cost, speed and accuracy, and say whether it helped or moved the work.
 
     What is not known stays unknown and is left out of a score. Lines of its change that were rewritten within seven
@@ -35,17 +38,29 @@ def score(task_id: str, saved_minutes: float | None, project: Path | None, as_js
     Example:
       tierkit score t048213377120
       tierkit score t048213377120 --saved-minutes 5 --json
+      tierkit score t048213377120 --transcripts
     """
+    from mcp_tierkit.stages.callers import caller_of
     from mcp_tierkit.stages.outcome import outcome_of
 
-    found = outcome_of(_config(task_id, project), task_id, saved_minutes=saved_minutes)
+    config = _config(task_id, project)
+    caller = caller_of(config, task_id, os.environ) if with_transcripts else None
+    found = outcome_of(config, task_id, saved_minutes=saved_minutes, caller=caller)
     if as_json:
-        measured = {"is_final": found.measured.is_final, "reason": found.measured.reason}
-        patterns = [pattern.model_dump(mode="json") for pattern in found.patterns]
-        print_json({**found.card.model_dump(mode="json"), "measured": measured, "patterns": patterns})
+        _print_json(found, with_transcripts=with_transcripts)
     else:
-        _print(found)
+        _print(found, with_transcripts=with_transcripts)
     return int(found.card.verdict == "moved_work")
+
+
+def _print_json(found: Outcome, *, with_transcripts: bool) -> None:
+    """`caller` is there where transcripts were asked for, null where none tells of the task."""
+    from mcp_tierkit.stages.callers import told
+
+    measured = {"is_final": found.measured.is_final, "reason": found.measured.reason}
+    patterns = [pattern.model_dump(mode="json") for pattern in found.patterns]
+    caller = {"caller": told(found.caller) if found.caller else None} if with_transcripts else {}
+    print_json({**found.card.model_dump(mode="json"), "measured": measured, "patterns": patterns, **caller})
 
 
 def _config(task_id: str, project: Path | None) -> Config:
@@ -60,7 +75,7 @@ def _config(task_id: str, project: Path | None) -> Config:
         return load_config(project=task_summary(conn, task_id).project)
 
 
-def _print(found: Outcome) -> None:
+def _print(found: Outcome, *, with_transcripts: bool) -> None:
     from mcp_tierkit.receipts import usd
     from mcp_tierkit.stages.outcome import rewritten
 
@@ -70,7 +85,8 @@ def _print(found: Outcome) -> None:
     until = "" if measured.is_final or measured.reason else " so far; counted until seven days after"
     comments = None if card.comments is None else f"{card.comments}, {card.repeated_comments or 0} of them again"
     rows = {
-        "cost": _grade(card.cost, f"{_usd(usd(card.cost_nanousd))} for {card.calls} calls{_against(card.baseline)}"),
+        "cost": _grade(card.cost, f"{_usd(usd(card.cost_nanousd))} for {card.calls} calls{_against(found)}"),
+        **({"caller's side": _caller(found)} if with_transcripts else {}),
         "speed": _grade(card.speed, UNKNOWN if card.wall_s is None else f"{card.wall_s:.1f} s of work"),
         "accuracy": _grade(card.accuracy, card.outcome or "no outcome recorded"),
         "rewrites": _or_unknown(card.rewrites),
@@ -99,9 +115,23 @@ def _or_unknown(value: object) -> str:
     return UNKNOWN if value is None else f"{value}"
 
 
-def _against(base: Baseline | None) -> str:
+def _caller(found: Outcome) -> str:
+    from mcp_tierkit.receipts import usd_short
+    from mcp_tierkit.stages.callers import SOURCE
+
+    if (own := found.caller) is None:
+        return "no transcript on this machine tells of it; the estimate stands"
+    written = own.cache_write_5m + own.cache_write_1h
+    tokens = f"{own.input:,} in, {own.cache_read:,} from a cache, {written:,} into it, {own.output:,} out"
+    return f"{_usd(usd_short(own.cost_nanousd))} for {own.calls} calls: {tokens} ({SOURCE})"
+
+
+def _against(found: Outcome) -> str:
     from mcp_tierkit.receipts import usd_short
 
+    base = found.card.baseline
+    if base is None and found.caller and found.caller.cost_nanousd is None:
+        return "; with the caller's side: unknown"
     if base is None:
         return "; alone: unknown"
     if base.unit == "tokens":

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import anyio
 import click
 
 from mcp_tierkit.calls import DraftCall, OutcomeCall, PlanCall, ReviewCall, TaskCall, read_call
-from mcp_tierkit.cli.options import json_option, print_json, project_option
+from mcp_tierkit.cli.options import json_option, print_json, project_option, transcripts_option
 from mcp_tierkit.types import Record
+
+if TYPE_CHECKING:
+    from mcp_tierkit.config import Config
 
 R = TypeVar("R", bound=Record)
 
@@ -175,19 +179,37 @@ def review(project: Path | None, what: str, focus: str, as_json: bool) -> int:
 @click.argument("task_id")
 @click.option("--wait", "wait_s", type=click.FloatRange(0, 3600), default=0, help="Seconds to wait for it.")
 @click.option("--cancel", is_flag=True, help="Stop it, wherever it runs.")
+@transcripts_option
 @project_option
 @json_option
-def task(project: Path | None, task_id: str, wait_s: float, cancel: bool, as_json: bool) -> int:
+def task(project: Path | None, task_id: str, wait_s: float, cancel: bool, with_transcripts: bool, as_json: bool) -> int:
     """Show, wait for, or cancel the task TASK_ID, also one that another process works on.
 
     \b
     Example:
       tierkit task t048213377120 --wait 60
+      tierkit task t048213377120 --transcripts
     """
     wanted = filled(TaskCall, task_id=task_id, wait_s=wait_s, cancel=cancel)
-    return answer(
-        project, lambda desk: desk.get_task(wanted, client=CLIENT, on_progress=_show_progress), as_json=as_json
-    )
+
+    async def ask(desk: Any) -> dict[str, Any]:
+        reply: dict[str, Any] = await desk.get_task(wanted, client=CLIENT, on_progress=_show_progress)
+        return await anyio.to_thread.run_sync(_with_caller, desk.kit.config, reply) if with_transcripts else reply
+
+    return answer(project, ask, as_json=as_json)
+
+
+def _with_caller(config: Config, reply: dict[str, Any]) -> dict[str, Any]:
+    """The reply with its receipt measured on the caller's side, and a word on whether that could be done."""
+    from mcp_tierkit.stages.callers import SOURCE, caller_of, in_receipt
+
+    receipt = reply.get("receipt")
+    if receipt is None:
+        return {**reply, "transcript": "The task has no receipt yet, so nothing in it could be measured."}
+    caller = caller_of(config, reply["task_id"], os.environ)
+    if caller is None:
+        return {**reply, "transcript": "None on this machine tells of the task: the receipt stands as estimated."}
+    return {**reply, "receipt": in_receipt(receipt, caller), "transcript": f"The caller's side is {SOURCE}."}
 
 
 @click.command()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import anyio.to_thread
 
@@ -14,16 +14,24 @@ from mcp_tierkit.ledger.report import reading
 from mcp_tierkit.ledger.scores import facts_of, handed_over, repeated_findings
 from mcp_tierkit.receipts import usd
 from mcp_tierkit.scorecard import Pattern, Scorecard, score
+from mcp_tierkit.stages.callers import in_facts
 from mcp_tierkit.types import Score
 from mcp_tierkit.workspace import Workspace
 
+if TYPE_CHECKING:
+    from mcp_tierkit.transcripts.figures import CallerFigures
+
 
 class Outcome(NamedTuple):
-    """A task's scorecard, how its clean-up was measured, and what its project's reviews keep finding."""
+    """A task's scorecard, how its clean-up was measured, and what its project's reviews keep finding.
+
+    `caller` is what its caller's transcript says, where one was looked for and found.
+    """
 
     card: Scorecard
     measured: Measured
     patterns: tuple[Pattern, ...]
+    caller: CallerFigures | None = None
 
 
 async def note_outcome(kit: Kit, told: Score) -> Outcome:
@@ -34,9 +42,14 @@ async def note_outcome(kit: Kit, told: Score) -> Outcome:
     return await anyio.to_thread.run_sync(lambda: _scored(kit.config, told.task_id, measured))
 
 
-def outcome_of(config: Config, task_id: str, *, saved_minutes: float | None = None) -> Outcome:
-    """The same of a task as it stands now; nothing is written down. Raises NotFound."""
-    return _scored(config, task_id, measure_task(config, task_id), saved_minutes)
+def outcome_of(
+    config: Config, task_id: str, *, saved_minutes: float | None = None, caller: CallerFigures | None = None
+) -> Outcome:
+    """The same of a task as it stands now; nothing is written down. Raises NotFound.
+
+    With the `caller`'s own figures, what the task came to is measured where its receipt estimates.
+    """
+    return _scored(config, task_id, measure_task(config, task_id), saved_minutes, caller)
 
 
 def measure_task(config: Config, task_id: str) -> Measured:
@@ -53,14 +66,18 @@ def measure_task(config: Config, task_id: str) -> Measured:
     )  # fmt: skip
 
 
-def _scored(config: Config, task_id: str, measured: Measured, saved_minutes: float | None = None) -> Outcome:
+def _scored(
+    config: Config, task_id: str, measured: Measured, saved_minutes: float | None = None,
+    caller: CallerFigures | None = None,
+) -> Outcome:  # fmt: skip
     with reading(config.ledger_url) as conn:
         facts, found = facts_of(conn, task_id), repeated_findings(conn, project=str(config.project))
     if measured.changed_lines is not None:  # Else what was measured when its outcome was recorded, if it was.
         lines = measured.model_dump(include={"changed_lines", "rewritten_lines"})
         facts = facts.model_copy(update={**lines, "are_lines_final": measured.is_final})
+    facts = in_facts(facts, caller) if caller else facts
     card = score(facts, minute_nanousd=config.caller.minute_usd, saved_minutes=saved_minutes)
-    return Outcome(card, measured, found)
+    return Outcome(card, measured, found, caller)
 
 
 def outcome_reply(found: Outcome, told: Score, restored: tuple[str, ...]) -> dict[str, Any]:

@@ -1,0 +1,90 @@
+"""The caller's own side of a task as its transcript counted it, in the place of what a receipt estimates."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+from mcp_tierkit.config import Config
+from mcp_tierkit.ledger.report import reading, task_summary
+from mcp_tierkit.receipts import usd, usd_short
+from mcp_tierkit.scorecard import Baseline, Facts
+from mcp_tierkit.usage import NANO
+
+if TYPE_CHECKING:
+    from mcp_tierkit.transcripts.figures import CallerFigures
+
+SOURCE = "measured from the transcript, at API prices"
+
+
+def caller_of(config: Config, task_id: str, env: Mapping[str, str]) -> CallerFigures | None:
+    """What the transcripts on this machine say of the caller's calls for a task; None where none tells of it.
+
+    Only files that changed since the task was opened are searched. Raises NotFound.
+    """
+    from mcp_tierkit.transcripts.figures import caller_figures  # A server reads none, and starts without it.
+
+    with reading(config.ledger_url) as conn:
+        opened = datetime.fromisoformat(task_summary(conn, task_id).created_at).timestamp()
+    found = caller_figures([task_id], env, config.price_table().price, since=opened).get(task_id)
+    return found if found and found.calls else None
+
+
+def told(figures: CallerFigures) -> dict[str, Any]:
+    """The figures for a reader, with where they come from; `usd` is null where a model's price is unknown."""
+    return {
+        "source": SOURCE,
+        "calls": figures.calls,
+        "input": figures.input,
+        "cache_read": figures.cache_read,
+        "cache_write": figures.cache_write_5m + figures.cache_write_1h,
+        "output": figures.output,
+        "usd": usd(figures.cost_nanousd),
+    }
+
+
+def in_receipt(receipt: Mapping[str, Any], figures: CallerFigures) -> dict[str, Any]:
+    """The receipt with the caller's side measured, and its net anew. What the work costs alone stays an estimate.
+
+    The net is null where it was, and where it is in dollars and the caller's are unknown.
+    """
+    measured = {name: value for name, value in receipt["measured"].items() if name != "caller_tokens"}
+    estimated = {name: value for name, value in (receipt["estimated"] or {}).items() if name != "schema_usd"}
+    changed = {"measured": {**measured, "caller": told(figures)}, "estimated": estimated or None}
+    return {**receipt, **changed, "net": _net(receipt, estimated, figures)}
+
+
+def in_facts(facts: Facts, figures: CallerFigures) -> Facts:
+    """The facts with what the task came to measured; without a baseline where that is not known in dollars."""
+    base, cost = facts.baseline, figures.cost_nanousd
+    if base is None:
+        return facts
+    ours = first_read(figures) if base.unit == "tokens" else _sum(facts.cost_nanousd, cost)
+    made = None if ours is None else Baseline(**base.model_dump(exclude={"ours"}), ours=ours)
+    return facts.model_copy(update={"baseline": made})
+
+
+def first_read(figures: CallerFigures) -> int:
+    """Tokens without those read again from a cache: nor does the estimate of the work alone count any re-reading."""
+    return figures.input + figures.cache_write_5m + figures.cache_write_1h + figures.output
+
+
+def _sum(one: int | None, other: int | None) -> int | None:
+    return None if one is None or other is None else one + other
+
+
+def _net(
+    receipt: Mapping[str, Any], estimated: Mapping[str, Any], figures: CallerFigures
+) -> list[str | None] | list[int] | None:
+    """An estimate that names no figure of the work alone is of work that was not spared: nothing."""
+    net, ours = receipt["net"], receipt["measured"]["usd"]
+    if net is None:
+        return None
+    if isinstance(net[0], int):
+        return [int(alone) - first_read(figures) for alone in estimated.get("alone_tokens", (0, 0))]
+    if figures.cost_nanousd is None or ours is None:
+        return None
+    spent = Decimal(ours) * NANO + figures.cost_nanousd
+    return [usd_short(round(Decimal(alone) * NANO - spent)) for alone in estimated.get("alone_usd", ("0", "0"))]
