@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -223,3 +224,30 @@ def test_a_header_stays_in_front_of_what_only_looks_like_a_first_line(tmp_path: 
     text = (tmp_path / name).read_text()
     assert HEADER in text.split("\n")[0]
     assert text.endswith("\n\n" + body)
+
+
+# --- rename-symbol ------------------------------------------------------------------------------
+
+TEST = "import unittest, lib\nclass T(unittest.TestCase):\n    def test(self): self.assertEqual(lib.total(), 3)\n"
+
+
+@pytest.mark.parametrize(
+    "text", ['f"{lib.total()}"', 'rF"{1:>{total}}"', "f'''{\nx(total=1)}'''", 'f"{[(lambda total: 1)]}"', "f'{grand}'"]
+)
+def test_a_name_used_within_a_text_is_renamed_there_or_nowhere(tmp_path: Path, text: str) -> None:
+    files = {"lib.py": "def total(): return 3\n", "test_x.py": TEST, "show.py": f"def show(): return {text}\n"}
+    write(tmp_path, {**files})
+    code, _, said = by_hand("rename-symbol", {"old": "total", "new": "grand"}, tmp_path)
+    if sys.version_info >= (3, 12) and "grand" not in text:
+        assert (tmp_path / "show.py").read_text() == files["show.py"].replace("total", "grand")
+        assert code == 0
+    else:
+        assert (code, "show.py" in said) == (10, True)
+        assert {name: (tmp_path / name).read_text() for name in files} == files
+
+
+def test_a_name_that_a_text_only_says_stands_in_no_way(tmp_path: Path) -> None:
+    text = """def show(x): return f"total {x['total']} {{total}}", "total", rb"f{total}", f"{x!r:total}"\n"""
+    write(tmp_path, {"lib.py": "def total(): return 3\n", "test_x.py": TEST, "show.py": text})
+    assert answer("rename-symbol", tmp_path, old="total", new="grand")["files"] == ["lib.py", "test_x.py"]
+    assert (tmp_path / "show.py").read_text() == text

@@ -128,6 +128,8 @@ class _Node:
             return
         if below := self.literals.get(folded[at]):
             yield from below.find(words, folded, values)
+        if at and folded[at] in _table()["never"].get(folded[at - 1], ()):
+            return
         for literals, below in self.slots.items():
             if cut := _cut(literals, words[at]):
                 yield from below.find(words, folded, values + cut)
@@ -205,11 +207,12 @@ def _bare(words: list[str]) -> tuple[str, ...]:
 
 @cache
 def _table() -> dict[str, Any]:
-    """data/phrases.toml: courtesies as words, longest first; the rest as sets."""
+    """data/phrases.toml: courtesies as words, longest first; the rest as sets, `never` as one for each word."""
     table = packaged("phrases")
     courtesies = {name: [tuple(said.split()) for said in table[name]] for name in ("before", "after")}
     longest = {name: sorted(said, key=len, reverse=True) for name, said in courtesies.items()}
-    return {**longest, **{name: frozenset(table[name]) for name in ("asks", "pointers")}}
+    never = {word: frozenset(behind) for word, behind in table["never"].items()}
+    return {**longest, **{name: frozenset(table[name]) for name in ("asks", "pointers")}, "never": never}
 
 
 def _cut(literals: tuple[str, ...], word: str) -> tuple[str, ...] | None:

@@ -1,5 +1,6 @@
 """Rename an identifier in every Python file; the change stands only if the tests pass before and after."""
 
+import ast
 import io
 import json
 import keyword
@@ -46,6 +47,8 @@ def occurrences(text, old, new, path):
     """Where `old` stands as a whole token, as (row, column); declines where `new` stands already."""
     found = []
     for token in tokenize.generate_tokens(io.StringIO(text).readline):
+        if token.type == tokenize.STRING and {old, new} & names_within(token.string):
+            decline(f"{old} or {new} is used within a text in {path}, where this Python cannot tell the place")
         if token.type != tokenize.NAME:
             continue
         if token.string == new:
@@ -53,6 +56,14 @@ def occurrences(text, old, new, path):
         if token.string == old:
             found.append(token.start)
     return found
+
+
+def names_within(string):
+    """The names that an f-string uses; from 3.12 on they are tokens of their own."""
+    if "f" not in re.match(r"\w*", string)[0].lower():
+        return set()
+    nodes = [node for node in ast.walk(ast.parse(string)) if not isinstance(node, ast.Constant)]
+    return {value for node in nodes for _, value in ast.iter_fields(node) if isinstance(value, str)}
 
 
 def renamed(text, found, old, new):
