@@ -14,6 +14,7 @@ import importlib
 import logging
 import os
 import threading
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 from itertools import groupby
@@ -85,12 +86,13 @@ class LiteLLMGateway:
         litellm = await anyio.to_thread.run_sync(load_litellm, abandon_on_cancel=True)
         route = _route(litellm, request, key)
         wire = self._wire()
-        reply = None
+        reply, began = None, time.monotonic()
         with anyio.move_on_after(request.timeout_s) as deadline:
             reply = await _ask(litellm, request, key, _client(request, route, wire))
         if deadline.cancelled_caught:
             wire.broke = "timeout"
-        return _completion(request.model, reply, wire)
+        took = round((time.monotonic() - began) * 1000)
+        return _completion(request.model, reply, wire).model_copy(update={"duration_ms": took})
 
     async def aclose(self) -> None:
         """Close connections and stop what litellm left running on this event loop."""

@@ -6,13 +6,14 @@ import hashlib
 import json
 import time
 from dataclasses import dataclass
+from typing import Literal
 
 import anyio
 
 from mcp_tierkit.errors import ModelFailed, OverBudget, PolicyRefused
 from mcp_tierkit.kit import Kit
 from mcp_tierkit.ledger import TextKind
-from mcp_tierkit.prices import Price, cost, worst_cost
+from mcp_tierkit.prices import cost
 from mcp_tierkit.redact import find_secrets
 from mcp_tierkit.served import alert, is_same_model, pinned_price, rate, served_price
 from mcp_tierkit.settings import Stages
@@ -50,16 +51,18 @@ async def call_model(
         await _keep(kit, call_id, "prompt", "\n\n".join(f"[{part.role}]\n{part.content}" for part in messages))
         completion = await kit.gateway.complete(request)
     except anyio.get_cancelled_exc_class():
-        await _settle(kit, call_id, Call(status="cancelled", error="cancelled", duration_ms=_ms_since(started)))
+        await _settle(kit, call_id, _ended("cancelled", tier, "cancelled", started))
         raise
     except ModelFailed as error:
         error.call_id = call_id
-        await _settle(kit, call_id, _failed(error, _ms_since(started)))
+        await _settle(kit, call_id, _failed(tier, error, _ms_since(started)))
         raise
     except BaseException as error:
-        await _settle(kit, call_id, Call(status="failed", error=type(error).__name__, duration_ms=_ms_since(started)))
+        await _settle(kit, call_id, _ended("failed", tier, type(error).__name__, started))
         raise
-    call = _settled(kit, tier, completion, _ms_since(started))
+    # The gateway's own figure where it has one: its first call loads for seconds, which no machine of a model works.
+    took = _ms_since(started) if completion.duration_ms is None else completion.duration_ms
+    call = _settled(kit, tier, completion, took)
     await _settle(kit, call_id, call)
     await _keep(kit, call_id, "reply", completion.text)
     if call.model_mismatch:
@@ -159,7 +162,7 @@ def _priced(kit: Kit, request: Request, tier: Tier) -> tuple[Request, int | None
     """The request with its prices and its digest written on it, and the most it can cost."""
     prices = {"requested_price": rate(pinned_price(kit.prices, tier)), "routed_price": rate(tier.price)}
     known = {"digest": None if request.stage == "doctor" else _digest(request)}  # Whoever mends a key tries it often.
-    return request.model_copy(update=prices | known), _worst(request, tier.price)
+    return request.model_copy(update=prices | known), _worst(request, tier)
 
 
 def _digest(request: Request) -> str:
@@ -169,39 +172,48 @@ def _digest(request: Request) -> str:
     return hashlib.sha256(asked.encode()).hexdigest()[:32]
 
 
-def _worst(request: Request, price: Price | None) -> int | None:
+def _worst(request: Request, tier: Tier) -> int | None:
     """The most the call can cost in nanodollars; None where the model has no price."""
-    if price is None:
-        return None
     # Framing tokens of the chat format are not in the texts: 16 a message covers every wire seen.
     sent = sum(at_most(message.content) + 16 for message in request.messages)
-    return worst_cost(price, sent, request.max_output_tokens)
+    return tier.worst(sent, request.max_output_tokens)
 
 
-def _failed(error: ModelFailed, duration_ms: int) -> Call:
+def _ended(status: Literal["failed", "cancelled"], tier: Tier, error: str, started: float) -> Call:
+    """A call that gave no reply. What it cost is known where time is the price, and nowhere else."""
+    took = _ms_since(started)
+    return Call(status=status, cost_nanousd=tier.time_cost(took), error=error, duration_ms=took)
+
+
+def _failed(tier: Tier, error: ModelFailed, duration_ms: int) -> Call:
     """A request that was refused or never sent costs nothing; after that we cannot know: the cost stays unknown."""
     refused = error.kind in {"auth", "rate_limit", "bad_request", "context_window", "connection", "overloaded"}
-    cost = 0 if refused or not error.was_sent else None
+    cost = 0 if refused or not error.was_sent else tier.time_cost(duration_ms)
     label = error.kind if error.status is None else f"{error.kind} {error.status}"
     return Call(status="failed", cost_nanousd=cost, error=label, duration_ms=duration_ms)
 
 
 def _settled(kit: Kit, tier: Tier, completion: Completion, duration_ms: int) -> Call:
-    # A stated zero is what a provider says that does not know, or a gift that the table would know of.
-    paid = completion.reported_cost_nanousd or None
     served = completion.served_model
-    price = served_price(kit.prices, tier, served) or tier.price  # Who answered is who charges.
-    if paid is None and price is not None:
-        paid = cost(price, completion.usage)
     return Call(
         status="settled",
         served_model=served,
         served_price=rate(served_price(kit.prices, tier, served)),
         usage=completion.usage,
-        cost_nanousd=paid,
+        cost_nanousd=_paid(kit, tier, completion, duration_ms),
         price_digest=kit.prices.digest,
         finish=completion.finish,
         duration_ms=duration_ms,
         model_mismatch=tier.base_url is None and not is_same_model(tier, served),
         alert=alert(kit.prices, tier, served),
     )
+
+
+def _paid(kit: Kit, tier: Tier, completion: Completion, duration_ms: int) -> int | None:
+    """What a reply cost. Where tokens have no price, a cost that the provider states is no bill of this user's."""
+    if not tier.is_by_token:
+        return tier.time_cost(duration_ms)
+    price = served_price(kit.prices, tier, completion.served_model) or tier.price  # Who answered is who charges.
+    # A stated zero is what a provider says that does not know, or a gift that the table would know of.
+    stated = completion.reported_cost_nanousd or None
+    return cost(price, completion.usage) if stated is None and price is not None else stated

@@ -55,7 +55,9 @@ def retests(
     for name, call in last.items():
         tier = tiers.get(name)
         model = tier.model if tier else call.model
-        price = rate(tier.price if tier else prices.price(model))
+        # By the hour or within a subscription there is no price of tokens to have changed.
+        is_by_token = tier is None or tier.is_by_token
+        price = rate(tier.price if tier else prices.price(model)) if is_by_token else call.price
         if model != call.model or (price != call.price and (tier or price)):
             changed = Retest(
                 tier=name, stages=_uses(name, stages), since=call.at, model_before=call.model, model=model,

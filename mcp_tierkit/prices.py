@@ -89,6 +89,11 @@ def worst_cost(price: Price, input_tokens: int, max_output: int) -> int:
     return math.ceil(_nanos(input_tokens, dearest) + _nanos(max_output, rates.output))
 
 
+def time_cost(hour_nanousd: int, ms: int) -> int:
+    """Nanodollars of machine time that is paid by the hour. Exact, then rounded up: time that ran is not free."""
+    return -(-hour_nanousd * ms // 3_600_000)
+
+
 def _rates(price: Price, input_tokens: int) -> Rates:
     return price.above if price.above is not None and input_tokens > price.above.tokens else price
 

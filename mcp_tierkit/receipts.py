@@ -77,11 +77,12 @@ def _side(price: Price, tokens_in: int, tokens_out: int) -> int:
 
 def receipt(
     spend: Spend, caller: CallerSide, own: Alone | None, price: Price | None, *, billing: str,
-    are_tokens_known: bool = True,
+    are_tokens_known: bool = True, paid_by: str | None = None,
 ) -> dict[str, Any]:
     """The receipt of a reply: `measured`, `estimated` and the `net` range in dollars, or tokens for a subscription.
 
     `tokens` is null where a call's are unknown: a sum that lacks some would pass for all of them.
+    `paid_by` says how our calls are billed, where not by the token.
     `net` is null where the caller's model, a call's cost or its own tokens are unknown; negative where we cost more.
     """
     measured: dict[str, Any] = {
@@ -91,6 +92,8 @@ def receipt(
     }
     if spend.unpriced_calls:
         measured["unpriced_calls"] = spend.unpriced_calls
+    if paid_by is not None:
+        measured["billing"] = paid_by
     estimated = _estimate(caller, own, price, billing)
     return {"measured": measured, "estimated": estimated, "net": _net(spend, caller, own, price, billing)}
 

@@ -23,12 +23,13 @@ def is_same_model(tier: Tier, served: str | None) -> bool:
 
 def pinned_price(prices: PriceTable, tier: Tier) -> Price | None:
     """The price of what the tier names first."""
-    return tier.price if tier.requested_model == tier.model else prices.price(tier.requested_model)
+    is_own = tier.requested_model == tier.model or not tier.is_by_token
+    return tier.price if is_own else prices.price(tier.requested_model)
 
 
 def served_price(prices: PriceTable, tier: Tier, served: str | None) -> Price | None:
     """The price of the model that answered, by its own name where that is listed; None where nobody knows."""
-    if served is None:
+    if served is None or not tier.is_by_token:
         return None
     is_form = _is_form(tier.model, served)
     is_free = tier.base_url is not None and tier.price is not None and tier.price.input == tier.price.output == 0
@@ -57,6 +58,17 @@ def alert(prices: PriceTable, tier: Tier, served: str | None) -> str | None:
 def rate(price: Price | None) -> str | None:
     """Dollars per million tokens, in and out, as the ledger writes them: `0.1/0.5`."""
     return f"{_plain(price.input)}/{_plain(price.output)}" if price else None
+
+
+def billed(tier: Tier) -> str:
+    """How a tier's calls are paid for, in a few words for a person."""
+    if tier.billing == "subscription":
+        return "within a subscription, counted in tokens"
+    if tier.hour_nanousd is not None:
+        return f"${_plain(Decimal(tier.hour_nanousd).scaleb(-9))} an hour of machine time"
+    if tier.billing == "local":
+        return "free of charge, machine time not priced"
+    return f"${rate(tier.price)} a million tokens in and out" if tier.price else "an unknown price"
 
 
 def _plain(amount: Decimal) -> str:

@@ -7,13 +7,13 @@ import re
 import tomllib
 from collections.abc import Mapping
 from decimal import Decimal
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import BaseModel, BeforeValidator, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, Field, ValidationError, model_validator
 
 from mcp_tierkit.errors import InvalidInput
 from mcp_tierkit.prices import Price
-from mcp_tierkit.types import NanoUsd, Network, Record, TierName
+from mcp_tierkit.types import Billing, NanoUsd, Network, Record, TierName
 
 FILE = "tierkit.toml"
 
@@ -79,7 +79,17 @@ class TierConfig(Record):
     thinking_tokens: int = Field(default=4000, ge=0, le=1_000_000, description="Room to think beside the answer.")
     timeout_s: float = Field(default=120, gt=0, le=3600)
     scratchpad: bool = False
+    billing: Billing | None = Field(default=None, description="None: `local` for an engine on this machine, else api.")
+    hour_usd: Amount | None = Field(default=None, description="An hour of the machine; None: its time has no price.")
     price: TierPrice | None = None
+
+    @model_validator(mode="after")
+    def _is_billed_one_way(self) -> Self:
+        if self.price and (self.hour_usd is not None or self.billing in ("local", "subscription")):
+            raise ValueError('price is per token, so it goes with billing = "api" and without hour_usd')
+        if self.hour_usd is not None and self.billing not in (None, "local"):
+            raise ValueError('hour_usd is a price of machine time, so it goes with billing = "local"')
+        return self
 
     def own_price(self) -> Price | None:
         return Price(**self.price.model_dump(), source=FILE) if self.price else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import math
 from collections.abc import Sequence
 from typing import Literal
 from urllib.parse import urlsplit
@@ -11,10 +12,10 @@ from pydantic import Field
 
 from mcp_tierkit.config import Config
 from mcp_tierkit.errors import NoModel
-from mcp_tierkit.prices import LOCAL_PRICE, Price, PriceTable
+from mcp_tierkit.prices import LOCAL_PRICE, Price, PriceTable, time_cost, worst_cost
 from mcp_tierkit.providers import Provider, can_draft, is_local, known, provider_of
 from mcp_tierkit.settings import TierConfig
-from mcp_tierkit.types import Record, TierName
+from mcp_tierkit.types import Billing, NanoUsd, Record, TierName
 
 Source = Literal["config", "key", "engine"]
 NAMES: tuple[TierName, ...] = ("cheap", "mid", "strong")
@@ -36,7 +37,9 @@ class Tier(Record):
     requested_model: str = Field(description="What the tier names first: `model` itself where that can be used.")
     base_url: str | None = None
     api_key_env: str | None = Field(default=None, description="The variable whose key is spent; None where none is.")
-    price: Price | None = Field(description="None only where the user allows models without a price.")
+    price: Price | None = Field(description="Per token; None where nobody knows it, and where tokens have none.")
+    billing: Billing = "api"
+    hour_nanousd: NanoUsd | None = Field(default=None, description="An hour of the machine, where that is the price.")
     served: tuple[str, ...] = ()
     max_output_tokens: int
     thinking_tokens: int = 0
@@ -44,6 +47,26 @@ class Tier(Record):
     scratchpad: bool
     source: Source = Field(description="What chose the model.")
     provider: str | None = Field(default=None, description="Provider or engine by name, where known.")
+
+    @property
+    def is_by_token(self) -> bool:
+        """False where tokens have no price of their own: by the hour, or within a subscription."""
+        return self.billing == "api" or self.price is not None
+
+    def worst(self, input_tokens: int, max_output: int) -> int | None:
+        """The most that one call can cost, in nanodollars; None where no price is known."""
+        if self.hour_nanousd is not None:
+            return self.time_cost(math.ceil(self.timeout_s * 1000))
+        return worst_cost(self.price, input_tokens, max_output) if self.price else None
+
+    def time_cost(self, ms: int) -> int | None:
+        """Nanodollars of a call that took `ms`, where time is the price; none takes longer than its time limit.
+
+        What is beyond the limit was spent here, on loading and writing, and not on the model's machine.
+        """
+        if self.hour_nanousd is None:
+            return None
+        return time_cost(self.hour_nanousd, min(ms, math.ceil(self.timeout_s * 1000)))
 
 
 class Survey(Record):
@@ -110,26 +133,30 @@ def _usable(
     key = written.api_key_env or (_key_of(provider, config) if provider else None)
     if (wanted := _missing_key(model, written, provider, config)) is not None:
         return f"The {name} tier names {model}, and {wanted}."
-    price = written.own_price() or _listed_price(model, written, prices)
-    if price is None and not config.policy.allow_unpriced:
+    billing = _billing(model, written, prices)
+    if billing == "local" and not _may_be_local(model, written):
+        return f"The {name} tier is billed as local, and {model} does not run on a machine of yours."
+    price = _token_price(model, written, prices, billing)
+    if billing == "api" and price is None and not config.policy.allow_unpriced:
         return (
             f"The {name} tier names {model}, whose price is unknown; add `price` to [tiers.{name}] "
             "or set policy.allow_unpriced."
         )
     return _tier(
-        name, model, written, key=key, price=price, source=source, provider=provider.name if provider else None
-    )
+        name, model, written, key=key, price=price, source=source, provider=provider.name if provider else None,
+        billing=billing,
+    )  # fmt: skip
 
 
 def _tier(
     name: TierName, model: str, settings: TierConfig, *, key: str | None, price: Price | None, source: Source,
-    provider: str | None,
+    provider: str | None, billing: Billing,
 ) -> Tier:  # fmt: skip
     return Tier(
         name=name, model=model, base_url=settings.base_url, api_key_env=key, price=price, served=settings.served,
         requested_model=settings.models[0], max_output_tokens=settings.max_output_tokens,
         thinking_tokens=settings.thinking_tokens, timeout_s=settings.timeout_s, scratchpad=settings.scratchpad,
-        source=source, provider=provider,
+        source=source, provider=provider, billing=billing, hour_nanousd=settings.hour_usd,
     )  # fmt: skip
 
 
@@ -142,6 +169,28 @@ def _missing_key(model: str, written: TierConfig, provider: Provider | None, con
     if provider is None:
         return "nothing says which key it wants; add `api_key_env` or `base_url`"
     return None if _key_of(provider, config) else f"{' or '.join(provider.keys)} is not set"
+
+
+def _billing(model: str, written: TierConfig, prices: PriceTable) -> Billing:
+    """As the user wrote it; else by the hour or free where the model runs on this machine, by the token elsewhere."""
+    if written.billing is not None:
+        return written.billing
+    is_free = written.price is None and _listed_price(model, written, prices) == LOCAL_PRICE
+    return "local" if is_free or written.hour_usd is not None else "api"
+
+
+def _may_be_local(model: str, written: TierConfig) -> bool:
+    """False for a provider's own address, and for a model that an engine only passes on to a cloud."""
+    return is_local(model) or (written.base_url is not None and can_draft(model))
+
+
+def _token_price(model: str, written: TierConfig, prices: PriceTable, billing: Billing) -> Price | None:
+    if billing == "local":
+        return LOCAL_PRICE if written.hour_usd is None else None
+    if billing == "subscription":
+        return None
+    price = written.own_price() or _listed_price(model, written, prices)
+    return None if price == LOCAL_PRICE else price  # Whoever says `api` of such an address is sent a bill.
 
 
 def _listed_price(model: str, written: TierConfig, prices: PriceTable) -> Price | None:
@@ -179,6 +228,7 @@ def _from_engine(name: TierName, engines: Sequence[Engine]) -> Tier | None:
             named = f"openai/{model}"
             settings = TierConfig(models=(named,), base_url=engine.base_url, served=(model,))
             return _tier(
-                name, named, settings, key=None, price=LOCAL_PRICE, source="engine", provider=engine.name
-            )
+                name, named, settings, key=None, price=LOCAL_PRICE, source="engine", provider=engine.name,
+                billing="local",
+            )  # fmt: skip
     return None

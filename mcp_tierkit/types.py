@@ -14,6 +14,7 @@ Category = Literal[
     "code", "refactor", "tests", "docs", "classify", "extract", "summarize", "analyse", "review", "plan",
 ]  # fmt: skip
 Shown = Literal["whole", "parts", "outline", "left_out"]
+Billing = Literal["api", "subscription", "local"]
 Proof = Literal["turns_green", "stays_green"]
 Role = Proof
 Latency = Literal["interactive", "async"]
@@ -179,6 +180,7 @@ class Completion(Record):
     usage: Usage = Usage()
     served_model: str | None = None
     reported_cost_nanousd: NanoUsd | None = Field(default=None, description="Cost the provider itself stated.")
+    duration_ms: int | None = Field(default=None, description="From request to reply, nothing of ours in it.")
 
 
 class Call(Record):

@@ -13,6 +13,9 @@ MEANINGS = {
     "tiers.*.thinking_tokens": "Room to think, on top of the answer's own cap and within `max_output_tokens`.",
     "tiers.*.timeout_s": "Seconds until one call is given up.",
     "tiers.*.scratchpad": "Have the model think in a scratchpad first: dropped from its answer, kept on the ledger.",
+    "tiers.*.billing": "How its calls are paid for: per token, by quota, or as [time of a machine](subscriptions.md). "
+    "Default: `local` for an engine on this machine, else `api`.",
+    "tiers.*.hour_usd": "What an hour of your own machine costs, in US dollars. Without it a local tier is free.",
     "tiers.*.price.input": "Fresh input, in US dollars per million tokens.",
     "tiers.*.price.output": "Output, in US dollars per million tokens.",
     "tiers.*.price.cache_read": "Input that the provider read from its cache.",
@@ -30,7 +33,7 @@ MEANINGS = {
     "budget.project_usd": "The most for one project, for ever; worktrees of a repository share it.",
     "budget.month_usd": "The most for one UTC month, over all projects.",
     "budget.on_exhausted": "What becomes of a task that a budget stops: it ends, or it waits for you to raise it.",
-    "budget.unpriced_calls": "The most calls of models whose price is unknown, for one UTC day.",
+    "budget.unpriced_calls": "The most calls without a known price, or within a subscription, for one UTC day.",
     "budget.breaker": "Refuse the same request for the third time within ten minutes, and runaway spending.",
     "checks.allow": "Commands that may run as checks where there is no sandbox. Matched from their first word on.",
     "checks.guards": "Commands that must stay green, where a project has them. What proved earlier changes is added.",

@@ -261,8 +261,8 @@ async def test_every_stage_on_the_dearest_tier_is_an_alert(home: Home, port: int
     home.settings(f'{three}[stages]\ndraft = "strong"\nreview = "strong"\n')
     fault = (await home.faults())["all_on_top"]
     assert fault.level == "warning"
-    assert "every stage is on the strong tier, openai/big at $4/20 a million tokens" in fault.what.lower()
-    assert "while cheap, openai/tiny, costs $0.1/0.5 a million tokens" in fault.what
+    assert "every stage is on the strong tier, openai/big ($4/20 a million tokens in and out)" in fault.what.lower()
+    assert "while cheap is openai/tiny ($0.1/0.5 a million tokens in and out)" in fault.what
     assert 'draft = "cheap"' in fault.fix
     for stages in ('draft = "strong"', 'draft = "strong"\nplan = "strong"'):  # no reviewer is below the drafter
         home.settings(f"{three}[stages]\n{stages}\n")

@@ -57,7 +57,7 @@ def test_a_key_goes_before_an_engine_and_an_engine_serves_all_three_tiers_for_no
     assert tiers["cheap"] == Tier(
         name="cheap", model="openai/qwen3:8b", base_url=OLLAMA.base_url, price=LOCAL_PRICE, served=("qwen3:8b",),
         max_output_tokens=8000, thinking_tokens=4000, timeout_s=120, scratchpad=False, source="engine",
-        provider="Ollama", requested_model="openai/qwen3:8b",
+        provider="Ollama", requested_model="openai/qwen3:8b", billing="local",
     )  # fmt: skip
 
 

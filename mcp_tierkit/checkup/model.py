@@ -23,7 +23,7 @@ from mcp_tierkit.prices import STALE_DAYS
 from mcp_tierkit.providers import is_local, known
 from mcp_tierkit.receipts import usd
 from mcp_tierkit.redact import find_secrets
-from mcp_tierkit.served import rate
+from mcp_tierkit.served import billed
 from mcp_tierkit.stages.plan import new_id
 from mcp_tierkit.tables import packaged
 from mcp_tierkit.tiers import NAMES, Engine, Survey, Tier, no_model
@@ -135,7 +135,7 @@ def _look_at_lines(file: Path, read: set[str]) -> Iterator[Symptom]:
 
 async def look_at_tiers(standing: Standing, today: date) -> list[Symptom]:
     usable = standing.survey.tiers.values()
-    found = [fine("tier", f"{tier.name}: {tier.model}{_origin(tier)}") for tier in usable]
+    found = [fine("tier", f"{tier.name}: {tier.model}{_origin(tier)}{_terms(tier)}") for tier in usable]
     found += _unusable(standing)
     found += [symptom for tier in usable for symptom in _price(tier, today)]
     return found + await _unreachable(standing)
@@ -144,6 +144,11 @@ async def look_at_tiers(standing: Standing, today: date) -> list[Symptom]:
 def _origin(tier: Tier) -> str:
     where = tier.base_url or tier.provider or "no provider named"
     return f" ({where}, key {tier.api_key_env})" if tier.api_key_env else f" ({where})"
+
+
+def _terms(tier: Tier) -> str:
+    """How its calls are paid for, where that is not by the token."""
+    return "" if tier.billing == "api" else f", {billed(tier)}"
 
 
 def _unusable(standing: Standing) -> Iterator[Symptom]:
@@ -181,6 +186,8 @@ def _fix_for(name: TierName, standing: Standing) -> str:
 
 def _price(tier: Tier, today: date) -> Iterator[Symptom]:
     price, section = tier.price, f"[tiers.{tier.name}]"
+    if not tier.is_by_token:
+        return
     if price is None:
         what = f"{tier.model} has no known price: its calls are unpriced, and dollar budgets do not hold them."
         yield warning("price_unknown", what, f'Under {section}: price = {{ input = "…", output = "…" }}.')
@@ -242,8 +249,8 @@ def _pins(standing: Standing) -> Iterator[Symptom]:
         top = usable[-1]
         low = next(tier for tier in usable if (tier.model, tier.base_url) != (top.model, top.base_url))
         what = (
-            f"Every stage is on the {top.name} tier, {top.model} at {_rated(top)}, "
-            f"while {low.name}, {low.model}, costs {_rated(low)}."
+            f"Every stage is on the {top.name} tier, {top.model} ({billed(top)}), "
+            f"while {low.name} is {low.model} ({billed(low)})."
         )
         yield warning("all_on_top", what, f'In {file}: [stages] draft = "{low.name}".')
     chain = [tiers[name] for name in chain_of(stages.draft, stages.climb, tuple(tiers)) if name in tiers]
@@ -251,11 +258,6 @@ def _pins(standing: Standing) -> Iterator[Symptom]:
         if twin := next((t for t in chain[:at] if (t.model, t.base_url) == (tier.model, tier.base_url)), None):
             what = f"A draft that fails on {twin.name} climbs to {tier.name}, which is {tier.model} too: no gain."
             yield warning("climb_repeats", what, f"Take {tier.name} out of climb, or name another model for it.")
-
-
-def _rated(tier: Tier) -> str:
-    price = rate(tier.price)
-    return f"${price} a million tokens in and out" if price else "an unknown price"
 
 
 async def ask_each(standing: Standing) -> list[Symptom]:

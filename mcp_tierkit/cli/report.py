@@ -55,12 +55,15 @@ def _found(days: int) -> Told:
     from mcp_tierkit.ledger.report import reading
     from mcp_tierkit.ledger.told import told
     from mcp_tierkit.places import find_places
+    from mcp_tierkit.served import billed
+    from mcp_tierkit.tiers import survey
 
     more: dict[str, Any] = {}
     try:
         config = load_config()
         more = {"budgets": config.budgets, "repository": str(config.repository)}
         more["minute_nanousd"] = config.caller.minute_usd
+        more["billing"] = {name: billed(tier) for name, tier in survey(config).tiers.items() if tier.billing != "api"}
     except InvalidInput:
         pass  # Outside of a project there are still sums, if no limits to hold them against.
     with reading(find_places(os.environ).ledger_url) as conn:

@@ -12,7 +12,7 @@ import click
 from mcp_tierkit.ledger.levers import Lever, Savings, Unsaid
 from mcp_tierkit.ledger.report import CacheHit, PlaybookTotal, StepTotal, TaskSummary
 from mcp_tierkit.ledger.spending import Cents, CostlyTask, Gauge, NextDollar
-from mcp_tierkit.ledger.told import Share, Told
+from mcp_tierkit.ledger.told import Share, Told, paid_for
 from mcp_tierkit.receipts import usd
 from mcp_tierkit.scorecard import Scorecard
 from mcp_tierkit.types import Spend
@@ -143,6 +143,7 @@ def _beside_tiers(told: Told, cheap: Share | None) -> Iterator[str]:
         yield f"Your agent read {told.caller.read} tokens of our replies and wrote {told.caller.wrote} to ask."
     if told.untold_calls:
         yield f"Of {told.untold_calls} calls no tokens were reported: they are missing here."
+    yield from paid_for(told)
 
 
 def _print_next_dollar(dollar: NextDollar) -> None:
@@ -203,6 +204,8 @@ def _cost(spend: Spend) -> str:
     known = usd(spend.cost_nanousd) or ""
     if not spend.unpriced_calls:
         return known
+    if spend.unpriced_calls == spend.calls and not spend.unknown_nanousd:
+        return "unpriced"
     worst = usd(spend.unknown_nanousd)
     return f"{known} + " + (f"up to {worst} unknown" if spend.unknown_nanousd else f"{spend.unpriced_calls} unpriced")
 

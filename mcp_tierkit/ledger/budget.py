@@ -85,8 +85,8 @@ def _unpriced(conn: sqlite3.Connection, at: str, limit: int) -> OverBudget | Non
     if conn.execute(query, (at[:10],)).fetchone()[0] < limit:
         return None
     return OverBudget(
-        f"A model of unknown price may be called {limit} times a day, and has been",
-        next_step="Ask the user to name its price in tierkit.toml, or to raise unpriced_calls under [budget].",
+        f"A model without a known price, or within a subscription, may be called {limit} times a day, and has been",
+        next_step="Ask the user to raise unpriced_calls under [budget] in tierkit.toml, or to name the model's price.",
         budget="unpriced_calls",
     )
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
+from pydantic import Field
+
 from mcp_tierkit.ledger import levers, report, scores, spending
 from mcp_tierkit.scorecard import Answer, Pattern, Scorecard, checklist
-from mcp_tierkit.types import Budgets, Record, Spend
+from mcp_tierkit.types import Budgets, Record, Spend, TierName
 
 NEWEST = 300
 Query = Callable[[sqlite3.Connection], Any]
@@ -58,6 +60,7 @@ class Told(Record):
     scorecards: tuple[Scorecard, ...]
     patterns: tuple[Pattern, ...]
     checklist: tuple[Answer, ...] = ()
+    billing: dict[TierName, str] = Field(default_factory=dict, description="Of tiers that are not paid by the token.")
     budgets: tuple[spending.Gauge, ...] = ()
 
 
@@ -84,9 +87,9 @@ def queries(days: int, now: datetime, *, newest: int = NEWEST, minute_nanousd: i
 
 def told(
     conn: sqlite3.Connection, days: int, now: datetime, *, budgets: Budgets | None = None,
-    repository: str | None = None, minute_nanousd: int | None = None,
+    repository: str | None = None, minute_nanousd: int | None = None, billing: Mapping[TierName, str] | None = None,
 ) -> Told:  # fmt: skip
-    """The last `days` UTC days up to `now`, over every project; the budgets are those of now.
+    """The last `days` UTC days up to `now`, over every project; the budgets and `billing` are those of now.
 
     `minute_nanousd` is what a minute of cleaning up costs.
     """
@@ -108,8 +111,15 @@ def told(
         reread_tokens=sum(step.spend.input_tokens for step in found["by_step"] if step.key in REREADS),
         checklist=checklist(found["scorecards"], found["patterns"]),
         budgets=limits,
+        billing=dict(billing or {}),
         **found,
     )
+
+
+def paid_for(found: Told) -> Iterator[str]:
+    """A sentence for each tier with calls that is not paid by the token."""
+    used = {total.key for total in found.by_tier}
+    yield from (f"How the {tier} tier is paid for: {how}." for tier, how in found.billing.items() if tier in used)
 
 
 def shares(tiers: Sequence[report.Total], whole: Spend) -> tuple[Share, ...]:

@@ -8,9 +8,10 @@ from pathlib import Path
 
 from mcp_tierkit.ledger.levers import Lever, Unit
 from mcp_tierkit.ledger.spending import Cents, Gauge
-from mcp_tierkit.ledger.told import Share, Told
+from mcp_tierkit.ledger.told import Share, Told, paid_for
 from mcp_tierkit.page.charts import TIERS, bar, legend, span, spend_columns, stack, tier_class
 from mcp_tierkit.page.parts import Child, Html, count, dollars, el, foreign, percent, tokens
+from mcp_tierkit.types import Spend
 
 LEVERS = {
     "cheap_drafts": ("Cheap tier", "drafts of the cheap tier that were kept, instead of your agent's own work"),
@@ -135,7 +136,7 @@ def tiers(told: Told) -> list[Html]:
     ]
     rows = [
         (total.key, f"{total.spend.calls:,}", f"{total.spend.input_tokens:,}", f"{total.spend.output_tokens:,}",
-         dollars(total.spend.cost_nanousd))
+         _spent(total.spend))
         for total in told.by_tier
     ]  # fmt: skip
     how = "Each line is the whole, cut by tier. The aim: most tokens on the cheap tier, few dollars on the dear ones."
@@ -155,7 +156,13 @@ def _read_again(told: Told) -> Html | None:
         parts.append(f"Your agent itself read {asked} to ask; these are not in the shares.")
     if told.untold_calls:
         parts.append(f"{count(told.untold_calls, 'call')} named no tokens and are missing here.")
+    parts += paid_for(told)
     return el("p", " ".join(parts), klass="how") if parts else None
+
+
+def _spent(spend: Spend) -> str:
+    is_unpriced = spend.calls == spend.unpriced_calls and not spend.unknown_nanousd
+    return "unpriced" if is_unpriced else dollars(spend.cost_nanousd)
 
 
 def _stack(shares: Sequence[Share], field: str) -> Html:

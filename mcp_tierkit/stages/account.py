@@ -12,12 +12,12 @@ from mcp_tierkit.diffs import added_lines
 from mcp_tierkit.errors import TierkitError
 from mcp_tierkit.kit import Kit
 from mcp_tierkit.ledger import Row
-from mcp_tierkit.prices import worst_cost
 from mcp_tierkit.receipts import NOTHING_SAVED, Alone, CallerSide, alone, receipt, usd
 from mcp_tierkit.reply import plan_reply
 from mcp_tierkit.stages.plan import Planned, tokens_in
 from mcp_tierkit.stages.playbook import Prepared
 from mcp_tierkit.stages.recipe import PreparedSkill, foresee
+from mcp_tierkit.tiers import Tier
 from mcp_tierkit.tokens import count, estimate
 from mcp_tierkit.types import Draft
 
@@ -42,16 +42,31 @@ async def account(
     price = kit.prices.price(config.caller.model) if config.caller.model else None
     spend = await kit.ledger.spend(planned.task.task_id)
     once = await first_time(kit, planned, spend.calls)
-    are_known = all(map(_names_tokens, await kit.ledger.calls(planned.task.task_id)))
+    rows = await kit.ledger.calls(planned.task.task_id)
+    are_known, paid_by = all(map(_names_tokens, rows)), await _paid_by(kit, {row.tier for row in rows})
 
     def told(with_receipt: dict[str, Any]) -> dict[str, Any]:
         caller = _caller_side(planned, call, with_receipt, schema_tokens)
-        made = receipt(spend, caller, own, price, billing=config.caller.billing, are_tokens_known=are_known)
+        made = receipt(
+            spend, caller, own, price, billing=config.caller.billing, are_tokens_known=are_known, paid_by=paid_by
+        )
         return made | once
 
     # Twice, since the receipt is part of the reply it counts. In a thread: the first count loads a vocabulary.
     first = await anyio.to_thread.run_sync(told, shown)
     return await anyio.to_thread.run_sync(told, shown | {"receipt": first})
+
+
+async def _paid_by(kit: Kit, used: set[str]) -> str | None:
+    """How the calls of these tiers are paid for, None where all are billed by the token."""
+    tiers = await kit.tiers() if used else {}
+    words = {_billing(tier) for tier in tiers.values() if tier.name in used}
+    return ", ".join(sorted(words)) if words - {"api"} else None
+
+
+def _billing(tier: Tier) -> str:
+    is_free = tier.billing == "local" and tier.hour_nanousd is None
+    return "local (machine time not priced)" if is_free else tier.billing
 
 
 def _names_tokens(row: Row) -> bool:
@@ -97,19 +112,23 @@ async def first_time(kit: Kit, planned: Planned, calls: int) -> dict[str, Any]:
 
 
 async def plan_estimate(kit: Kit, planned: Planned) -> dict[str, Any] | None:
-    """What drafting would cost at most, in dollars; None where no draft is advised or no price is known."""
+    """What drafting would cost at most, in dollars; None where no draft is advised or no price is known.
+
+    Of a subscription it tells tokens, and dollars are null.
+    """
     if planned.route.tier is None:
         return None
     tier = (await kit.tiers()).get(planned.route.tier)
-    if tier is None or tier.price is None:
+    if tier is None or (tier.billing == "api" and tier.price is None):
         return None
     named = 0
     for part in (planned.task.files, planned.task.context):
         found = await anyio.to_thread.run_sync(tokens_in, kit, part)
         named += found or 0
     sent = PROMPT_TOKENS + min(named, kit.config.pack_tokens)
-    worst = worst_cost(tier.price, sent, tier.max_output_tokens)
-    return {"model": tier.model, "input_tokens": sent, "draft_usd_at_most": usd(worst)}
+    worst = tier.worst(sent, tier.max_output_tokens)
+    told = {"model": tier.model, "input_tokens": sent, "draft_usd_at_most": usd(worst)}
+    return told if tier.billing == "api" else told | {"billing": _billing(tier)}
 
 
 async def run_estimate(prepared: Prepared | PreparedSkill) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from mcp_tierkit.prices import worst_cost
 from mcp_tierkit.receipts import usd
 from mcp_tierkit.redact import find_secrets
 from mcp_tierkit.routing import Hints, Match, RuleRouter, Ruling
+from mcp_tierkit.served import billed
 from mcp_tierkit.tiers import NAMES, Tier
 from mcp_tierkit.tokens import estimate
 from mcp_tierkit.types import Handoff, Message, Record, Route, Task, TierName
@@ -87,8 +88,8 @@ async def allow_draft(kit: Kit, planned: Planned) -> Planned:
 async def allow_climb(kit: Kit, planned: Planned, tier: Tier, messages: Sequence[Message]) -> Route:
     """The route of one call on a tier above, whose caches are cold: its reason says what the prompt costs there."""
     sent = sum(estimate(message.content) for message in messages)
-    price = worst_cost(tier.price, sent, 0) if tier.price else None
-    cold = f"about {sent} tokens, {'of unknown price' if price is None else f'${usd(price)} at most'}"
+    price = f"${usd(worst_cost(tier.price, sent, 0))} at most" if tier.price else billed(tier)
+    cold = f"about {sent} tokens, {price}"
     route = Route(
         route_id=new_id("r"), task_id=planned.task.task_id, decision="draft", tier=tier.name, rule="climb",
         category=planned.route.category,

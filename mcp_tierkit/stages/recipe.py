@@ -18,7 +18,6 @@ from mcp_tierkit.ledger import Row
 from mcp_tierkit.metering import call_model
 from mcp_tierkit.playbook.load import Playbook
 from mcp_tierkit.playbook.recipe import MOST_CALLS, Recipe, Said, answered, make_recipe
-from mcp_tierkit.prices import worst_cost
 from mcp_tierkit.prompts import load
 from mcp_tierkit.redact import find_secrets
 from mcp_tierkit.reply import keeps_whole
@@ -101,11 +100,9 @@ async def foresee(prepared: PreparedSkill) -> Forecast:
 
 def _foresee(prepared: PreparedSkill) -> Forecast:
     tier, messages = prepared.tier, prepared.recipe.messages()
-    worst = None
-    if tier.price is not None:
-        sent = sum(at_most(message.content) + FRAMING_TOKENS for message in messages)
-        again = sent + prepared.room + REFIT_TOKENS
-        worst = worst_cost(tier.price, sent, prepared.room) + worst_cost(tier.price, again, prepared.room)
+    sent = sum(at_most(message.content) + FRAMING_TOKENS for message in messages)
+    both = tier.worst(sent, prepared.room), tier.worst(sent + prepared.room + REFIT_TOKENS, prepared.room)
+    worst = None if None in both else sum(filter(None, both))
     return Forecast(tier.name, tier.model, sum(estimate(message.content) for message in messages), worst)
 
 
