@@ -376,7 +376,9 @@ async def mill(tmp_path_factory: pytest.TempPathFactory, anyio_backend: str) -> 
     folder = tmp_path_factory.mktemp("mill")
     project, sent = make_project(folder / "app"), [b""]
     with Upstream(lambda _: Reply(raw=sent[0])) as upstream:
-        config = make_config(project, folder / "home", url=upstream.base_url, toml='[budget]\nday_usd = "1000"\n')
+        config = make_config(
+            project, folder / "home", url=upstream.base_url, toml='[budget]\nday_usd = "1000"\nbreaker = false\n'
+        )
         async with client_at(config) as client:
 
             async def ask(raw: bytes) -> tuple[dict[str, Any], list[tuple[Any, ...]]]:

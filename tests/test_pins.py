@@ -75,15 +75,15 @@ def rows(kit: Kit, query: str) -> list[dict[str, Any]]:
 HIGHEST: dict[str, dict[Stage, TierName]] = {
     'climb = ["mid"]': {
         "draft": "cheap", "repair": "cheap", "climb": "mid", "continue": "mid", "review": "strong", "plan": "strong",
-        "doctor": "strong",
+        "doctor": "strong", "playbook": "strong",
     },
     'draft = "mid"\nclimb = []\nreview = "mid"\nplan = "cheap"': {
         "draft": "mid", "repair": "mid", "climb": "mid", "continue": "mid", "review": "mid", "plan": "cheap",
-        "doctor": "strong",
+        "doctor": "strong", "playbook": "strong",
     },
     'climb = ["strong"]\nreview = "cheap"': {
         "draft": "cheap", "repair": "cheap", "climb": "strong", "continue": "strong", "review": "cheap",
-        "plan": "strong", "doctor": "strong",
+        "plan": "strong", "doctor": "strong", "playbook": "strong",
     },
 }  # fmt: skip
 
@@ -91,7 +91,7 @@ HIGHEST: dict[str, dict[Stage, TierName]] = {
 @pytest.mark.parametrize("stages", HIGHEST)
 async def test_a_stage_calls_no_tier_above_its_pin_and_spends_nothing_trying(project: Path, stages: str) -> None:
     replies = [said("Hi.")] * 50
-    async with kit_at(project, f"{MID}[stages]\n{stages}\n", *replies) as kit:
+    async with kit_at(project, f"{MID}[budget]\nbreaker = false\n[stages]\n{stages}\n", *replies) as kit:
         for stage in get_args(Stage):
             for tier in NAMES:
                 route = await routed(kit, "cheap", tier, decision="review" if stage == "review" else "draft")
