@@ -496,7 +496,8 @@ FAULTS = {
 
 # --- quotes -------------------------------------------------------------------------------------
 
-WORDS = st.lists(st.text(st.characters(categories=["L", "N", "P"]), min_size=1, max_size=6), min_size=1, max_size=12)
+# Figures and hyphens are told apart in test_quotes.py: there a part may mean something else than the whole.
+WORDS = st.lists(st.text(st.characters(categories=["L"]), min_size=1, max_size=6), min_size=1, max_size=12)
 SPACES = st.lists(st.sampled_from([" ", "\n", "\t ", "  \r\n", "\u00a0"]), min_size=12, max_size=12)
 
 
@@ -518,7 +519,7 @@ def test_nothing_else_is_one_than_what_stands_there_with_its_spaces_made_equal(
     words: list[str], spaces: list[str], text: str
 ) -> None:
     document = spaced(words, spaces)
-    stands = " ".join(text.split()) in " ".join(document.split())
+    stands = "".join(text.split()) in "".join(document.split())
     assert not is_quoted(text, Sources([document])) or (stands and text.strip())
     assert not is_quoted(document + "\u2603", Sources([document]))
     assert not is_quoted(text, Sources())

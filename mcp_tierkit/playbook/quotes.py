@@ -19,7 +19,7 @@ class Sources(tuple[str, ...]):
     __slots__ = ()
 
     def __new__(cls, texts: Iterable[str] = ()) -> Sources:
-        return super().__new__(cls, (" ".join(_BROKEN.sub("-", text).split()) for text in texts))
+        return super().__new__(cls, map(_spaced, texts))
 
 
 def is_quoted(text: str, sources: Sources) -> bool:
@@ -28,8 +28,12 @@ def is_quoted(text: str, sources: Sources) -> bool:
     "not liable" is no quote of "cannot be liable", and "5,000" none of "5,000,000". It says that the words are there,
     not that they mean what somebody makes of them.
     """
-    wanted = " ".join(text.split())
+    wanted = _spaced(text)
     return bool(wanted) and any(_stands_in(source, wanted) for source in sources)
+
+
+def _spaced(text: str) -> str:
+    return " ".join(_BROKEN.sub("-", text).split())
 
 
 def _stands_in(source: str, wanted: str) -> bool:
