@@ -62,7 +62,9 @@ def bed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bed]:
     folder = tmp_path_factory.mktemp("wire")
     project = make_project(folder / "app")
     with Upstream(script, keeps_text=True) as upstream:
-        env = make_env(folder / "home", url=upstream.base_url)
+        env = make_env(
+            folder / "home", url=upstream.base_url, toml="[budget]\nbreaker = false\n"
+        )  # Each wire asks alike.
         with Serving(project, env) as (url, token):
             yield Bed(project, env, upstream, url, token)
 
