@@ -35,7 +35,7 @@ def _compiled(family):
     parts = [f"(?P<block{at}>{_between(*pair)})" for at, pair in enumerate(family["block"])]
     parts += [_between(*pair) for pair in family["long"]]
     # A text that its line does not end is taken to the end of the line.
-    parts += [rf"{quote}(?:[^{quote}\\\n]|\\.)*+(?:{quote}|\\?$)" for quote in family["text"]]
+    parts += [rf"{quote}[^{quote}\\\n]*(?:\\.[^{quote}\\\n]*)*(?:{quote}|\\?$)" for quote in family["text"]]
     if family.get("letter"):
         parts.append(r"'(?:[^'\\\n]|\\.[^'\n]{0,8})'")
     parts += [rf"(?P<line{at}>{re.escape(mark)}[^\n]*)" for at, mark in enumerate(family["line"])]
@@ -46,8 +46,8 @@ def _compiled(family):
 
 def _between(start, end):
     first, rest = re.escape(end[0]), re.escape(end[1:])
-    body = rf"[^{first}]|{first}(?!{rest})" if rest else rf"[^{first}\\]|\\(?s:.)"
-    return rf"{re.escape(start)}(?:{body})*+(?:{re.escape(end)}|\\?\Z)"
+    plain, more = (rf"[^{first}]*", rf"{first}(?!{rest})") if rest else (rf"[^{first}\\]*", r"\\(?s:.)")
+    return rf"{re.escape(start)}{plain}(?:{more}{plain})*(?:{re.escape(end)}|\\?\Z)"
 
 
 def _of_pattern(text, pattern):
