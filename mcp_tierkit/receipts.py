@@ -76,8 +76,14 @@ def _side(price: Price, tokens_in: int, tokens_out: int) -> int:
 
 
 def receipt(
-    spend: Spend, caller: CallerSide, own: Alone | None, price: Price | None, *, billing: str,
-    are_tokens_known: bool = True, paid_by: str | None = None,
+    spend: Spend,
+    caller: CallerSide,
+    own: Alone | None,
+    price: Price | None,
+    *,
+    billing: str,
+    are_tokens_known: bool = True,
+    paid_by: str | None = None,
 ) -> dict[str, Any]:
     """The receipt of a reply: `measured`, `estimated` and the `net` range in dollars, or tokens for a subscription.
 
