@@ -142,7 +142,7 @@ def _request(
 ) -> Request:  # fmt: skip
     return Request(
         task_id=route.task_id, route_id=route.route_id, stage=stage, tier=tier.name, model=tier.model,
-        requested_model=tier.requested_model, category=route.category, packed=packed,
+        requested_model=tier.requested_model, billing=tier.billing, category=route.category, packed=packed,
         base_url=tier.base_url, api_key_env=tier.api_key_env, served=tier.served, messages=messages,
         max_output_tokens=min(limit or tier.max_output_tokens, tier.max_output_tokens),
         timeout_s=tier.timeout_s, prompt_id=prompt_id,

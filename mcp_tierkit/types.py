@@ -150,6 +150,7 @@ class Request(Record):
     requested_model: str | None = Field(default=None, description="What the tier names first; None: the routed one.")
     requested_price: Rate | None = None
     routed_price: Rate | None = None
+    billing: Billing | None = Field(default=None, description="How its tier is paid for; None: not told.")
     category: Category = "code"
     packed: tuple[PackedFile, ...] = Field(default=(), description="The project's files in it, left out ones too.")
     base_url: str | None = None

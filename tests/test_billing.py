@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sqlite3
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,9 +18,12 @@ from mcp_tierkit.config import Config, load_config
 from mcp_tierkit.demo_upstream import Reply, Upstream
 from mcp_tierkit.errors import InvalidInput
 from mcp_tierkit.gateway import ScriptedGateway
+from mcp_tierkit.ledger.migrations import migrations
+from mcp_tierkit.ledger.opening import prepare
 from mcp_tierkit.ledger.report import reading
 from mcp_tierkit.tiers import survey
 from mcp_tierkit.tokens import count
+from tests.reports import add_call, open_task
 from tests.support import JOB, RIGHT, client_at, make_env, make_project, said
 
 pytestmark = pytest.mark.anyio
@@ -67,6 +72,55 @@ async def planned(home: Home, config: Config) -> dict[str, Any]:
     plan = await asked(config, "plan_task", task="Give every value a type.", files=["shop/long.py"], tier="cheap")
     estimate: dict[str, Any] = plan["estimate"]
     return estimate
+
+
+# --- on the ledger --------------------------------------------------------------------------------
+
+
+async def test_each_call_keeps_how_it_was_paid_for_whatever_the_settings_say_later(home: Home) -> None:
+    """A report of last month must not turn quota or machine time into dollars since a tier was changed today."""
+    for tier in ('price = { input = "0.1", output = "0.5" }\n', SUBSCRIBED, HOUR, ""):
+        await drafted(home.config(tier + "[budget]\nbreaker = false\n"), apply="never")
+    paid = [(row["billing"], row["cost_nanousd"] is None, row["reserved_nanousd"]) for row in home.rows()]
+    assert [how for how, *_ in paid] == ["api", "subscription", "local", "local"]
+    assert [is_unknown for _, is_unknown, _ in paid] == [False, True, False, False]
+    assert paid[2][2] == 120_000 * 100
+    assert paid[3][2] == 0
+    sums = "select billing, calls, unpriced_calls, input_tokens from call_sums where calls > 0 order by billing"
+    with reading(home.env["TIERKIT_LEDGER"]) as conn:
+        kept = [tuple(row) for row in conn.execute(sums)]
+        assert [row[0] for row in conn.execute("select billing from call_log order by at, call_id")] == [
+            how for how, *_ in paid
+        ]
+    assert kept == [("api", 1, 0, 1000), ("local", 2, 0, 2000), ("subscription", 1, 1, 1000)]
+
+
+def test_a_ledger_of_schema_six_keeps_its_sums_and_does_not_guess_how_its_calls_were_paid_for(tmp_path: Path) -> None:
+    from sqlite_utils import Database
+
+    path = tmp_path / "ledger.db"
+    with closing(sqlite3.connect(path, isolation_level=None)) as old:
+        migrations().apply(Database(old, execute_plugins=False), stop_before="m0007_billing")
+        old.execute("pragma user_version = 6")
+        old.execute("insert into owners values ('o', 'lock', 1, 'then')")
+        open_task(old, "t1")
+        calls = [add_call(old, "t1", status="reserved", reserved_nanousd=9), add_call(old, "t1", cost_nanousd=4)]
+    prepare(path)
+    kept = "select billing, calls, in_flight_calls, cost_nanousd, output_tokens from call_sums where calls order by 1"
+    with closing(sqlite3.connect(path, isolation_level=None)) as new:
+        assert new.execute(kept).fetchall() == [("", 2, 1, 4, 0)]
+        new.execute(
+            "update calls set status = 'settled', cost_nanousd = 5, output_tokens = 7 where call_id = ?", calls[:1]
+        )
+        add_call(new, "t1", cost_nanousd=8, billing="api", output_tokens=3)
+        assert new.execute(kept).fetchall() == [("", 2, 0, 9, 7), ("api", 1, 0, 8, 3)]
+        new.execute("delete from calls")
+        assert new.execute(kept).fetchall() == []
+        assert new.execute("select sum(calls), sum(cost_nanousd), sum(output_tokens) from call_sums").fetchall() == [
+            (0, 0, 0)
+        ]
+        assert new.execute("select calls, cost_nanousd from task_sums").fetchall() == [(0, 0)]
+    assert len(list(tmp_path.glob("ledger.db.schema6.*.backup"))) == 1
 
 
 # --- by the hour ----------------------------------------------------------------------------------

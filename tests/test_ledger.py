@@ -426,9 +426,9 @@ async def test_a_call_row_keeps_what_was_used_and_who_asked(ledger: Ledger, raw:
         model_mismatch=True, served_price="0.2/0.9", alert="Dearer.",
     )  # fmt: skip
     packed = (PackedFile(path="a.py", shown="whole", tokens=70), PackedFile(path="b.py", shown="left_out", tokens=0))
-    prices = {"requested_price": "0.5/2", "routed_price": "0.1/0.5"}
+    prices = {"requested_price": "0.5/2", "routed_price": "0.1/0.5", "billing": "subscription"}
     asked = asked.model_copy(
-        update={"requested_model": "openai/first", "category": "tests", "packed": packed, "digest": "e", **prices}
+        update={"requested_model": "openai/first", "category": "tests", "packed": packed, "digest": "e"} | prices
     )  # fmt: skip
     call_id = await ledger.reserve(asked, 9, Budgets())
     await ledger.settle(call_id, ended)
@@ -443,7 +443,7 @@ async def test_a_call_row_keeps_what_was_used_and_who_asked(ledger: Ledger, raw:
         "finish": "length", "error": None, "duration_ms": 12, "category": "tests", "routed_model": "openai/small",
         "requested_price": "0.5/2", "routed_price": "0.1/0.5", "served_price": "0.2/0.9", "packed_tokens": 70,
         "packed": '[{"path":"a.py","shown":"whole","tokens":70},{"path":"b.py","shown":"left_out","tokens":0}]',
-        "alert": "Dearer.", "request_digest": "e",
+        "alert": "Dearer.", "request_digest": "e", "billing": "subscription",
     }  # fmt: skip
     assert await ledger.spend("t1") == Spend(
         calls=1, cost_nanousd=5, input_tokens=33, cached_tokens=20, output_tokens=40
@@ -802,6 +802,7 @@ async def test_the_views_have_the_promised_columns(ledger: Ledger, raw: sqlite3.
         "call_log": [
             "call_id", "task_id", "project", "at", "stage", "tier", "requested_model", "served_model", "status",
             "input_tokens", "cached_tokens", "cache_write_tokens", "output_tokens", "reserved_nanousd", "cost_nanousd",
+            "billing",
         ],
         "cache_hits": ["category", "calls", "input_tokens", "cached_tokens", "hit_rate"],
         "packed_files": ["call_id", "task_id", "at", "stage", "category", "path", "shown", "tokens"],
@@ -888,7 +889,8 @@ def _of_schema_two(path: Path) -> sqlite3.Connection:
 
 
 TOLD_BEFORE = (
-    "select * from task_cost", "select * from call_log order by call_id", "select * from budget_spend",
+    "select * from task_cost", "select * from budget_spend",
+    "select call_id, at, status, input_tokens, cached_tokens, cost_nanousd from call_log order by call_id",
     "select * from drafts", "select * from checks", "select status, at, tier, requested_model from calls order by 1, 2",
 )  # fmt: skip
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal, Protocol
 
 from mcp_tierkit.types import (
+    Billing,
     Budgets,
     Call,
     CallStatus,
@@ -47,6 +48,7 @@ class Row(Record):
     output_tokens: int | None
     cost_nanousd: int | None
     reserved_nanousd: int | None
+    billing: Billing | None = None
     alert: str | None = None
 
 

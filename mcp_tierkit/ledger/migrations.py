@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from mcp_tierkit.ledger.billing import BILLING
 from mcp_tierkit.ledger.sums import SUMS
 
 if TYPE_CHECKING:
@@ -296,9 +297,17 @@ def m0006_sums_for_reports(db: Any) -> None:
     _run(db, SUMS)
 
 
+def m0007_billing(db: Any) -> None:
+    """`calls.billing`: `api` is dollars by the token, `subscription` a plan's quota, `local` machine time.
+
+    As it was when the call was reserved. Null where an older version wrote the call, and then '' in `call_sums`.
+    """
+    _run(db, BILLING)
+
+
 STEPS = (
     m0001_tables, m0002_totals_and_views, m0003_models_context_and_texts, m0004_costs_of_playbook_runs,
-    m0005_loops_and_speed, m0006_sums_for_reports,
+    m0005_loops_and_speed, m0006_sums_for_reports, m0007_billing,
 )  # fmt: skip
 
 SCHEMA = len(STEPS)

@@ -15,7 +15,10 @@ R = TypeVar("R", bound=Record)
 Value = str | int | float | Record | tuple[Record, ...] | None
 
 # Ours, or from closed sets: a redactor that touched one of these would break a reference.
-_EXACT = {"at", "ended_at", "created_at", "state", "status", "stage", "tier", "lock", "project", "budget_key", "kind"}
+_EXACT = {
+    "at", "ended_at", "created_at", "state", "status", "stage", "tier", "lock", "project", "budget_key", "kind",
+    "billing",
+}  # fmt: skip
 
 
 def insert(conn: sqlite3.Connection, table: str, row: Mapping[str, Value]) -> int:
@@ -115,10 +118,11 @@ def route_row(route: Route, at: str) -> dict[str, Value]:
 
 
 def request_row(request: Request) -> dict[str, Value]:
-    """What a call row holds before its answer: which model was wanted and at what price, and what was packed."""
+    """What a call row holds before its answer: which model was wanted, how it is paid for and what was packed."""
     columns = _columns(
-        request, "task_id", "route_id", "stage", "tier", "category", "prompt_id", "requested_price", "routed_price"
-    )
+        request, "task_id", "route_id", "stage", "tier", "category", "prompt_id", "requested_price", "routed_price",
+        "billing",
+    )  # fmt: skip
     return columns | {
         "requested_model": request.requested_model or request.model,
         "routed_model": request.model,

@@ -62,13 +62,13 @@ def _signed(row: str, sign: str, columns: dict[str, str]) -> str:
     return ", ".join(f"{sign}({expression.format(row=row)})" for expression in columns.values())
 
 
-def _count(row: str, sign: str) -> str:
+def count_call(row: str, sign: str, keys: dict[str, str] = KEYS) -> str:
     """Add a call to the sums of its day and of its task, or take it away again."""
     added = ", ".join(f"{name} = {name} + excluded.{name}" for name in COUNTS)
     own = ", ".join(f"{name} = {name} {sign} ({expression.format(row=row)})" for name, expression in OF_TASK.items())
     return f"""
-        insert into call_sums ({", ".join((*KEYS, *COUNTS))})
-            select {_of(row, KEYS)}, {_signed(row, sign, COUNTS)} from tasks where task_id = {row}.task_id
+        insert into call_sums ({", ".join((*keys, *COUNTS))})
+            select {_of(row, keys)}, {_signed(row, sign, COUNTS)} from tasks where task_id = {row}.task_id
             on conflict do update set {added};
         update task_sums set {own} where task_id = {row}.task_id;"""
 
@@ -138,9 +138,9 @@ SUMS = (
         insert into task_sums (task_id, at, project) values (new.task_id, new.created_at, new.project); end""",
     f"""create trigger task_sums_routed after insert on routes when new.decision <> 'review' begin
         update task_sums set is_skipped = new.{_SKIPS} where task_id = new.task_id; end""",
-    f"create trigger sums_added after insert on calls begin {_count('new', '+')} end",
-    f"create trigger sums_changed after update on calls begin {_count('old', '-')} {_count('new', '+')} end",
-    f"create trigger sums_removed after delete on calls begin {_count('old', '-')} end",
+    f"create trigger sums_added after insert on calls begin {count_call('new', '+')} end",
+    f"create trigger sums_changed after update on calls begin {count_call('old', '-')} {count_call('new', '+')} end",
+    f"create trigger sums_removed after delete on calls begin {count_call('old', '-')} end",
     f"""create trigger task_sums_told after update of reply on tasks when {_TOLD.format(row="new")} begin
         update task_sums set caller_read = caller_read + {_READ_BACK.format(row="new")},
             caller_wrote = caller_wrote + {_ASKED.format(row="new")} where task_id = new.task_id; end""",
