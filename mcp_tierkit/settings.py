@@ -54,6 +54,7 @@ class Caller(Record):
     model: Name | None = None
     billing: Literal["api", "subscription"] = "api"
     minute_usd: Amount | None = Field(default=None, description="A minute of cleaning up; None: it has no price.")
+    transcripts: bool = Field(default=False, description="Measure its side from its transcripts, in a terminal.")
 
 
 class TierPrice(Record):

@@ -3,6 +3,7 @@
 MEANINGS = {
     "caller.model": "Your agent's own model. Receipts compare with it; without it `net` is null.",
     "caller.minute_usd": "What a minute of cleaning up costs, in US dollars; without it they are told, not priced.",
+    "caller.transcripts": "Commands read your agent's transcripts, to measure what receipts estimate. Tools never do.",
     "caller.billing": "How your agent is paid for. With a subscription, receipts show tokens instead of dollars.",
     "tiers.drop": "Tiers that are not to be used.",
     "tiers.*.models": "Names as litellm writes them; the first that can be used is used.",

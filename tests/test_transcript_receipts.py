@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import partial
@@ -17,7 +18,7 @@ from mcp_tierkit.config import load_config
 from mcp_tierkit.gateway import ScriptedGateway
 from mcp_tierkit.ledger.report import reading
 from mcp_tierkit.ledger.scores import facts_of
-from mcp_tierkit.stages.callers import in_facts, in_receipt
+from mcp_tierkit.stages.callers import in_facts, in_receipt, measured
 from mcp_tierkit.transcripts.figures import CallerFigures
 from tests.support import JOB, RIGHT, client_at, make_env, make_project, said
 from tests.transcripts import answer, asked, counted, event, result, stamp, tool, usage, write
@@ -125,6 +126,24 @@ def test_a_score_weighs_what_the_transcript_counted(
     assert run(["score", task_id, "--transcripts"]) == 0
     line = "$0.0013 for 2 calls: 40 in, 210 from a cache, 40 into it, 25 out (measured from the transcript"
     assert f"  caller's side    {line}" in capsys.readouterr().out
+
+
+def test_a_setting_measures_wherever_the_option_would_and_otherwise_no_transcript_is_opened(
+    drafted: Drafted, home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task_id = drafted.reply["task_id"]
+    ids = [task_id, *(f"t{number:012}" for number in range(20))]
+    path = plant(home, task_id)
+    asked_for = told(capsys, "task", task_id, "--transcripts"), told(capsys, "score", task_id, "--transcripts")
+    assert measured(load_config(), ids, os.environ) == {}
+    monkeypatch.setenv("TIERKIT_CALLER_TRANSCRIPTS", "true")
+    assert (told(capsys, "task", task_id), told(capsys, "score", task_id)) == asked_for
+    found = measured(load_config(), ids, os.environ)
+    assert {key: (one.calls, one.cost_nanousd) for key, one in found.items()} == {task_id: (2, int(COST * 10**9))}
+    assert measured(load_config(), [task_id], os.environ) == found
+    assert measured(load_config(), ids, os.environ, since=datetime.now(UTC) + timedelta(days=1)) == {}
+    path.unlink()
+    assert measured(load_config(), ids, os.environ) == {}
 
 
 def test_without_a_transcript_of_the_task_the_estimate_stands_and_that_is_said(

@@ -19,7 +19,7 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print the re
 
 transcripts_option = click.option(
     "--transcripts", "with_transcripts", is_flag=True,
-    help="Measure the caller's own side from its transcripts on this machine, where one tells of the task.",
+    help="Measure the caller's own side from its transcripts, where one tells of the task; caller.transcripts: always.",
 )  # fmt: skip
 
 

@@ -44,6 +44,7 @@ def score(
     from mcp_tierkit.stages.outcome import outcome_of
 
     config = _config(task_id, project)
+    with_transcripts = with_transcripts or config.caller.transcripts
     caller = caller_of(config, task_id, os.environ) if with_transcripts else None
     found = outcome_of(config, task_id, saved_minutes=saved_minutes, caller=caller)
     if as_json:

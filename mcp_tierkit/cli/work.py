@@ -194,7 +194,8 @@ def task(project: Path | None, task_id: str, wait_s: float, cancel: bool, with_t
 
     async def ask(desk: Any) -> dict[str, Any]:
         reply: dict[str, Any] = await desk.get_task(wanted, client=CLIENT, on_progress=_show_progress)
-        return await anyio.to_thread.run_sync(_with_caller, desk.kit.config, reply) if with_transcripts else reply
+        is_wanted = with_transcripts or desk.kit.config.caller.transcripts
+        return await anyio.to_thread.run_sync(_with_caller, desk.kit.config, reply) if is_wanted else reply
 
     return answer(project, ask, as_json=as_json)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
@@ -30,6 +30,20 @@ def caller_of(config: Config, task_id: str, env: Mapping[str, str]) -> CallerFig
         opened = datetime.fromisoformat(task_summary(conn, task_id).created_at).timestamp()
     found = caller_figures([task_id], env, config.price_table().price, since=opened).get(task_id)
     return found if found and found.calls else None
+
+
+def measured(
+    config: Config, task_ids: Collection[str], env: Mapping[str, str], *, since: datetime | None = None
+) -> dict[str, CallerFigures]:
+    """The same for many tasks in one reading, for those that a transcript tells of. Empty unless the settings say
+    `caller.transcripts`: without it no transcript is opened. Files that changed before `since` are not looked at."""
+    from mcp_tierkit.transcripts.figures import caller_figures
+
+    if not (config.caller.transcripts and task_ids):
+        return {}
+    begun = since.timestamp() if since else 0
+    found = caller_figures(task_ids, env, config.price_table().price, since=begun)
+    return {task_id: figures for task_id, figures in found.items() if figures.calls}
 
 
 def told(figures: CallerFigures) -> dict[str, Any]:

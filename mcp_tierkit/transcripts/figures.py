@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 
@@ -14,6 +15,7 @@ from mcp_tierkit.transcripts.read import read_one
 from mcp_tierkit.types import NanoUsd, Record
 
 _BLOCK = 1 << 20
+_ID = re.compile(rb"t\d{12}")
 
 
 class CallerFigures(Record):
@@ -39,7 +41,7 @@ def caller_figures(
 
     Only files with one of the ids in them are read as transcripts: 500 MB are searched in about a second.
     """
-    wanted = [task_id.encode() for task_id in task_ids]
+    wanted = {task_id.encode() for task_id in task_ids}
     files = [file for file in find(roots(env), Counter(), since=since) if _mentions(file, wanted)]
     order = sorted((read_one(file) for file in files), key=lambda sheet: (begun(sheet), sheet.path))
     kept, _ = sort_out(order, Pricer(find_price), "")
@@ -55,14 +57,14 @@ def _figures(task_id: str, spent: Sum) -> CallerFigures:
     )
 
 
-def _mentions(file: Found, wanted: list[bytes]) -> bool:
+def _mentions(file: Found, wanted: set[bytes]) -> bool:
     longest = max(map(len, wanted), default=0)
     try:
         with file.path.open("rb") as content:
             tail = b""
             while block := content.read(_BLOCK):
                 piece = tail + block
-                if any(one in piece for one in wanted):
+                if not wanted.isdisjoint(_ID.findall(piece)):
                     return True
                 tail = piece[-longest:]
     except OSError:
