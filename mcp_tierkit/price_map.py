@@ -18,6 +18,8 @@ from mcp_tierkit.prices import LongContext, Price, names
 
 MAP_NAME = "model_prices_and_context_window_backup.json"
 ROUTED = "openrouter/"
+_FROM_THE_STEP_ON = ("xai",)
+"""Providers, by the map's names, that charge a call whose input is as long as the step already at the step's rates."""
 _KEYS = {
     "input": "input_cost_per_token{}",
     "output": "output_cost_per_token{}",
@@ -48,13 +50,14 @@ def price_in_map(model: str) -> Price | None:
 def from_entry(entry: Mapping[str, Any], *, source: str, as_of: date | None) -> Price | None:
     """One entry of the map as a Price; None where it is no price by the token, or too odd to read.
 
-    A price of zero is not believed: the map writes it for trials and for what it does not know.
+    Output of no price is not believed: the map writes zero for trials and for what it does not know. Nor is a price
+    taken that leaves something out: a fee for each request, or thinking that costs more than the rest of the output.
     """
     try:
         price = Price(**_rates_and_step(entry), **_remarks(entry), source=source, as_of=as_of)
     except (ValidationError, ArithmeticError, KeyError, TypeError, ValueError):
         return None
-    return None if price.input == 0 and price.output == 0 else price
+    return None if price.output == 0 or _charges_more(entry) else price
 
 
 def in_force(model: str, listed: Price) -> Price | None:
@@ -137,12 +140,20 @@ def _per_million(value: Any) -> Decimal:
     return Decimal(format((Decimal(value) * 1_000_000).normalize(), "f"))
 
 
+def _charges_more(entry: Mapping[str, Any]) -> bool:
+    """Whether a call is charged for something that the four buckets of a Price do not have."""
+    rated = [tier for tier in (entry, *entry.get("tiered_pricing", ())) if "output_cost_per_reasoning_token" in tier]
+    thinks_dearer = any(tier["output_cost_per_reasoning_token"] != tier.get("output_cost_per_token") for tier in rated)
+    return thinks_dearer or bool(entry.get("input_cost_per_request"))
+
+
 def _step(entry: Mapping[str, Any]) -> LongContext | None:
     steps = {found[1] for key in entry if (found := re.fullmatch(r"input_cost_per_token_above_(\d+)k_tokens", key))}
     if not steps:
         return None
     (thousands,) = steps
-    return LongContext(tokens=int(thousands) * 1000, **_rates(entry, f"_above_{thousands}k_tokens"))
+    longest_before = int(thousands) * 1000 - (entry.get("litellm_provider") in _FROM_THE_STEP_ON)
+    return LongContext(tokens=longest_before, **_rates(entry, f"_above_{thousands}k_tokens"))
 
 
 def _remarks(entry: Mapping[str, Any]) -> dict[str, Any]:

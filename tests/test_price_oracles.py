@@ -8,13 +8,14 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from decimal import Decimal
 from fnmatch import fnmatchcase
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 
 from mcp_tierkit.gateway import load_litellm
-from mcp_tierkit.prices import Price, PriceTable, Rates, cost, worst_cost
+from mcp_tierkit.prices import Price, PriceTable, Rates, cost, time_cost, worst_cost
 from mcp_tierkit.types import Usage
 from tests.test_gateway import LITELLM_WARNS
 
@@ -23,12 +24,14 @@ ROOT = Path(__file__).parent.parent
 TABLE = PriceTable()
 CALLS = 100_000
 RATES = ("input", "cache_read", "cache_write", "cache_write_1h", "output")
+Counts = tuple[int | None, ...]
 BATCH = ("batch_input", "batch_cache_read", "batch_cache_write", "no hour in a batch", "batch_output")
 
 
 # --- our own arithmetic
 
 
+@cache
 def row_of(name: str) -> dict[str, Any]:
     """A row as the file has it: text, read by nothing of ours."""
     rows = tomllib.loads((ROOT / "mcp_tierkit/data/prices.toml").read_text("utf8"))["model"]
@@ -49,30 +52,52 @@ def made_up(dice: random.Random) -> dict[str, Any]:
     return row
 
 
-def exactly(row: dict[str, Any], counts: tuple[int, ...], batch: bool) -> int | None:
+def billionths(rate: str) -> int:
+    """A rate in billionths of a dollar, by its digits alone."""
+    whole, _, part = rate.partition(".")
+    return int(whole + part.ljust(9, "0"))
+
+
+def at_length(row: dict[str, Any], input_tokens: int) -> dict[str, Any]:
+    """The rates of the row for a call of that much input, all of it."""
+    above: dict[str, Any] = row.get("above", {"tokens": input_tokens})
+    return above if input_tokens > above["tokens"] else row
+
+
+def exactly(row: dict[str, Any], counts: Counts, batch: bool) -> int | None:
     """Nanodollars by whole numbers alone: a token at $1 a million is 1,000 nanodollars, and the half goes to the even.
 
-    `counts` are fresh, read, written, written for an hour, and output.
+    `counts` are fresh, read, written, written for an hour, and output; None was not told.
     """
-    at = row["above"] if "above" in row and sum(counts[:4]) > row["above"]["tokens"] else row
+    at = at_length(row, sum(count or 0 for count in counts[:4]))
     total = 0
     for count, name in zip(counts, BATCH if batch else RATES, strict=True):
-        if count:
-            rate = at.get(name)
-            if rate is None:
-                return None
-            whole, _, part = rate.partition(".")
-            total += count * int(whole + part.ljust(9, "0"))
+        rate = at.get(name)
+        if count == 0 or (rate is not None and billionths(rate) == 0):
+            continue
+        if count is None or rate is None:
+            return None
+        total += count * billionths(rate)
     nanos, rest = divmod(total, 1_000_000)
     return nanos + (rest > 500_000 or (rest == 500_000 and nanos % 2 == 1))
 
 
-def calls(dice: random.Random) -> Iterator[tuple[tuple[int, ...], bool]]:
-    """Counts of ordinary and of huge calls, buckets that are empty, and lengths that lie on a step to the token."""
-    sizes = (0, 0, 1, 2, 99, 5_000, 99_999, 100_000, 200_000, 200_001, 272_000, 272_001, 1_000_000_000)
+def at_most_exactly(row: dict[str, Any], read: int, written: int) -> int:
+    """Nanodollars of a call at the dearest rate of input that a request of ours can meet, rounded up."""
+    at = at_length(row, read)
+    dearest = max(billionths(at[name]) for name in ("input", "cache_read", "cache_write") if name in at)
+    return -(-(read * dearest + written * billionths(at["output"])) // 1_000_000)
+
+
+def calls(dice: random.Random) -> Iterator[tuple[Counts, bool]]:
+    """Counts of ordinary and of huge calls, buckets that are empty or not told, and lengths on a step to the token."""
+    sizes = (0, 0, 1, 2, 99, 5_000, 99_999, 100_000, 199_999, 200_000, 200_001, 272_000, 272_001, 1_000_000_000)
     pick, chance = dice.choice, dice.random
-    for _ in range(CALLS):
-        yield tuple(pick(sizes) if chance() < 0.5 else int(chance() * 300_000) for _ in range(5)), chance() < 0.25
+    for number in range(CALLS):
+        counts: list[int | None] = [pick(sizes) if chance() < 0.5 else int(chance() * 300_000) for _ in range(5)]
+        if number % 16 == 0:
+            counts[pick((0, 1, 4))] = None
+        yield tuple(counts), chance() < 0.25
 
 
 def test_a_hundred_thousand_random_calls_cost_what_exact_arithmetic_says() -> None:
@@ -83,11 +108,24 @@ def test_a_hundred_thousand_random_calls_cost_what_exact_arithmetic_says() -> No
     for number, (counts, batch) in enumerate(calls(dice)):
         row, price = pairs[number % len(pairs)]
         fresh, read, written, hour, output = counts
-        usage = Usage.model_construct(input=fresh, cached_input=read, cache_write=written + hour, output=output)
+        assert written is not None
+        assert hour is not None
+        # What was thought is a part of the output, and is paid for there.
+        usage = Usage.model_construct(
+            input=fresh, cached_input=read, cache_write=written + hour, output=output, reasoning=output
+        )
         expected = exactly(row, counts, batch)
         assert cost(price, usage, hour_writes=hour, batch=batch) == expected, (row, counts, batch)
         unknown += expected is None
+        sent = (fresh or 0) + (read or 0) + written
+        assert worst_cost(price, sent, output or 0) == at_most_exactly(row, sent, output or 0), (row, counts)
+        assert time_cost(sent, hour) == -(-sent * hour // 3_600_000), (sent, hour)
     assert 0.1 < unknown / CALLS < 0.8, "the calls no longer meet both kinds of row"
+
+
+def test_an_hour_of_a_machine_is_its_price_and_a_millisecond_of_it_is_not_free() -> None:
+    assert time_cost(360_000_000, 3_600_000) == 360_000_000
+    assert (time_cost(3_600_000, 7), time_cost(1, 1), time_cost(3_600_001, 1), time_cost(0, 10**9)) == (7, 1, 2, 0)
 
 
 def test_a_rate_that_is_missing_makes_just_those_calls_unknown_that_use_it() -> None:
@@ -134,8 +172,29 @@ CASES: dict[str, tuple[int, ...]] = {
     "long_hour": (1000, 0, 0, 299_000, 500),
     "off_peak": (1000, 0, 0, 0, 500),
 }
+# Beside the length at which a row's rates change: how far, and in which bucket most of it lies.
+STEPS = {
+    f"{where} step{kind}": (beyond, bucket)
+    for where, beyond in (("below", -1), ("at", 0), ("above", 1))
+    for kind, bucket in (("", 0), (", read", 1), (", write", 2))
+}
+ALL = (*CASES, *STEPS)
 PEAK, OFF_PEAK = datetime(2026, 11, 24, 2, tzinfo=UTC), datetime(2026, 11, 24, 12, tzinfo=UTC)
 PROVIDERS = {"gemini": "google", "xai": "x-ai"}
+
+
+def counts_of(model: str, case: str) -> tuple[int, ...] | None:
+    """Counts of a case; None where it is about a step in price, and the row has none."""
+    if case in CASES:
+        return CASES[case]
+    above = row_of(model).get("above")
+    if above is None:
+        return None
+    # The file has the longest input that is still cheap; the round figure is where the libraries have their step.
+    beyond, bucket = STEPS[case]
+    counts = [1, 0, 0, 0, 500]
+    counts[bucket] += -(-above["tokens"] // 1000) * 1000 + beyond - 1
+    return tuple(counts)
 
 
 def usage_of(counts: tuple[int, ...]) -> tuple[Usage, int]:
@@ -193,7 +252,9 @@ def by_genai(model: str, counts: tuple[int, ...], at: datetime) -> float | None:
 def ours(model: str, case: str) -> int | None:
     price = TABLE.packaged(model)
     assert price is not None
-    usage, hour = usage_of(CASES[case])
+    if (counts := counts_of(model, case)) is None:
+        return None
+    usage, hour = usage_of(counts)
     return cost(price, usage, hour_writes=hour)
 
 
@@ -212,8 +273,9 @@ def differing() -> set[Found]:
     """Every difference there is, over all rows and the cases that a row names the rates for."""
     found = set()
     for model in TABLE.models():
-        for case, counts in CASES.items():
-            if (nanousd := ours(model, case)) is not None:
+        for case in ALL:
+            counts = counts_of(model, case)
+            if counts and (nanousd := ours(model, case)) is not None:
                 at = OFF_PEAK if case == "off_peak" else PEAK
                 for oracle, ask in (("litellm", by_litellm), ("genai-prices", by_genai)):
                     if not agrees(nanousd, ask(model, counts, at)):
@@ -228,7 +290,7 @@ def explained() -> Iterator[Found]:
             models = [model for model in TABLE.models() if fnmatchcase(model, pattern)]
             assert models, f"no row is named {pattern}"
             for model in models:
-                cases = [case for case in CASES if ours(model, case) is not None]
+                cases = [case for case in ALL if ours(model, case) is not None]
                 named = cases if entry["cases"] == ["*"] else entry["cases"]
                 yield from (Found(entry["oracle"], model, case) for case in named)
 
@@ -244,8 +306,8 @@ def test_no_explanation_is_stale_or_given_twice(differing: set[Found]) -> None:
 
 
 def test_both_libraries_were_asked_and_mostly_agree(differing: set[Found]) -> None:
-    asked = sum(ours(model, case) is not None for model in TABLE.models() for case in CASES)
-    assert asked > 400
+    asked = sum(ours(model, case) is not None for model in TABLE.models() for case in ALL)
+    assert asked > 550
     assert len(differing) < 2 * asked / 4
 
 
