@@ -134,6 +134,14 @@ def load_config(
     return config
 
 
+def own_settings(env: Mapping[str, str]) -> Settings:
+    """The user's settings alone, for what is about no one project: any folder will do, and nothing is written.
+
+    Raises InvalidInput for a file that cannot be used.
+    """
+    return _own_settings(find_places(env).config_file, env, {}, [])[0]
+
+
 def _budgets(budget: Budget) -> Budgets:
     amounts = {name: getattr(budget, f"{name}_usd") for name in _AMOUNTS}
     return Budgets(**amounts, **{name: getattr(budget, name) for name in _LIMITS})

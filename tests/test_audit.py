@@ -197,6 +197,25 @@ def test_folders_are_taken_from_the_clients_own_variables(
     assert told()["total"]["calls"] == 5
 
 
+def test_a_users_own_prices_count_in_whatever_folder_and_no_folder_is_made(
+    home: Path, told: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claude(home, f"{S1}.jsonl", answer("x", at(6), usage(9), model="house-model-9"))
+    price = "price = { input = 2, output = 4 }"
+    (home / ".config" / "tierkit").mkdir(parents=True)
+    (home / ".config" / "tierkit" / "tierkit.toml").write_text(
+        f'[caller]\nbilling = "subscription"\n[tiers.cheap]\nmodels = ["house-model-9"]\n{price}\n'
+    )
+    (project := home / "shop").mkdir()
+    before = sorted(home.rglob("*"))
+    for folder in (home, project):
+        monkeypatch.chdir(folder)
+        found = told()
+        assert (found["total"]["cost_nanousd"], found["total"]["unpriced_calls"]) == ((9 * 2 + 10 * 4) * 1000, 0)
+        assert found["billing"] == "subscription, shown at API prices"
+    assert sorted(home.rglob("*")) == before
+
+
 def damaged(home: Path) -> None:
     """A folder in which all that can be wrong is wrong, around one good session."""
     folder = claude(home, f"{S1}.jsonl", *session()).parent

@@ -6,6 +6,7 @@ import re
 import shlex
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from datetime import date
 from typing import Literal
 
 from mcp_tierkit.audit.bill import Job
@@ -16,6 +17,8 @@ from mcp_tierkit.tables import packaged
 from mcp_tierkit.types import NanoUsd, Record
 
 MONTH_DAYS = 30
+LEAST_DAYS = 7
+"""A shorter time is no month in small: what was spent in it is taken for a week's."""
 COMPARED = 3000
 """Of more turns the latest are compared with one another; the report says so."""
 ROUNDS_LEFT = 2
@@ -77,6 +80,53 @@ def repeated_groups(jobs: Sequence[Job], days: int) -> list[Group]:
     groups = [_repeat("prompt", repeat, by_key, days) for repeat in prompts]
     groups += [_repeat("commands", repeat, by_key, days) for repeat in commands]
     return sorted(groups, key=lambda group: (-group.saving.high_nanousd, -group.count, group.phrase))
+
+
+class Handed(Record):
+    """Tasks of ours that are one job: the same words around other values, files of one kind, the same checks. Their
+    cost is what our own calls cost; where it is unknown they are counted in `unpriced`."""
+
+    phrase: str
+    example: str
+    name: str
+    count: int
+    calls: int
+    cost_nanousd: NanoUsd
+    month_nanousd: NanoUsd
+    unpriced: int
+    saving_month_nanousd: NanoUsd
+    files: tuple[str, ...]
+    checks: tuple[str, ...]
+    next: str
+    task_ids: tuple[str, ...]
+
+
+def handed_groups(tasks: Sequence[Solved], today: date, *, taken: Iterable[str] = ()) -> list[Handed]:
+    """Solved tasks that came again, the dearest first. A playbook spares what all but the first cost."""
+    recent = sorted(tasks, key=lambda task: (task.at, task.task_id))[-COMPARED:]
+    by_id = {task.task_id: task for task in recent}
+    days = span((task.at for task in recent), today)
+    groups = [_handed(repeat, by_id, days) for repeat in find_repeats(recent, taken=taken)]
+    return sorted(groups, key=lambda group: (-group.cost_nanousd, -group.count, group.phrase))
+
+
+def _handed(repeat: Repeat, by_id: dict[str, Solved], days: int) -> Handed:
+    newest, *_, first = (tasks := [by_id[task_id] for task_id in repeat.task_ids])
+    spared = repeat.total_nanousd - (first.cost_nanousd or 0)
+    return Handed(
+        phrase=line_of(repeat.phrase or repeat.example), example=line_of(repeat.example), name=repeat.name,
+        count=repeat.count, calls=sum(task.calls for task in tasks), cost_nanousd=repeat.total_nanousd,
+        month_nanousd=by_month(repeat.total_nanousd, days), unpriced=repeat.unknown_costs,
+        saving_month_nanousd=by_month(spared, days), files=newest.files,
+        checks=tuple(" ".join(argv) for argv in newest.checks),
+        next=f"tierkit playbook new {repeat.name} --from-task {newest.task_id}", task_ids=repeat.task_ids,
+    )  # fmt: skip
+
+
+def span(times: Iterable[str], today: date) -> int:
+    """The days from the first of these times to today, from which a month is reckoned."""
+    first = min(times, default="")[:10]
+    return max(LEAST_DAYS, (today - date.fromisoformat(first)).days + 1) if first else LEAST_DAYS
 
 
 def saving(jobs: Sequence[Job], days: int) -> Saving:

@@ -10,12 +10,19 @@ from pathlib import PurePath
 from pydantic import Field
 
 from mcp_tierkit.audit.bill import Bill, Job, Sum
-from mcp_tierkit.audit.groups import COMPARED, Group, by_month, line_of, needless_groups, repeated_groups
+from mcp_tierkit.audit.groups import (
+    COMPARED,
+    Group,
+    Handed,
+    by_month,
+    line_of,
+    needless_groups,
+    repeated_groups,
+    span,
+)
 from mcp_tierkit.audit.money import dollars
 from mcp_tierkit.types import NanoUsd, Record
 
-LEAST_DAYS = 7
-"""A shorter time is no month in small: what was spent in it is taken for a week's."""
 NEXT = 3
 _DEAR_CONTEXT = 120_000
 _HABIT = 4
@@ -86,6 +93,7 @@ class Audit(Record):
     repeated: tuple[Group, ...]
     needless: tuple[Group, ...]
     delegated: tuple[Line, ...]
+    handed: tuple[Handed, ...]
     uncompared_tasks: int
     unknown_models: tuple[str, ...]
     versions: Mapping[str, tuple[str, ...]]
@@ -93,7 +101,7 @@ class Audit(Record):
     next: tuple[str, ...]
 
 
-def tell(bill: Bill, *, since: str, today: date) -> Audit:
+def tell(bill: Bill, *, since: str, today: date, handed: Sequence[Handed] = ()) -> Audit:
     """Everything in dear-first order, days in their own. `today` ends the time that a month is reckoned from."""
     sums = defaultdict[str, Sum](Sum), defaultdict[str, Sum](Sum)
     for (day, model), spent in bill.days.items():
@@ -102,16 +110,17 @@ def tell(bill: Bill, *, since: str, today: date) -> Audit:
     projects = _sums((job.project, job) for job in bill.jobs)
     total = _all(sums[0].values())
     days = sorted(sums[0])
-    span = max(LEAST_DAYS, (today - date.fromisoformat(days[0])).days + 1) if days else LEAST_DAYS
-    needless = needless_groups(bill.jobs, span)
+    length = span(days, today)
+    needless = needless_groups(bill.jobs, length)
     gone = {key for group in needless for key in group.task_keys}
     rest = [job for job in bill.jobs if job.key not in gone]
     audit = Audit(
-        since=since, first_day=days[0] if days else "", last_day=days[-1] if days else "", days=span,
+        since=since, first_day=days[0] if days else "", last_day=days[-1] if days else "", days=length,
         total=_line("total", total), sub_agents=_line("sub-agents", _all(job.by_sub for job in bill.jobs)),
         by_day=tuple(_line(day, sums[0][day]) for day in days), by_model=_lines(sums[1]), by_project=_lines(projects),
         by_tool=_tools(bill, total), sessions=_sessions(bill.jobs), tasks=_tasks(bill.jobs),
-        repeated=tuple(repeated_groups(rest, span)), needless=tuple(needless), delegated=_lines(bill.delegated),
+        repeated=tuple(repeated_groups(rest, length)), needless=tuple(needless), delegated=_lines(bill.delegated),
+        handed=tuple(handed),
         uncompared_tasks=max(len(rest) - COMPARED, 0),
         unknown_models=tuple(sorted(model for model, spent in sums[1].items() if spent.unpriced)),
         versions=bill.versions, copies=bill.copies, next=(),
@@ -195,9 +204,13 @@ def _next(audit: Audit) -> Iterable[str]:
             low, high = map(dollars, (group.saving.month_low_nanousd, group.saving.month_high_nanousd))
             told = f"{group.count} times “{group.phrase}”: save {low} to {high} a month. {group.next}"
             found.append((group.saving.month_high_nanousd, told))
+    for job in audit.handed:
+        if job.saving_month_nanousd:
+            told = f"{job.count} times handed to us, “{job.phrase}”: save {dollars(job.saving_month_nanousd)} a month."
+            found.append((job.saving_month_nanousd, f"{told} {job.next}"))
     found += _habits(audit)
     ranked = [told for _, told in sorted(found, key=lambda one: -one[0])]
-    if audit.total.calls and not audit.delegated:
+    if audit.total.calls and not (audit.delegated or audit.handed):
         ranked.append("Nothing here was handed to a cheaper model. See one task done: tierkit demo")
         ranked.append("Put the tools into your client: tierkit init --client claude-code")
     return list(dict.fromkeys(ranked))[:NEXT]

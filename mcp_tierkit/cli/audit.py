@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -16,6 +17,7 @@ import click
 from mcp_tierkit.cli.options import json_option, print_json
 
 if TYPE_CHECKING:
+    from mcp_tierkit.audit.groups import Handed
     from mcp_tierkit.audit.tell import Audit
     from mcp_tierkit.prices import PriceTable
     from mcp_tierkit.transcripts.read import Reading, Step
@@ -56,15 +58,17 @@ def audit(days: int, since: datetime | None, project: str | None, session: str |
     table, is_subscription = _prices()
     chosen = _folder(project)
     wanted = partial(project_matches, wanted=chosen) if chosen else _any
-    found = tell(
-        settle(read.sheets, Pricer(table.price), since=f"{first}", wanted=wanted), since=f"{first}", today=today
-    )
+    bill = settle(read.sheets, Pricer(table.price), since=f"{first}", wanted=wanted)
+    groups, problem = _handed(first, today, wanted)
+    found = tell(bill, since=f"{first}", today=today, handed=groups)
     if session:
         _print_session(found, session, as_json=as_json)
     elif as_json:
-        print_json({**found.model_dump(mode="json"), "billing": _billing(is_subscription), **_told(read)})
+        billing = {"billing": _billing(is_subscription), "ledger_problem": problem or None}
+        print_json({**found.model_dump(mode="json"), **billing, **_told(read)})
     else:
-        audit_show.show(found, read, top, seconds=time.monotonic() - begun, is_subscription=is_subscription)
+        seconds = time.monotonic() - begun
+        audit_show.show(found, read, top, seconds=seconds, is_subscription=is_subscription, problem=problem)
 
 
 def _any(project: str) -> bool:
@@ -83,16 +87,33 @@ def _folder(project: str | None) -> str | None:
 
 
 def _prices() -> tuple[PriceTable, bool]:
-    """The user's own prices before ours, and whether the caller's bill is a subscription's."""
-    from mcp_tierkit.config import load_config
+    """The user's own prices before ours, and whether the caller's bill is a subscription's, in whatever folder."""
+    from mcp_tierkit.config import own_settings
     from mcp_tierkit.errors import TierkitError
     from mcp_tierkit.prices import PriceTable
 
     try:
-        config = load_config()
-    except TierkitError:  # Outside a project, or with a mistake in tierkit.toml: `tierkit doctor` tells of that.
+        settings = own_settings(os.environ)
+    except TierkitError:  # A mistake in tierkit.toml: `tierkit doctor` tells of that.
         return PriceTable(), False
-    return config.price_table(), config.caller.billing == "subscription"
+    priced = [(tier.models, tier.own_price()) for tier in settings.tiers.written().values()]
+    own = {model: price for models, price in priced if price for model in models}
+    return PriceTable(own), settings.caller.billing == "subscription"
+
+
+def _handed(first: date, today: date, wanted: Callable[[str], bool]) -> tuple[Sequence[Handed], str]:
+    """What was handed to us again and again, and why that is not known where the ledger cannot be read."""
+    from mcp_tierkit.errors import TierkitError
+    from mcp_tierkit.places import find_places
+    from mcp_tierkit.playbook.load import find
+    from mcp_tierkit.stages.handed import handed
+
+    places = find_places(os.environ)
+    taken = {found.name for found in find(Path.cwd(), places.user_dir)}
+    try:
+        return handed(places.ledger_url, since=f"{first}", today=today, wanted=wanted, taken=taken), ""
+    except TierkitError as error:
+        return (), str(error)
 
 
 def _billing(is_subscription: bool) -> str:

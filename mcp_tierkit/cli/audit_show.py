@@ -13,7 +13,7 @@ from mcp_tierkit.audit.money import dollars
 from mcp_tierkit.tables import packaged
 
 if TYPE_CHECKING:
-    from mcp_tierkit.audit.groups import Group
+    from mcp_tierkit.audit.groups import Group, Handed
     from mcp_tierkit.audit.tell import Audit, Line, TaskLine
     from mcp_tierkit.transcripts.read import Reading
 
@@ -21,8 +21,9 @@ Rows = Sequence[Sequence[str]]
 _WIDE = ("first line", "same work", "what to type")
 _RIGHT = (
     "USD", "calls", "tokens", "read again", "share", "times", "could save a month", "results", "sub-agents",
+    "USD a month",
 )  # fmt: skip
-_SPARED = ("", "sub-agents", "begun")
+_SPARED = ("", "sub-agents", "begun", "calls", "USD a month")
 _ROOMY = 110
 """Columns of a terminal. In a narrower one, tables with sentences go without their bars and lesser figures."""
 _BAR = 16
@@ -41,10 +42,11 @@ _LEFT_OUT = {
 }
 
 
-def show(found: Audit, read: Reading, top: int, *, seconds: float, is_subscription: bool) -> None:
-    """All of it, the figure that matters first."""
+def show(found: Audit, read: Reading, top: int, *, seconds: float, is_subscription: bool, problem: str) -> None:
+    """All of it, the figure that matters first. `problem` is why the ledger could not be read."""
     if not found.total.calls:
         _show_nothing(found, read)
+        _show_handed(found, top, problem)
         return
     _head(found, is_subscription=is_subscription)
     _table("By day", ("day", "USD", "", "calls", "tokens"), _barred(found.by_day[-max(top, 14) :]))
@@ -59,7 +61,16 @@ def show(found: Audit, read: Reading, top: int, *, seconds: float, is_subscripti
     _table("Needed no model: a command does it", groups, list(map(_group, found.needless[:top])))
     _table("Handed to a cheaper model: what the asking cost", ("task", "USD", "", "calls", "tokens"),
            _barred(found.delegated[:top]))  # fmt: skip
+    _show_handed(found, top, problem)
     _foot(found, read, seconds)
+
+
+def _show_handed(found: Audit, top: int, problem: str) -> None:
+    head = ("times", "calls", "USD", "USD a month", "could save a month", "same work", "what to type")
+    title = "Handed to cheaper models again and again: worth a playbook"
+    _table(title, head, list(map(_repeated, found.handed[:top])))
+    if problem:
+        _say(f"The ledger of what was handed over could not be read: {problem}")
 
 
 def show_tasks(tasks: Sequence[TaskLine]) -> None:
@@ -168,6 +179,12 @@ def _tasks(tasks: Sequence[TaskLine]) -> Rows:
 def _group(group: Group) -> Sequence[str]:
     month = f"{dollars(group.saving.month_low_nanousd)} to {dollars(group.saving.month_high_nanousd)}"
     return f"{group.count}", _amount(group.cost_nanousd, group.unpriced_calls), month, group.phrase, group.next
+
+
+def _repeated(group: Handed) -> Sequence[str]:
+    cost = dollars(group.cost_nanousd) + (f" + {group.unpriced} unpriced" if group.unpriced else "")
+    month, spared = dollars(group.month_nanousd), dollars(group.saving_month_nanousd)
+    return f"{group.count}", f"{group.calls}", cost, month, spared, group.phrase, group.next
 
 
 def _amount(cost: int, unpriced: int) -> str:
