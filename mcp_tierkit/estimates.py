@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from mcp_tierkit.prices import Price, cost, worst_cost
+from mcp_tierkit.prices import Price, cost, time_cost, worst_cost
 from mcp_tierkit.receipts import Alone, alone
 from mcp_tierkit.tables import packaged
 from mcp_tierkit.types import NanoUsd, Record, TierName, Tokens, Usage
@@ -38,6 +38,14 @@ class Prices(Record):
     strong: Price | None = None
 
 
+class Machine(Record):
+    """What the calls of a tier cost whose time is paid for, and not its tokens."""
+
+    hour_nanousd: NanoUsd
+    call_ms: int | None = Field(ge=0, description="What one call takes; None is unknown.")
+    most_ms: int = Field(gt=0, description="What one call takes at most.")
+
+
 class Terms(Record):
     """How often, and on what terms."""
 
@@ -48,6 +56,8 @@ class Terms(Record):
     billing: Literal["api", "subscription"] = "api"
     subscription_nanousd: NanoUsd | None = Field(default=None, description="Price of a month of the caller's plan.")
     limits: dict[TierName, int] = Field(default_factory=dict, description="Output limit of a call; default 8,000.")
+    machines: dict[TierName, Machine] = Field(default_factory=dict, description="Tiers that are paid by the hour.")
+    quotas: tuple[TierName, ...] = Field(default=(), description="Tiers within a subscription: tokens, no dollars.")
 
 
 class Cost(Record):
@@ -66,10 +76,13 @@ class RouteCost(Record):
     calls: int
     model_tokens: Tokens = Field(description="In and out, over the tiers' calls.")
     caller_tokens: Tokens = Field(description="What passes through the caller.")
+    quota_tokens: Tokens = Field(default=0, description="Of `model_tokens`, those that a tier's subscription pays for.")
+    quota_tokens_worst: Tokens = 0
     typical: Cost
     worst: Cost
     ratio: float | None = Field(
-        description="Typical to alone: of dollars, or of the caller's tokens on a subscription."
+        description="Typical to alone: of dollars, or of the caller's tokens on a subscription. None where it is "
+        "unknown, and where a tier's subscription pays for a part: dollars alone would tell nothing then."
     )
     may_fail_share: float | None = Field(
         default=None, description="Part of the runs that may end in the caller doing it after all before it costs more."
@@ -110,7 +123,8 @@ def estimate(work: Work, prices: Prices, terms: Terms | None = None) -> Estimate
     """What `work` costs alone and on each route that hands it over, per run, day, month and over all months.
 
     A route's figure is what its calls cost by `prices.cost`, and the handover on the caller's side by `handover_cost`.
-    On a subscription the caller's own side is no dollars: there `alone` is None and `ratio` one of its tokens.
+    On a subscription the caller's own side is no dollars: there `alone` is None and `ratio` one of its tokens. A tier
+    within a subscription adds tokens and no dollars, one that is paid by the hour the time of its calls.
     A figure that needs an unknown price is None. docs/estimate.md says what is counted and what is not.
     """
     terms = terms or Terms()
@@ -165,25 +179,33 @@ def _compared(name: str, work: Work, prices: Prices, terms: Terms) -> RouteCost:
     calls, own = [call for call in _routes()[name] if not call.at_worst], _alone_run(work, prices.caller, terms)
     paid, run = _run(name, work, prices, terms), _typical(name, work, prices, terms)
     passed, is_paid = _handover(), terms.billing == "api"
-    through = passed.arguments + passed.reply + passed.schemas
-    ratio = _part(paid, own) if is_paid else _part(through, work.input + work.output)
+    through, quota = passed.arguments + passed.reply + passed.schemas, _quota(name, work, terms)
+    in_dollars = None if quota else paid
+    ratio = _part(in_dollars, own) if is_paid else _part(through, work.input + work.output)
     return RouteCost(
         name=name, calls=len(calls), caller_tokens=through, ratio=ratio,
-        model_tokens=sum(_amount(call.reads, work) + _amount((call.writes,), work) for call in calls),
+        model_tokens=sum(_sized(call, work) for call in calls), quota_tokens=quota,
+        quota_tokens_worst=_quota(name, work, terms, at_worst=True),
         typical=_spread(run, terms), worst=_spread(_worst(name, work, prices, terms), terms),
         may_fail_share=None if ratio is None else max(0.0, round(1 - ratio, 4)),
-        pays_from_output=_pays_from(name, work, prices, terms),
-        turns_per_run=_turns(paid, own, prices.caller) if is_paid else None,
-        subscription_runs=_subscription_runs(paid, terms), unknown=_unknown(name, prices, run, paid),
+        pays_from_output=None if quota and is_paid else _pays_from(name, work, prices, terms),
+        turns_per_run=_turns(in_dollars, own, prices.caller) if is_paid else None,
+        subscription_runs=_subscription_runs(in_dollars, terms), unknown=_unknown(name, prices, terms, run, paid),
     )  # fmt: skip
 
 
-def _unknown(name: str, prices: Prices, run: int | None, paid: int | None) -> tuple[str, ...]:
+def _unknown(name: str, prices: Prices, terms: Terms, run: int | None, paid: int | None) -> tuple[str, ...]:
     if run is not None and paid is not None:
         return ()
-    needed = dict.fromkeys(("caller", *(call.tier for call in _routes()[name])))
-    missing = tuple(who for who in needed if getattr(prices, who) is None)
+    missing = () if prices.caller else ("caller",)
+    tiers = dict.fromkeys(call.tier for call in _routes()[name])
+    missing = (*missing, *(tier for tier in tiers if not _is_known(tier, prices, terms)))
     return missing or ("a rate of what is cached, or of a batch",)
+
+
+def _is_known(tier: TierName, prices: Prices, terms: Terms) -> bool:
+    machine = terms.machines.get(tier)
+    return tier in terms.quotas or (getattr(prices, tier) if machine is None else machine.call_ms) is not None
 
 
 def _alone_run(work: Work, price: Price | None, terms: Terms) -> int | None:
@@ -200,16 +222,37 @@ def _most_alone(work: Work) -> Alone:
 
 def _models(name: str, work: Work, prices: Prices, terms: Terms) -> int | None:
     """What the calls of a route cost, each as long as the work says."""
-    total = 0
-    for call in _routes()[name]:
-        if not call.at_worst:
-            price, written = getattr(prices, call.tier), _amount((call.writes,), work)
-            usage = _read(_amount(call.reads, work), written, terms.cached_share)
-            paid = None if price is None else cost(price, usage, batch=terms.batch)
-            if paid is None:
-                return None
-            total += paid
-    return total
+    paid = [_call_cost(call, work, prices, terms) for call in _routes()[name] if not call.at_worst]
+    known = [part for part in paid if part is not None]
+    return sum(known) if len(known) == len(paid) else None
+
+
+def _call_cost(call: _Call, work: Work, prices: Prices, terms: Terms) -> int | None:
+    if call.tier in terms.quotas:
+        return 0
+    if machine := terms.machines.get(call.tier):
+        return None if machine.call_ms is None else time_cost(machine.hour_nanousd, machine.call_ms)
+    price: Price | None = getattr(prices, call.tier)
+    usage = _read(_amount(call.reads, work), _amount((call.writes,), work), terms.cached_share)
+    return None if price is None else cost(price, usage, batch=terms.batch)
+
+
+def _sized(call: _Call, work: Work) -> int:
+    """Tokens of a call, in and out."""
+    return _amount(call.reads, work) + _amount((call.writes,), work)
+
+
+def _at_worst(call: _Call, work: Work, terms: Terms) -> tuple[int, int]:
+    """The most tokens that a call can read and write: its output limit is used, and so was that of those before it."""
+    written = max(terms.limits.get(call.tier, 8000), work.output)
+    # What comes before it in the conversation was cut off and continued, so it is there twice.
+    return _amount(call.reads, work.model_copy(update={"output": 2 * written})), written
+
+
+def _quota(name: str, work: Work, terms: Terms, *, at_worst: bool = False) -> int:
+    """Tokens of a route that its tiers' subscriptions pay for."""
+    calls = [call for call in _routes()[name] if call.tier in terms.quotas and (at_worst or not call.at_worst)]
+    return sum(sum(_at_worst(call, work, terms)) if at_worst else _sized(call, work) for call in calls)
 
 
 def _run(name: str, work: Work, prices: Prices, terms: Terms) -> int | None:
@@ -229,13 +272,10 @@ def _worst(name: str, work: Work, prices: Prices, terms: Terms) -> int | None:
     """Every call that can be made, each with its output limit used, all input at the dearest rate, and a red reply."""
     total, passed = 0, _handover()
     for call in _routes()[name]:
-        price, limit = getattr(prices, call.tier), terms.limits.get(call.tier, 8000)
-        if price is None:
+        most = _most(call, work, prices, terms)
+        if most is None:
             return None
-        written = max(limit, work.output)
-        # What comes before it in the conversation was cut off and continued, so it is there twice.
-        read = _amount(call.reads, work.model_copy(update={"output": 2 * written}))
-        total += worst_cost(price, read, written)
+        total += most
     if terms.billing == "subscription":
         return total
     if prices.caller is None:
@@ -244,6 +284,15 @@ def _worst(name: str, work: Work, prices: Prices, terms: Terms) -> int | None:
     return total + handover_cost(
         prices.caller, arguments=passed.arguments, reply=passed.red_reply + passed.schemas, schemas=0
     )
+
+
+def _most(call: _Call, work: Work, prices: Prices, terms: Terms) -> int | None:
+    if call.tier in terms.quotas:
+        return 0
+    if machine := terms.machines.get(call.tier):
+        return time_cost(machine.hour_nanousd, machine.most_ms)
+    price: Price | None = getattr(prices, call.tier)
+    return None if price is None else worst_cost(price, *_at_worst(call, work, terms))
 
 
 def _amount(parts: tuple[str, ...], work: Work) -> int:

@@ -57,6 +57,14 @@ class Price(Rates):
         return self.as_of is not None and (today - self.as_of).days > STALE_DAYS
 
 
+def withdrawal(model: str, price: Price, today: date) -> str | None:
+    """The sentence to warn with where a model is withdrawn, or will be soon; None where nothing is known of that."""
+    day = price.deprecated_on
+    if day is None or (day - today).days > STALE_DAYS:
+        return None
+    return f"{model} {'was' if day <= today else 'will be'} withdrawn by its provider on {day}."
+
+
 LOCAL_PRICE = Price(input=Decimal(0), output=Decimal(0), cache_read=Decimal(0), cache_write=Decimal(0), source="local")
 """A model on the user's own machine: nobody sends a bill."""
 

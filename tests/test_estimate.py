@@ -12,17 +12,19 @@ from typing import Any
 
 import pytest
 
-from mcp_tierkit import server
+from mcp_tierkit import prices, server
 from mcp_tierkit.calls import PlanCall
 from mcp_tierkit.cli import run
 from mcp_tierkit.config import load_config
-from mcp_tierkit.estimates import Estimate, Prices, RouteCost, Terms, Work, estimate, handover_cost
+from mcp_tierkit.estimates import Estimate, Machine, Prices, RouteCost, Terms, Work, estimate, handover_cost
 from mcp_tierkit.kit import open_kit
+from mcp_tierkit.ledger.opening import ledger_path
 from mcp_tierkit.prices import Price, PriceTable
 from mcp_tierkit.receipts import CallerSide, alone, receipt
 from mcp_tierkit.stages import account, plan
 from mcp_tierkit.tables import packaged
 from mcp_tierkit.types import Spend
+from tests.reports import add_call, new_ledger, open_task
 from tests.support import make_env, make_project
 
 ROOT = Path(__file__).parent.parent
@@ -245,6 +247,45 @@ def test_a_subscription_breaks_even_at_its_price_over_the_price_of_a_run() -> No
     assert of("cheap_draft", Work(input=0, output=0), billing="subscription").pays_from_output == 1270
 
 
+# --- tiers whose tokens have no price
+
+
+HOUR = Machine(hour_nanousd=360_000_000, call_ms=10_000, most_ms=60_000)
+"""A hundred nanodollars a millisecond."""
+
+
+def test_a_tier_paid_by_the_hour_costs_the_time_of_its_calls_and_at_worst_their_limit() -> None:
+    terms: dict[str, Any] = {"machines": {"cheap": HOUR}, "batch": True}
+    no_price = Prices(caller=OPUS, mid=TERRA, strong=OPUS)
+    draft, repaired = (of(name, prices=no_price, **terms) for name in ("cheap_draft", "draft_and_repair"))
+    assert draft.typical.run == 1_000_000 + HANDED_OVER
+    assert repaired.typical.run == 2_000_000 + HANDED_OVER
+    assert draft.worst.run == 2 * 6_000_000 + 57 * 20_000 + (280 + 1025) * 4000
+    assert (draft.unknown, draft.quota_tokens) == ((), 0)
+    assert draft.ratio == round((1_000_000 + HANDED_OVER) / 96_000_000, 4)
+
+
+def test_a_machine_whose_time_nobody_knows_has_no_typical_cost_and_still_a_worst_one() -> None:
+    untimed = {"cheap": HOUR.model_copy(update={"call_ms": None})}
+    found = of("draft_and_review", machines=untimed)
+    assert (found.typical.run, found.ratio, found.unknown) == (None, None, ("cheap",))
+    assert found.worst.run == of("draft_and_review", machines={"cheap": HOUR}).worst.run
+
+
+def test_a_tier_within_a_subscription_costs_tokens_and_no_dollars_and_is_not_compared_in_them() -> None:
+    found = of("climb_to_mid", prices=Prices(caller=OPUS, cheap=LUNA), quotas=("mid",))
+    cheap = 10_200 + 3000 + 10_200 + 3300 + 3000
+    assert found.typical.run == of("draft_and_repair").typical.run
+    assert (found.model_tokens, found.quota_tokens) == (cheap + 10_500 + 3000, 10_500 + 3000)
+    assert found.quota_tokens_worst == 2 * (10_500 + 8000)
+    compared = (found.ratio, found.may_fail_share, found.pays_from_output, found.turns_per_run)
+    assert (compared, found.unknown) == ((None,) * 4, ())
+    assert of("climb_to_mid", quotas=("mid",), subscription_nanousd=10**9).subscription_runs is None
+    assert of("cheap_draft", quotas=("mid",)) == of("cheap_draft")
+    on_a_plan = of("climb_to_mid", quotas=("mid",), billing="subscription")
+    assert on_a_plan.ratio == round(1270 / 12_000, 4)  # What passes through the caller is all that this compares.
+
+
 # --- the command
 
 
@@ -317,11 +358,124 @@ def test_the_table_names_every_route_and_fits_eighty_columns(project: Path, caps
         "alone, by the caller", "cheap draft", "draft, one repair", "draft, repair, mid", "draft, strong review",
         "a playbook", "a recipe",
     ]  # fmt: skip
-    assert table[1].split()[4:] == ["0.0960", "0.10", "2.88", "0.1716", "100.0%", "-"]
+    assert table[1].split()[4:] == ["0.0960", "0.0960", "2.880", "0.1716", "100.0%", "-"]
+    assert table[2].split()[2:] == ["0.0046", "0.0046", "0.139", "0.0180", "4.8%", "0"]
     assert max(map(len, table)) <= 80
     assert lines[-2] == "The subscription costs no more from 2,084 runs a month on alone, 43,319 with cheap drafts."
-    assert run(["estimate", "--input", "9000", "--output", "3000", "--months", "2"]) == 0
-    assert "2 months" in capsys.readouterr().out
+    assert {line.index("  ") for line in lines[1:5]} == {0}
+    assert lines[2] == "  cheap   openai/tiny-cheap                $0.1/0.5 a million tokens in and out"
+    assert run(["estimate", "--input", "9000", "--output", "3000", "--months", "12"]) == 0
+    table = capsys.readouterr().out.splitlines()[5:13]
+    assert table[0].split("  ")[-5:] == ["a month", "12 months", "at worst", "of alone", "pays from"]
+    assert max(map(len, table)) <= 80
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("--runs-per-day", "nan"), ("--runs-per-day", "inf"), ("--runs-per-day", "-1"), ("--runs-per-day", "1e-400"),
+        ("--cached-share", "NaN"), ("--cached-share", "1.01"), ("--subscription", "sNaN"), ("--subscription", "1e30"),
+        ("--seconds", "-1"), ("--seconds", "soon"), ("--input", "1" + "0" * 30), ("--output", "-1"),
+    ],
+)  # fmt: skip
+def test_a_figure_that_is_none_is_wrong_usage_and_named(
+    project: Path, capsys: pytest.CaptureFixture[str], option: str, value: str
+) -> None:
+    assert run(["estimate", "--input", "9", "--output", "9", option, value]) == 2
+    assert f"Invalid value for '{option}'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("named", ["shop/*.rs", "shop", "shop/", ".env", "no/**"])
+def test_files_that_are_not_there_to_be_read_are_refused_and_not_taken_for_new_ones(
+    project: Path, capsys: pytest.CaptureFixture[str], named: str
+) -> None:
+    (project / ".env").write_text("A=1\n")
+    (project / "shop" / "cart.py").unlink()
+    (project / "shop" / "__init__.py").unlink()
+    assert run(["estimate", "--files", named]) == 2
+    told = capsys.readouterr()
+    assert (told.out, "names no file that may be read. Nothing was estimated." in told.err) == ("", True)
+    assert run(["estimate", "--files", "!shop/cart.py"]) == 2
+
+
+def test_no_files_but_binary_ones_are_refused_by_name(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (project / "shop" / "logo.bin").write_bytes(b"\xff\xfe\x00")
+    assert run(["estimate", "--files", "shop/*"]) == 2
+    assert "shop/logo.bin is not UTF-8 text" in capsys.readouterr().err
+
+
+def set_cheap(project: Path, billed: str, caller: str = "") -> None:
+    (project.parent / "home" / "tierkit.toml").write_text(
+        f'[caller]\nmodel = "claude-opus-5-5"\n{caller}\n[tiers.cheap]\nmodels = ["openai/house"]\n'
+        f'base_url = "http://127.0.0.1:9"\n{billed}\n'
+    )
+
+
+def test_a_machine_is_timed_by_the_option_else_by_the_ledger_and_each_is_named(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    set_cheap(project, 'hour_usd = "0.36"\ntimeout_s = 60')
+    work = ("--input", "9000", "--output", "3000")
+    code, found = told(capsys, *work)
+    note = "The cheap tier is paid by time: how long a call takes is unknown, since openai/house made none yet; "
+    assert (code, found["paid"]["cheap"]) == (1, "$0.36 an hour of machine time")
+    assert found["notes"][0] == note + "name it with --seconds. At worst its time limit, 60 s."
+    code, found = told(capsys, *work, "--seconds", "10.5")
+    assert (code, found["routes"][1]["typical_usd"]["run"]) == (0, "0.003147")  # 1,050,000 + HANDED_OVER
+    assert found["terms"]["machines"] == {"cheap": {"hour_usd": "0.36", "call_ms": 10_500, "most_ms": 60_000}}
+    assert found["notes"][0].startswith("The cheap tier is paid by time: 10.5 s a call, as given.")
+    _, found = told(capsys, *work, "--seconds", "3600")
+    assert found["terms"]["machines"]["cheap"]["call_ms"] == 60_000  # None takes longer than its limit.
+
+    others: tuple[dict[str, Any], ...] = (
+        {"stage": "doctor"}, {"status": "failed"}, {"routed_model": "openai/other"}, {"duration_ms": None},
+    )  # fmt: skip
+    with new_ledger(ledger_path(load_config().ledger_url)) as conn:
+        open_task(conn, "t")
+        for row in (
+            {"duration_ms": 3000},
+            {"duration_ms": 4000},
+            {"duration_ms": 5000},
+            {"duration_ms": 6000},
+            *others,
+        ):
+            add_call(conn, "t", **{"routed_model": "openai/house", "duration_ms": 9, **row})
+    code, found = told(capsys, *work)
+    assert (code, found["terms"]["machines"]["cheap"]["call_ms"]) == (0, 5000)
+    assert "5.0 s a call, the median of 4 on your ledger." in found["notes"][0]
+
+
+def test_a_tier_within_a_subscription_is_told_in_tokens(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    set_cheap(project, 'billing = "subscription"')
+    work = ("--input", "9000", "--output", "3000")
+    code, found = told(capsys, *work)
+    draft = found["routes"][1]
+    assert (code, found["terms"]["quotas"], draft["unknown"]) == (0, ["cheap"], [])
+    assert (draft["quota_tokens"], draft["ratio"]) == (13_200, None)
+    assert run(["estimate", *work]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[7].split()[-2:] == ["quota", "-"]
+    assert "  cheap draft              13,200 a run        396,000 a month     52,400 at worst" in lines
+    set_cheap(project, 'billing = "subscription"', caller='billing = "subscription"')
+    assert run(["estimate", *work]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[-6:] for line in lines[6:8]] == [
+        ["-", "-", "-", "-", "100.0%", "-"], ["-", "-", "-", "-", "10.6%", "0"]
+    ]  # fmt: skip
+
+
+def test_a_price_to_be_doubted_is_doubted(
+    project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = Price.model_validate({
+        "input": "1", "output": "2", "source": "test", "as_of": "2020-01-01", "deprecated_on": "2020-02-02"
+    })  # fmt: skip
+    monkeypatch.setitem(prices._packaged(), "gpt-of-old", old)
+    _, found = told(capsys, "--input", "9", "--output", "9", "--caller", "gpt-of-old", "--cheap", "gpt-of-old")
+    assert found["notes"][1:] == [
+        "The price of gpt-of-old was read on 2020-01-01, more than 90 days ago.",
+        "gpt-of-old was withdrawn by its provider on 2020-02-02.",
+    ]
 
 
 def test_the_pages_python_runs_and_prints_nanodollars(capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,27 +2,40 @@
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Sequence
-from decimal import Decimal
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from decimal import Decimal, InvalidOperation
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
 from mcp_tierkit.cli.options import json_option, print_json, project_option
+from mcp_tierkit.errors import InvalidInput, LedgerError
 
 if TYPE_CHECKING:
     from mcp_tierkit.config import Config
-    from mcp_tierkit.estimates import Estimate, Prices, RouteCost, Work
+    from mcp_tierkit.estimates import Machine, Prices, Work
+    from mcp_tierkit.prices import Price
+    from mcp_tierkit.tiers import Tier
+    from mcp_tierkit.types import TierName
 
-WHO = ("caller", "cheap", "mid", "strong")
-Named = dict[str, str | None]
-CALLS = {
-    "alone": "alone, by the caller", "cheap_draft": "cheap draft", "draft_and_repair": "draft, one repair",
-    "climb_to_mid": "draft, repair, mid", "draft_and_review": "draft, strong review",
-    "playbook": "a playbook", "recipe": "a recipe",
-}  # fmt: skip
+
+def between(low: int, high: int) -> Callable[[str], Decimal]:
+    """The type of an option that takes a decimal number within bounds, exactly as it was written."""
+
+    def number(text: str) -> Decimal:
+        try:
+            found = Decimal(text)
+        except InvalidOperation:
+            raise click.BadParameter(f"{text!r} is not a number.") from None
+        if not (found.is_finite() and low <= found <= high and found == round(found, 9)):
+            raise click.BadParameter(f"{text} is not a number from {low} to {high:,} with at most nine places.")
+        return found
+
+    return number
 
 
 @click.command()
@@ -34,19 +47,18 @@ CALLS = {
 @click.option("--cheap", metavar="MODEL", help="Price this tier by another model; so --mid and --strong.")
 @click.option("--mid", metavar="MODEL")
 @click.option("--strong", metavar="MODEL")
-@click.option("--runs-per-day", type=click.FloatRange(0, 10**6), default=1, show_default=True)
+@click.option("--runs-per-day", type=between(0, 10**6), default="1", show_default=True)
 @click.option("--months", type=click.IntRange(1, 120), default=1, show_default=True, help="Of thirty days each.")
-@click.option("--cached-share", type=click.FloatRange(0, 1), default=0, help="Part of the input read from a cache.")
+@click.option("--cached-share", type=between(0, 1), default="0", help="Part of the input read from a cache.")
 @click.option("--batch", is_flag=True, help="The tiers' calls may wait: take their batch prices.")
-@click.option(
-    "--subscription", metavar="USD", type=click.FloatRange(0), help="A month of the caller's plan, to compare."
-)
+@click.option("--seconds", type=between(0, 3600), help="Of a call to a tier with hour_usd. Default: its calls' median.")
+@click.option("--subscription", metavar="USD", type=between(0, 10**6), help="A month of the caller's plan, to compare.")
 @project_option
 @json_option
 def estimate(
-    input_tokens: int | None, output_tokens: int | None, files: tuple[str, ...], task: str, runs_per_day: float,
-    months: int, cached_share: float, batch: bool, subscription: float | None, project: Path | None, as_json: bool,
-    **models: str | None,
+    input_tokens: int | None, output_tokens: int | None, files: tuple[str, ...], task: str, runs_per_day: Decimal,
+    months: int, cached_share: Decimal, batch: bool, seconds: Decimal | None, subscription: Decimal | None,
+    project: Path | None, as_json: bool, **models: str | None,
 ) -> int:  # fmt: skip
     """Show what a piece of work costs alone and on each route that hands it over. Asks no model, needs no key.
 
@@ -58,30 +70,30 @@ def estimate(
       tierkit estimate --input 9000 --output 3000 --caller claude-opus-5-5 --runs-per-day 50
       tierkit estimate --files "src/**/*.py" --task "Take the discount as a percentage" --json
     """
+    from mcp_tierkit.cli.estimate_text import missing, record, show
     from mcp_tierkit.estimates import Terms
     from mcp_tierkit.estimates import estimate as compute
 
     config = _config(project, needed=bool(files))
     work = _work(config, input_tokens, output_tokens, files, task)
-    prices, named, limits, notes = _prices(config, models)
+    bench = _bench(config, models, seconds)
     terms = Terms(
-        runs_per_day=Decimal(str(runs_per_day)), months=months, cached_share=Decimal(str(cached_share)), batch=batch,
-        billing=config.caller.billing if config else "api", limits=limits,
-        subscription_nanousd=None if subscription is None else round(Decimal(str(subscription)) * 10**9),
+        runs_per_day=runs_per_day, months=months, cached_share=cached_share, batch=batch,
+        billing=config.caller.billing if config else "api", limits=bench.limits, machines=bench.machines,
+        quotas=bench.quotas, subscription_nanousd=None if subscription is None else round(subscription * 10**9),
     )  # fmt: skip
-    found = compute(work, prices, terms)
-    notes += _missing(found, named)
+    found = compute(work, bench.prices, terms)
+    notes = [*bench.notes, *missing(found, bench.named)]
     if as_json:
-        print_json(_record(found, named, notes))
+        print_json(record(found, bench.named, bench.paid, notes))
     else:
-        _print(found, named, notes)
+        show(found, bench.named, bench.paid, notes)
     return 1 if any(route.unknown for route in found.routes) else 0
 
 
 def _config(project: Path | None, *, needed: bool) -> Config | None:
     """The user's settings; None where there is no project to read them for and none is needed."""
     from mcp_tierkit.config import load_config
-    from mcp_tierkit.errors import InvalidInput
     from mcp_tierkit.places import find_project
 
     try:
@@ -113,141 +125,129 @@ def _counted(config: Config, files: tuple[str, ...], task: str) -> Work:
     from mcp_tierkit.calls import PlanCall
     from mcp_tierkit.estimates import Work
     from mcp_tierkit.kit import open_kit
+    from mcp_tierkit.scope import has_magic
     from mcp_tierkit.stages.plan import NEW_FILE_TOKENS, make_task, tokens_in
     from mcp_tierkit.tokens import estimate as tokens_of
 
     kit = open_kit(config)
     planned = make_task(kit, PlanCall(task=task or "An estimate.", files=files), None)
     without = tuple(path for path in planned.files if path.startswith("!"))
-    sizes = [tokens_in(kit, (path, *without)) for path in planned.files if path not in without]
+    sizes = {path: tokens_in(kit, (path, *without)) for path in planned.files if path not in without}
+    if not sizes:
+        raise click.UsageError("--files takes files out and names none.")
+    for path, size in sizes.items():
+        # What is neither there nor a pattern is a file that is yet to be written.
+        if size is None and (has_magic(path) or (config.project / path).exists()):
+            raise InvalidInput(
+                f"{path!r} names no file that may be read. Nothing was estimated.",
+                next_step="Name files by path or glob; those that are yet to be written by their whole path.",
+            )
     return Work(
-        input=tokens_of(task) + sum(size or 0 for size in sizes),
-        output=sum(NEW_FILE_TOKENS if size is None else max(size // 3, 60) for size in sizes),
+        input=tokens_of(task) + sum(size or 0 for size in sizes.values()),
+        output=sum(NEW_FILE_TOKENS if size is None else max(size // 3, 60) for size in sizes.values()),
         files=max(1, len(kit.workspace.expand(planned.files))),
     )
 
 
-def _prices(
-    config: Config | None, asked: dict[str, str | None]
-) -> tuple[Prices, Named, dict[Literal["cheap", "mid", "strong"], int], list[str]]:
-    """Whose price stands for whom: what was asked for, else the user's tiers, else the first of our provider table."""
+# --- prices
+
+
+class Bench(NamedTuple):
+    """Whose price stands for whom, and how each is paid."""
+
+    prices: Prices
+    named: dict[str, str | None]
+    paid: dict[str, str]
+    limits: dict[TierName, int]
+    machines: dict[TierName, Machine]
+    quotas: tuple[TierName, ...]
+    notes: list[str]
+
+
+def _bench(config: Config | None, asked: Mapping[str, str | None], seconds: Decimal | None) -> Bench:
+    """What was asked for, else the user's tiers, else the first of our provider table."""
     from mcp_tierkit.estimates import Prices
     from mcp_tierkit.prices import PriceTable
     from mcp_tierkit.providers import known
+    from mcp_tierkit.served import billed
     from mcp_tierkit.tiers import NAMES, survey
 
     table = config.price_table() if config else PriceTable()
-    usable, notes = survey(config).tiers if config else {}, []
+    tiers = {name: tier for name, tier in (survey(config).tiers if config else {}).items() if asked[name] is None}
     usual = next(provider for provider in known().provider if provider.tiers)
-    named: Named = {"caller": asked["caller"] or (config.caller.model if config else None)}
-    found = {"caller": table.price(named["caller"]) if named["caller"] else None}
-    for name in NAMES:
-        tier = usable.get(name) if asked[name] is None else None
-        named[name] = tier.model if tier else asked[name] or usual.tiers[name]
-        found[name] = tier.price if tier else table.price(named[name] or "")
-    if assumed := [name for name in NAMES if not asked[name] and name not in usable]:
+    named = {"caller": asked["caller"] or (config.caller.model if config else None)}
+    named |= {name: tiers[name].model if name in tiers else asked[name] or usual.tiers[name] for name in NAMES}
+    prices = {who: table.price(model or "") for who, model in named.items()}
+    prices |= {name: tier.price for name, tier in tiers.items()}
+    paid = {who: _rate(price) for who, price in prices.items()} | {name: billed(tier) for name, tier in tiers.items()}
+    machines, notes = _machines(config, tiers, seconds)
+    if assumed := [name for name in NAMES if not asked[name] and name not in tiers]:
         notes.append(f"No model is set up for {', '.join(assumed)}: priced as {usual.name}'s usual ones.")
-    return Prices(**found), named, {name: tier.max_output_tokens for name, tier in usable.items()}, notes
+    return Bench(
+        prices=Prices(**prices), named=named, paid=paid, machines=machines,
+        limits={name: tier.max_output_tokens for name, tier in tiers.items()},
+        quotas=tuple(name for name, tier in tiers.items() if tier.billing == "subscription"),
+        notes=[*notes, *_doubts(named, prices)],
+    )  # fmt: skip
 
 
-def _missing(found: Estimate, named: Named) -> list[str]:
-    """One sentence for each price that is not known."""
-    missing = dict.fromkeys(who for route in found.routes for who in route.unknown)
-    notes = []
-    for who in missing:
-        if who not in WHO:
-            notes.append(f"No price is known for {who}, so routes that need it have no figure.")
-        elif named[who] is None:
-            notes.append("The caller's model is not known, so nothing can be compared: name it with --caller.")
-        else:
-            notes.append(f"The price of {named[who]} ({who}) is not known, so routes that use it have no figure.")
-    return notes
+def _rate(price: Price | None) -> str:
+    from mcp_tierkit.prices import LOCAL_PRICE
+    from mcp_tierkit.served import rate
+
+    if price == LOCAL_PRICE:
+        return "free of charge, machine time not priced"
+    return f"${rate(price)} a million tokens in and out" if price else "an unknown price"
 
 
-# --- shown
+def _doubts(named: Mapping[str, str | None], prices: Mapping[str, Price | None]) -> list[str]:
+    """What to know of these prices before they are believed."""
+    from mcp_tierkit.prices import STALE_DAYS, withdrawal
+
+    today, told = datetime.now(UTC).date(), dict[str, None]()
+    for who, price in prices.items():
+        if price and price.is_stale(today):
+            told[f"The price of {named[who]} was read on {price.as_of}, more than {STALE_DAYS} days ago."] = None
+        if price and (withdrawn := withdrawal(named[who] or who, price, today)):
+            told[withdrawn] = None
+    return list(told)
 
 
-def _record(found: Estimate, named: Named, notes: Sequence[str]) -> dict[str, object]:
-    return {
-        "models": named,
-        "work": found.work.model_dump(),
-        "terms": _told_terms(found),
-        "routes": [_told(route) for route in found.routes],
-        "notes": list(notes),
-    }
+def _machines(
+    config: Config | None, tiers: Mapping[TierName, Tier], seconds: Decimal | None
+) -> tuple[dict[TierName, Machine], list[str]]:
+    """The tiers that are paid by the hour, with the time of one call: as given, else what their calls took so far."""
+    from mcp_tierkit.estimates import Machine
+
+    found: dict[TierName, Machine] = {}
+    notes: list[str] = []
+    for name, tier in tiers.items():
+        if tier.hour_nanousd is None:
+            continue
+        given = None if seconds is None else (math.ceil(seconds * 1000), f"{seconds.normalize():f} s a call, as given.")
+        call_ms, told = given or _seen(config, tier)
+        most_ms = math.ceil(tier.timeout_s * 1000)
+        call_ms = None if call_ms is None else min(call_ms, most_ms)
+        found[name] = Machine(hour_nanousd=tier.hour_nanousd, most_ms=most_ms, call_ms=call_ms)
+        notes.append(f"The {name} tier is paid by time: {told} At worst its time limit, {tier.timeout_s:g} s.")
+    if seconds is not None and not found:
+        notes.append("--seconds changes nothing here: no tier is paid by the hour.")
+    return found, notes
 
 
-def _told_terms(found: Estimate) -> dict[str, object]:
-    from mcp_tierkit.receipts import usd
+def _seen(config: Config | None, tier: Tier) -> tuple[int | None, str]:
+    """What the tier's calls took, and where that is from; None where there were none."""
+    from mcp_tierkit.ledger.opening import ledger_path
+    from mcp_tierkit.ledger.pins import usual_ms
+    from mcp_tierkit.ledger.report import reading
 
-    told = found.terms.model_dump(mode="json", exclude={"subscription_nanousd"})
-    return told | {"subscription_usd": usd(found.terms.subscription_nanousd)}
-
-
-def _told(route: RouteCost) -> dict[str, object]:
-    """Money as decimal strings of dollars; unknown is null."""
-    from mcp_tierkit.receipts import usd
-
-    told = route.model_dump(mode="json")
-    for name in ("typical", "worst"):
-        told[f"{name}_usd"] = {span: usd(paid) for span, paid in told.pop(name).items()}
-    return told
-
-
-def _print(found: Estimate, named: Named, notes: Sequence[str]) -> None:
-    work, terms = found.work, found.terms
-    click.echo(
-        f"{work.input:,} tokens to read and {work.output:,} to write, {terms.runs_per_day.normalize():f} runs a day."
-    )
-    for who, model in named.items():
-        click.echo(f"  {who:<7} {model or 'unknown'}")
-    head = ["dollars", "a run", "a day", "a month", f"{terms.months} months", "at worst", "of alone", "pays from"]
-    rows = [_row(route) for route in found.routes]
-    if terms.months == 1:
-        for row in (head, *rows):
-            del row[4]
-    _table(head, rows)
-    for line in (*_told_break_even(found), *notes):
-        click.echo(line)
-
-
-def _row(route: RouteCost) -> list[str]:
-    typical = route.typical
-    size = "never" if route.pays_from_output is None else f"{route.pays_from_output:,}"
-    return [
-        CALLS[route.name], _dollars(typical.run, 4), _dollars(typical.day, 2), _dollars(typical.month, 2),
-        _dollars(typical.total, 2), _dollars(route.worst.run, 4),
-        "?" if route.ratio is None else f"{route.ratio:.1%}",
-        "-" if route.name == "alone" else "?" if route.ratio is None else size,
-    ]  # fmt: skip
-
-
-def _dollars(nanousd: int | None, places: int) -> str:
-    return "?" if nanousd is None else f"{Decimal(nanousd) / 10**9:,.{places}f}"
-
-
-def _told_break_even(found: Estimate) -> list[str]:
-    """What the last columns mean, and the rest of where it pays."""
-    own, draft = found.routes[0], next(route for route in found.routes if route.name == "cheap_draft")
-    lines = ["pays from: tokens written, from which on the route costs no more than alone, with as much to read."]
-    if found.terms.billing == "subscription":
-        lines.append("of alone: tokens of the caller's subscription. The dollars are those of our calls.")
-    if draft.may_fail_share:
-        lines.append(f"Cheap drafts pay as long as no more than {draft.may_fail_share:.0%} of them fail.")
-    if draft.turns_per_run:
-        lines.append(
-            f"Our schemas are read on each turn: one cheap draft in {draft.turns_per_run:,} turns pays for it."
-        )
-    if own.subscription_runs:
-        paid = f", {draft.subscription_runs:,} with cheap drafts" if draft.subscription_runs else ""
-        lines.append(f"The subscription costs no more from {own.subscription_runs:,} runs a month on alone{paid}.")
-    return lines
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Figures are never cut: a terminal that is too narrow wraps them."""
-    widths = [max(len(row[at]) for row in (head, *rows)) for at in range(len(head))]
-    for row in (head, *rows):
-        first, *others = (cell.rjust(width) for cell, width in zip(row, widths, strict=True))
-        line = "  ".join([row[0].ljust(len(first)), *others])
-        click.secho(line, bold=row is head or row[0] == CALLS["alone"])
+    try:
+        if config and ledger_path(config.ledger_url).exists():
+            with reading(config.ledger_url) as conn:
+                if usual := usual_ms(conn, tier.name, tier.model):
+                    ms, calls = usual
+                    return ms, f"{Decimal(ms) / 1000:.1f} s a call, the median of {calls:,} on your ledger."
+        why = f"{tier.model} made none yet"
+    except LedgerError:
+        why = "the ledger cannot be read"
+    return None, f"how long a call takes is unknown, since {why}; name it with --seconds."

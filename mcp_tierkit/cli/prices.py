@@ -14,7 +14,7 @@ from mcp_tierkit.cli.options import json_option, print_json
 from mcp_tierkit.config import Config, load_config
 from mcp_tierkit.errors import InvalidInput, LedgerError
 from mcp_tierkit.places import find_project
-from mcp_tierkit.prices import STALE_DAYS, Price, PriceTable, Rates
+from mcp_tierkit.prices import STALE_DAYS, Price, PriceTable, Rates, withdrawal
 
 if TYPE_CHECKING:
     from mcp_tierkit.pins import Retest
@@ -139,9 +139,8 @@ def _warn(rows: Sequence[tuple[str, Price | None]], today: date) -> None:
             err=True,
         )
     for model, price in rows:
-        if price and price.deprecated_on and (price.deprecated_on - today).days <= STALE_DAYS:
-            was = "was" if price.deprecated_on <= today else "will be"
-            click.echo(f"Warning: {model} {was} withdrawn by its provider on {price.deprecated_on}.", err=True)
+        if price and (told := withdrawal(model, price, today)):
+            click.echo(f"Warning: {told}", err=True)
 
 
 # --- what has changed
