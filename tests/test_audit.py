@@ -108,12 +108,61 @@ def test_an_aside_that_repeats_the_conversation_takes_none_of_it(home: Path, tol
 
 def test_an_unknown_model_is_counted_and_never_free(home: Path, told: Any, capsys: pytest.CaptureFixture[str]) -> None:
     claude(home, f"{S1}.jsonl", *session(), answer("x", at(6), usage(9), model="house-model-9"))
-    claude(home, f"{S2}.jsonl", answer("y", at(7), {**usage(9), "speed": "fast"}))
+    claude(home, f"{S2}.jsonl", answer("y", at(7), {**usage(9), "speed": "fast"}, model="claude-haiku-4-5"))
     found = told()
     assert (found["total"]["cost_nanousd"], found["total"]["unpriced_calls"]) == (COST, 2)
-    assert found["unknown_models"] == ["claude-opus-4-6-fast", "house-model-9"]
+    assert found["unknown_models"] == ["claude-haiku-4-5-fast", "house-model-9"]
     assert run(["audit"]) == 0
     assert "+ 2 unpriced" in capsys.readouterr().out.splitlines()[0]
+
+
+def by_model(found: Any) -> dict[str, tuple[int, int]]:
+    return {line["key"]: (line["calls"], line["cost_nanousd"]) for line in found["by_model"]}
+
+
+def test_what_runs_fast_or_in_one_country_costs_what_the_vendor_adds(home: Path, told: Any) -> None:
+    plain = (10 * 5 + 100 * 0.5 + 20 * 25) * 1000
+    for number, (model, more) in enumerate([
+        ("claude-opus-4-6", {}), ("claude-opus-4-6", {"speed": "fast"}), ("claude-opus-5[1m]", {"speed": "fast"}),
+        ("claude-opus-5", {"speed": "standard", "inference_geo": "us"}), ("claude-opus-4-5", {"inference_geo": "us"}),
+        ("claude-opus-5", {"speed": "fast", "inference_geo": "us"}), ("claude-opus-4-6", {"inference_geo": "global"}),
+    ]):  # fmt: skip
+        counts = {**usage(10, 100, output=20), **more}
+        claude(home, f"{number}.jsonl", answer(f"m{number}", at(number), counts, model=model))
+    assert by_model(told()) == {
+        "claude-opus-4-6": (2, 2 * plain), "claude-opus-4-6-fast": (1, 6 * plain),
+        "claude-opus-5[1m]-fast": (1, 2 * plain), "claude-opus-5-us": (1, int(plain * 1.1)),
+        "claude-opus-4-5-us": (1, plain), "claude-opus-5-fast-us": (1, int(2 * plain * 1.1)),
+    }  # fmt: skip
+
+
+def test_another_models_advice_and_a_summary_within_an_answer_are_paid_for_besides_it(home: Path, told: Any) -> None:
+    passes: list[Any] = [
+        {"type": "message", **usage(1, 50, output=5)},
+        {"type": "advisor_message", **usage(40, output=6), "model": "claude-haiku-4-5"},
+        "odd", {"type": "compaction", **usage(7)}, {"type": "message", **usage(2, 50, output=5)},
+    ]  # fmt: skip
+    ask = tool("d1", "mcp__tierkit__draft_with_cheap_model")
+    claude(home, f"{S1}.jsonl", asked("go", at(0), "u1"), answer("before", at(1), usage(1000)),
+           answer("asks", at(2), usage(3, 100, output=9), ask),
+           answer("asks", at(2), {**usage(3, 100, output=10), "iterations": passes}, ask),
+           result("d1", '{"task_id":"t048213377120"}', at(3)),
+           answer("reads", at(4), {**usage(30), "iterations": passes[:2]}),
+           answer("after", at(5), usage(1000)))  # fmt: skip
+    found = told()
+    assert [(line["key"], line["calls"], line["input"], line["output"]) for line in found["by_model"]] == [
+        ("claude-opus-4-6", 5, 2000 + 3 + 7 + 30, 50), ("claude-haiku-4-5", 2, 80, 12),
+    ]  # fmt: skip
+    assert (found["delegated"][0]["calls"], found["delegated"][0]["input"]) == (5, 3 + 40 + 7 + 30 + 40)
+
+
+def test_the_dearer_step_of_a_model_is_a_matter_of_one_pass(home: Path, told: Any) -> None:
+    passes = [{"type": "message", **usage(60_000, output=0)}] * 2
+    claude(home, f"{S1}.jsonl", answer("one", at(1), usage(120_000, output=0), model="claude-haiku-5-5"))
+    claude(home, f"{S2}.jsonl", answer("two", at(1), {**usage(120_000, output=0), "iterations": passes},
+                                       model="claude-haiku-5-5"))  # fmt: skip
+    costs = {line["key"]: line["cost_nanousd"] for line in told()["sessions"]}
+    assert list(costs.values()) == [120_000 * 500, 120_000 * 100]
 
 
 def codex(home: Path, name: str, *rows: Any, **meta: Any) -> None:
@@ -136,6 +185,23 @@ def test_codex_counts_each_answer_once_by_its_record_by_its_total_and_in_forks(h
     figures = {name: found["total"][name] for name in ("calls", "input", "cache_read", "output")}
     assert figures == {"calls": 4, "input": 60 + 100 + 7 + 40, "cache_read": 40 + 100 + 20, "output": 9 + 11 + 1 + 5}
     assert {line["key"]: line["calls"] for line in found["sessions"]} == {S1: 3, S2: 1}
+
+
+def test_codex_pays_more_for_what_was_served_fast_and_only_for_that(home: Path, told: Any) -> None:
+    def row(number: int, **more: Any) -> Any:
+        spent = counted([number * 100, 0, number], [100, 0, 1], at(number))
+        return {**spent, "payload": {**spent["payload"], **more}}
+
+    def settings(tier: Any) -> Any:
+        return event("event_msg", at(1), type="thread_settings_applied", thread_settings={"service_tier": tier})
+
+    record = event("token_usage_record", at(9), response_id="r", service_tier="priority",
+                   usage={"input_tokens": 100, "output_tokens": 1})  # fmt: skip
+    context, before = event("turn_context", at(0), model="gpt-5.5"), [settings("priority"), row(2)]
+    codex(home, S1, context, row(1), *before, row(3, service_tier="default"), settings(None), row(4),
+          row(5, service_tier="fast"), record, row(6))  # fmt: skip
+    plain = (100 * 5 + 30) * 1000
+    assert by_model(told()) == {"gpt-5.5": (3, 3 * plain), "gpt-5.5-fast": (3, round(3 * 2.5 * plain))}
 
 
 def test_a_branch_that_names_no_parent_repeats_none_of_it(home: Path, told: Any) -> None:

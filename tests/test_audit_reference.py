@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import math
 import multiprocessing
@@ -16,8 +17,9 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from mcp_tierkit.audit.bill import Bill, settle
-from mcp_tierkit.audit.money import Pricer
+from mcp_tierkit.audit.money import Pricer, unmarked
 from mcp_tierkit.prices import PriceTable
+from mcp_tierkit.tables import packaged
 from mcp_tierkit.transcripts import read as reading
 from tests.transcripts import World
 
@@ -26,6 +28,7 @@ PRICED = {"claude-opus-4-6": "claude-opus-4-6", "claude-haiku-4-5-20251001": "cl
           "claude-sonnet-4-6[1m]": "claude-sonnet-4-6", "gpt-5.2": "gpt-5.2",
           "claude-haiku-5-5": "claude-haiku-5-5"}  # fmt: skip
 Seen = dict[str, Any]
+MAP = "model_prices_and_context_window_backup.json"
 
 
 def objects(path: Path) -> list[dict[str, Any]]:
@@ -259,3 +262,22 @@ def test_a_process_that_is_killed_costs_no_figure(tmp_path: Path, monkeypatch: p
 
     sheets = reading.read_all({"HOME": str(tmp_path)}, step=kill).sheets
     assert settle(sheets, Pricer(TABLE.price)) == alone
+
+
+def test_what_the_vendors_add_is_what_litellms_map_says_wherever_it_does() -> None:
+    folder = importlib.util.find_spec("litellm")
+    assert folder
+    assert folder.origin
+    told: dict[str, Any] = json.loads((Path(folder.origin).parent / MAP).read_text())
+    fast, compared = packaged("audit")["premiums"]["fast"], 0
+    for model, factor in fast.items():
+        row = told.get(model, {})
+        known = row.get("provider_specific_entry", {}).get("fast")
+        if (dear := row.get("input_cost_per_token_priority")) is not None:
+            known = round(dear / row["input_cost_per_token"], 6)
+        compared += known is not None
+        assert known in (None, float(factor)), model
+    assert compared >= len(fast) - 2  # Two older ones are on the vendor's own page alone.
+    for model, row in told.items():
+        if model.startswith("claude") and (added := row.get("provider_specific_entry", {}).get("us")):
+            assert unmarked(f"{model}-us") == (model, Fraction(str(added)))

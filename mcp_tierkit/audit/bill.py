@@ -164,7 +164,8 @@ def _tools(chosen: Sequence[tuple[Sheet, Kept]], pricer: Pricer) -> dict[str, To
             context = contexts[event.is_sub]
             if event.kind == CALL:
                 call = sheet.calls[event.at]
-                context.read(call, own.get(event.at), found, pricer)
+                if not call.is_part:  # Another model's reading is not the conversation's.
+                    context.read(call, own.get(event.at), found, pricer)
             elif event.kind == RESULT:
                 use = sheet.uses[event.at] if event.at >= 0 else None
                 context.add(use.name if use else "unknown", event.tokens, is_new=use is None or use.id not in seen)
@@ -229,8 +230,18 @@ def delegated(chosen: Sequence[tuple[Sheet, Kept]]) -> dict[str, Sum]:
         for task_id, calls in spans.items():
             total = found.setdefault(task_id, Sum())
             side = sheet.calls[calls[0]].is_sub if calls[0] < len(sheet.calls) else sheet.is_sub
-            for position in range(min(calls), max(calls) + 2):
+            for position in range(min(calls), _after_reading(sheet.calls, max(calls))):
                 held = own.get(position)
                 if held is not None and held[0].is_sub == side:
                     total.add(held[0].tokens, held[1])
     return found
+
+
+def _after_reading(calls: Sequence[Call], last: int) -> int:
+    """The position behind the answer that read what the one at `last` asked for, and behind its parts."""
+    reads = 0
+    for position in range(last + 1, len(calls)):
+        reads += not calls[position].is_part
+        if reads > 1:
+            return position
+    return len(calls)

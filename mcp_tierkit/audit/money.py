@@ -10,9 +10,11 @@ from typing import NamedTuple
 
 from mcp_tierkit.audit.sheet import Call, Tokens
 from mcp_tierkit.prices import Price, Rates
+from mcp_tierkit.tables import packaged
 from mcp_tierkit.usage import NANO
 
 _DATED = re.compile(r"(\[[^\]]*\])?$")
+FAST, US = "-fast", "-us"
 _DAY = re.compile(r"-20\d{6}$")
 # One US dollar per million tokens is 1,000 nanodollars a token. Rates have six digits at most in every list we know.
 _SCALE = 10**9
@@ -35,13 +37,16 @@ class Pricer:
         self._find = find
         self._rates: dict[str, tuple[_Scaled, int, _Scaled] | None] = {}
 
-    def cost(self, model: str, tokens: Tokens) -> int | None:
-        """Nanodollars, rounded once, half to even; None where the model or a rate that matters is unknown."""
+    def cost(self, model: str, tokens: Tokens, widest: int = 0) -> int | None:
+        """Nanodollars, rounded once, half to even; None where the model or a rate that matters is unknown.
+
+        `widest` is what the largest of several passes read, 0 for one pass.
+        """
         priced = self._priced(model)
         if priced is None:
             return None
         rates, step, above = priced
-        if step and tokens[0] + tokens[1] + tokens[2] + tokens[3] > step:
+        if step and (widest or tokens[0] + tokens[1] + tokens[2] + tokens[3]) > step:
             rates = above
         total = 0
         for count, rate in zip(tokens, rates, strict=True):
@@ -64,9 +69,34 @@ class Pricer:
 
     def _priced(self, model: str) -> tuple[_Scaled, int, _Scaled] | None:
         if model not in self._rates:
-            price = next((found for name in names(model) if (found := self._find(name)) is not None), None)
-            self._rates[model] = None if price is None else _scaled_steps(price)
+            self._rates[model] = self._looked_up(model)
         return self._rates[model]
+
+    def _looked_up(self, model: str) -> tuple[_Scaled, int, _Scaled] | None:
+        """The price of the name as it stands, else that of the plain model times what its marks add."""
+        for name, factor in ((model, Fraction(1)), unmarked(model)):
+            price = next((found for one in names(name) if (found := self._find(one)) is not None), None)
+            if price is not None:
+                return _scaled_steps(price, factor)
+        return None
+
+
+def marked(model: str, *, is_fast: bool, is_us: bool) -> str:
+    """The name under which a dearer way of running a model is shown and priced."""
+    return model + (FAST if is_fast else "") + (US if is_us else "")
+
+
+def unmarked(model: str) -> tuple[str, Fraction]:
+    """The plain model, and by how much its marks make it dearer; no name where that is not known."""
+    table, factor = packaged("audit")["premiums"], Fraction(1)
+    if model.endswith(US):
+        model = model.removesuffix(US)
+        factor *= 1 if model.startswith(tuple(table["not_us"])) else Fraction(table["us"])
+    if model.endswith(FAST):
+        model = model.removesuffix(FAST)
+        known = next((table["fast"][name] for name in names(model) if name in table["fast"]), None)
+        return (model, factor * Fraction(known)) if known else ("", factor)
+    return model, factor
 
 
 def names(model: str) -> tuple[str, ...]:
@@ -75,20 +105,19 @@ def names(model: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys((model, plain, _DAY.sub("", plain)))) if model else ()
 
 
-def _scaled_steps(price: Price) -> tuple[_Scaled, int, _Scaled]:
-    usual = _scaled(price)
-    return (usual, price.above.tokens, _scaled(price.above)) if price.above else (usual, 0, usual)
+def _scaled_steps(price: Price, factor: Fraction) -> tuple[_Scaled, int, _Scaled]:
+    usual = _scaled(price, factor)
+    return (usual, price.above.tokens, _scaled(price.above, factor)) if price.above else (usual, 0, usual)
 
 
-def _scaled(rates: Rates) -> _Scaled:
+def _scaled(rates: Rates, factor: Fraction) -> _Scaled:
+    def whole(rate: Decimal | None) -> int | None:
+        return None if rate is None else round(Fraction(rate) * factor * 1000 * _SCALE)
+
     return _Scaled(
-        _whole(rates.input) or 0, _whole(rates.cache_read), _whole(rates.cache_write), _whole(rates.cache_write_1h),
-        _whole(rates.output) or 0,
+        whole(rates.input) or 0, whole(rates.cache_read), whole(rates.cache_write), whole(rates.cache_write_1h),
+        whole(rates.output) or 0,
     )  # fmt: skip
-
-
-def _whole(rate: Decimal | None) -> int | None:
-    return None if rate is None else round(Fraction(rate) * 1000 * _SCALE)
 
 
 def dollars(nanousd: int) -> str:

@@ -58,7 +58,7 @@ def sort_out(order: Sequence[Sheet], pricer: Pricer, since: str) -> tuple[list[K
     kept: list[Kept] = [{} for _ in order]
     for rank, position, call in owners.values():
         if call.at >= since:
-            kept[rank[2]][position] = call, pricer.cost(call.model, call.tokens) if call.is_known else None
+            kept[rank[2]][position] = call, pricer.cost(call.model, call.tokens, call.widest) if call.is_known else None
     return [dict(sorted(own.items())) for own in kept], copies
 
 

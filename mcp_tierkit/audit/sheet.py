@@ -19,7 +19,9 @@ class Call(NamedTuple):
     """One answer of a model. Rows of the same `key`, in whatever file, are the same answer.
 
     `prompt` is a position in the sheet's prompts, -1 where none came before. A `key` that starts with "~" is unique
-    among a session and its forks only. `is_known` is false where a count was missing or cannot be true.
+    among a session and its forks only. `is_known` is false where a count was missing or cannot be true. `is_part`
+    marks what another model did within the answer before it. `widest` is what the largest of several passes read,
+    0 where there was one: the dearer step of a model is a matter of one pass.
     """
 
     key: str
@@ -30,6 +32,8 @@ class Call(NamedTuple):
     is_sub: bool = False
     is_copy: bool = False
     is_known: bool = True
+    is_part: bool = False
+    widest: int = 0
 
 
 def merged(first: Call, other: Call) -> Call:
@@ -37,6 +41,7 @@ def merged(first: Call, other: Call) -> Call:
     return first._replace(
         at=min(first.at, other.at), model=first.model or other.model,
         tokens=Tokens(*map(max, first.tokens, other.tokens)), is_known=first.is_known or other.is_known,
+        widest=max(first.widest, other.widest),
     )  # fmt: skip
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
+from mcp_tierkit.audit.money import marked
 from mcp_tierkit.audit.sheet import Call, Sheet, Tokens
 from mcp_tierkit.tables import packaged
 from mcp_tierkit.transcripts.files import Found
@@ -13,6 +15,8 @@ from mcp_tierkit.transcripts.lines import rows
 from mcp_tierkit.transcripts.taker import Taker, count, mapping, moment, texts
 
 _MARKS = (b'"usage"', b'"user"', b"compact_boundary", b"queued_command")
+_PASSES = 100
+"""More than an answer has; a row could list hundreds of thousands."""
 _COMMAND = re.compile(r"<command-name>(.*?)</command-name>", re.DOTALL)
 _ARGUMENTS = re.compile(r"<command-args>(.*?)</command-args>", re.DOTALL)
 
@@ -78,8 +82,7 @@ class _Reader:
             return  # The client's own words, such as a limit that was hit: nobody was asked.
         taker = self.taker
         tokens, is_known = _tokens(usage)
-        model = message.get("model") if isinstance(message.get("model"), str) else ""
-        model = f"{model}-fast" if usage.get("speed") == "fast" else str(model)[:120]
+        model = _model(message.get("model"), usage)
         at = moment(row.get("timestamp"))
         if not at:
             taker.counts["undated"] += 1
@@ -89,12 +92,23 @@ class _Reader:
         is_sub = self._is_sub(row)
         prompt = -1 if is_sub else len(taker.prompts) - 1
         is_copy = bool(row.get("forkedFrom"))
-        call = taker.call(Call(key, at, model, tokens, prompt, is_sub, is_copy, is_known))
+        own, parts = _passes(usage)
+        widest = max(own) if len(own) > 1 else 0
+        call = taker.call(Call(key, at, model, tokens, prompt, is_sub, is_copy, is_known, widest=widest))
+        for number, part in parts:
+            self._part(taker.calls[call], f"{key}+{number}", part, usage)
         for block in _blocks(message):
             if block.get("type") == "tool_use":
                 name, given = block.get("name"), mapping(block.get("input"))
                 command = given.get("command") if name in _table()["shells"] else ""
                 taker.use(block.get("id"), name, command if isinstance(command, str) else "", call)
+
+    def _part(self, whole: Call, key: str, part: Mapping[str, Any], usage: Mapping[str, Any]) -> None:
+        """What another pass within an answer took, at the price of the model that it names, if it names one."""
+        tokens, is_known = _tokens(part)
+        named = part.get("model")
+        model = _model(named, {**usage, "speed": None}) if named else whole.model
+        self.taker.call(whole._replace(key=key, model=model, tokens=tokens, is_known=is_known, is_part=True, widest=0))
 
     def _user(self, row: dict[str, Any]) -> None:
         message, is_sub = mapping(row.get("message")), self._is_sub(row)
@@ -123,7 +137,7 @@ class _Reader:
             self.taker.prompt(key if isinstance(key, str) and key else place, at, asked)
 
 
-def _tokens(usage: dict[str, Any]) -> tuple[Tokens, bool]:
+def _tokens(usage: Mapping[str, Any]) -> tuple[Tokens, bool]:
     """Counts, and whether all of them are to be believed. Writes without a word on how long are kept for minutes."""
     split = mapping(usage.get("cache_creation"))
     cached = (usage.get("cache_read_input_tokens"), usage.get("cache_creation_input_tokens"))
@@ -133,6 +147,21 @@ def _tokens(usage: dict[str, Any]) -> tuple[Tokens, bool]:
     fresh, read, written, minutes, hour, output = (value or 0 for value in counts)
     minutes = max(minutes, written - hour)
     return Tokens(fresh, read, minutes, hour, output), None not in counts
+
+
+def _model(name: object, usage: Mapping[str, Any]) -> str:
+    """The model's name, marked where it ran in a dearer way."""
+    is_us = usage.get("inference_geo") == "us"
+    return marked(name[:120] if isinstance(name, str) else "", is_fast=usage.get("speed") == "fast", is_us=is_us)
+
+
+def _passes(usage: Mapping[str, Any]) -> tuple[list[int], list[tuple[int, Mapping[str, Any]]]]:
+    """How much each pass of an answer read; and what it took besides, which its own counts leave out: the advice of
+    another model, or a summary of the conversation."""
+    listed = usage.get("iterations")
+    passes = [(n, mapping(one)) for n, one in enumerate(listed[:_PASSES])] if isinstance(listed, list) else []
+    parts = [(n, one) for n, one in passes if one.get("type") in _table()["parts"]]
+    return [sum(_tokens(one)[0][:4]) for _, one in passes if one.get("type") not in _table()["parts"]], parts
 
 
 def _blocks(message: Any) -> list[dict[str, Any]]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from pydantic_core import from_json
 
+from mcp_tierkit.audit.money import marked
 from mcp_tierkit.audit.sheet import Call, Sheet, Tokens
 from mcp_tierkit.tables import packaged
 from mcp_tierkit.transcripts.files import Found
@@ -19,6 +20,8 @@ _MARKS = (
 )  # fmt: skip
 _ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")
 _COUNTS = ("input_tokens", "cached_input_tokens", "cache_write_input_tokens", "output_tokens")
+_FAST = ("priority", "fast")
+"""Both names of the dearer way to be served."""
 _Vector = tuple[int, int, int, int]
 
 
@@ -37,6 +40,7 @@ class _Reader:
         taker.session = named[0] if named else found.path.stem
         self._has_meta = False
         self._model = ""
+        self._tier: object = None
         self._total: _Vector | None = None
         self._recorded: tuple[int, _Vector] | None = None
 
@@ -51,6 +55,7 @@ class _Reader:
             self._meta(payload)
         elif kind == "turn_context":
             self._model = str(payload.get("model") or self._model)[:120]
+            self._tier = payload.get("service_tier", self._tier)
         elif kind == "event_msg":
             self._event(payload, at)
         elif kind == "token_usage_record":
@@ -79,16 +84,18 @@ class _Reader:
     def _event(self, payload: Any, at: str) -> None:
         kind = payload.get("type")
         if kind == "token_count":
-            self._counted(mapping(payload.get("info")), at)
+            info = mapping(payload.get("info"))
+            self._counted(info, at, payload.get("service_tier", info.get("service_tier", self._tier)))
         elif kind == "user_message":
             text = payload.get("message")
             is_asked = isinstance(text, str) and not text.startswith(tuple(packaged("audit")["codex"]["not_asked"]))
             if at and is_asked and not self.taker.is_sub:
                 self.taker.prompt(f"{self.taker.session}:{len(self.taker.prompts)}", at, str(text))
         elif kind == "thread_settings_applied":
-            self._model = str(mapping(payload.get("thread_settings")).get("model") or self._model)[:120]
+            settings = mapping(payload.get("thread_settings"))
+            self._model, self._tier = str(settings.get("model") or self._model)[:120], settings.get("service_tier")
 
-    def _counted(self, info: Any, at: str) -> None:
+    def _counted(self, info: Any, at: str, tier: object) -> None:
         """One answer, where the running total moved. Copies in a fork say the same totals as where they came from."""
         total, last = _vector(info.get("total_token_usage")), _vector(info.get("last_token_usage"))
         if total is None and last is None:
@@ -104,7 +111,7 @@ class _Reader:
         if self._recorded is not None and self._recorded[1] == own:
             self.taker.rename(self._recorded[0], key)
         elif any(own):
-            self._call(key, own, at)
+            self._call(key, own, at, tier)
         self._recorded = None
 
     def _record(self, payload: Any, at: str) -> None:
@@ -112,15 +119,16 @@ class _Reader:
         own, key = _vector(payload.get("usage")), payload.get("response_id")
         if own is None or not any(own) or not isinstance(key, str) or self.taker.has(key):
             return
-        self._recorded = (self._call(key, own, at), own)
+        self._recorded = (self._call(key, own, at, payload.get("service_tier", self._tier)), own)
 
-    def _call(self, key: str, own: _Vector, at: str) -> int:
+    def _call(self, key: str, own: _Vector, at: str, tier: object) -> int:
         taker = self.taker
         whole, cached, written, output = own
         fresh = whole - cached - written
         tokens = Tokens(max(fresh, 0), cached, written, 0, output)
         prompt = -1 if taker.is_sub else len(taker.prompts) - 1
-        return taker.call(Call(key, at, self._model, tokens, prompt, taker.is_sub, False, fresh >= 0))
+        model = marked(self._model, is_fast=tier in _FAST, is_us=False)
+        return taker.call(Call(key, at, model, tokens, prompt, taker.is_sub, False, fresh >= 0))
 
     def _item(self, payload: Any) -> None:
         kind = str(payload.get("type"))
