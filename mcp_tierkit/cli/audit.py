@@ -36,7 +36,7 @@ _BAR_FROM = 5_000_000
 def audit(days: int, since: datetime | None, project: str | None, session: str | None, top: int, as_json: bool) -> None:
     """Show what your coding agent cost, and what of it could have been cheaper. Needs no key and no set-up.
 
-    Reads the transcripts of Claude Code and Codex on this machine. Nothing is written and nothing is sent.
+    Reads what Claude Code, Codex, Gemini CLI, opencode and Pi keep on this machine. Nothing is written or sent.
 
     \b
     Example:
@@ -121,7 +121,7 @@ def _billing(is_subscription: bool) -> str:
 
 
 def _told(read: Reading) -> dict[str, object]:
-    looked = [{"client": root.client, "path": str(root.path), "exists": root.path.is_dir()} for root in read.roots]
+    looked = [{"client": root.client, "path": str(root.path), "exists": root.path.exists()} for root in read.roots]
     return {"files": read.files, "bytes": read.bytes, "counts": dict(sorted(read.counts.items())), "looked_in": looked}
 
 

@@ -32,6 +32,7 @@ _LEFT_OUT = {
     "broken": "broken lines",
     "half": "half-written last lines",
     "long": "lines over 8 MB",
+    "large": "files over 32 MB in one piece",
     "undated": "calls without a time",
     "odd": "counts that cannot be told",
     "unreadable": "unreadable files or folders",
@@ -98,7 +99,7 @@ def _head(found: Audit, *, is_subscription: bool) -> None:
 def _show_nothing(found: Audit, read: Reading) -> None:
     click.echo(f"No calls of a coding agent from {found.since} on were found here. Looked in:")
     for root in read.roots:
-        click.echo(f"  {root.path} ({'there' if root.path.is_dir() else 'not there'}; {root.variable} names another)")
+        click.echo(f"  {root.path} ({'there' if root.path.exists() else 'not there'}; {root.variable} names another)")
     click.echo("Look further back with --days 365. To see what a delegated task costs: tierkit demo")
     _left_out(read)
 
@@ -119,7 +120,8 @@ def _foot(found: Audit, read: Reading, seconds: float) -> None:
 
 def _newer(found: Audit) -> list[str]:
     """Versions of a client that came after those whose files this reader was held against."""
-    tables = {"Claude Code": packaged("audit")["claude"]["newest"], "Codex": packaged("audit")["codex"]["newest"]}
+    tables = {"Claude Code": packaged("audit")["claude"]["newest"], "Codex": packaged("audit")["codex"]["newest"],
+              "opencode": packaged("agents")["opencode"]["newest"]}  # fmt: skip
     told = []
     for client, versions in found.versions.items():
         newer = [one for one in versions if _number(one) > tuple(tables[client])]

@@ -7,8 +7,9 @@ import os
 import stat
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from pydantic_core import from_json
 
@@ -19,11 +20,7 @@ _BUFFER = 1 << 20
 
 def rows(path: Path, marks: tuple[bytes, ...], counts: Counter[str]) -> Iterator[dict[str, Any]]:
     """The objects on lines that hold one of `marks`, read line by line. Raises OSError where it cannot be opened."""
-    # A link, a pipe or a device put there since the folder was listed is refused, and never waited for.
-    flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-    with open(os.open(path, flags), "rb", buffering=_BUFFER) as file:
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise OSError("not a regular file")
+    with opened(path) as file:
         while line := file.readline(MAX_LINE):
             if len(line) == MAX_LINE and not line.endswith(b"\n"):
                 _skip(file)
@@ -36,6 +33,17 @@ def rows(path: Path, marks: tuple[bytes, ...], counts: Counter[str]) -> Iterator
                     if row is not None:
                         yield row
                     break
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[BinaryIO]:
+    """A regular file to read. A link, a pipe or a device put there since the folder was listed is refused, and never
+    waited for."""
+    flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    with open(os.open(path, flags), "rb", buffering=_BUFFER) as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise OSError("not a regular file")
+        yield file
 
 
 def _skip(file: Any) -> None:

@@ -11,14 +11,17 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mcp_tierkit.audit.sheet import Sheet
-from mcp_tierkit.transcripts import claude, codex
+from mcp_tierkit.transcripts import claude, codex, gemini, opencode, pi
 from mcp_tierkit.transcripts.files import Found, Root, find, roots
 
 WORKERS = 2
 SMALL = 24_000_000
 """Bytes that one process reads in the time that it takes to start two."""
 _BATCH = 8_000_000
-_READERS = {"Claude Code": claude.read, "Codex": codex.read}
+_READERS = {
+    "Claude Code": claude.read, "Codex": codex.read, "Gemini CLI": gemini.read, "opencode": opencode.read,
+    "Pi": pi.read,
+}  # fmt: skip
 _DAY_S = 86_400
 
 Step = Callable[[int, int], None]
