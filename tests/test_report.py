@@ -135,7 +135,8 @@ def test_every_figure_is_the_sum_of_its_rows(filled: str, capsys: pytest.Capture
     assert told["overview"] == {
         "tasks": 5, "in_flight_calls": 1, "refused_calls": 1, "playbook_runs": 3, "alerts": 0,
         "spend": {"calls": 4, "cost_nanousd": 23_100_000, "unpriced_calls": 1, "unknown_nanousd": 90_000,
-                  "input_tokens": 850, "cached_tokens": 200, "output_tokens": 150},
+                  "input_tokens": 850, "cached_tokens": 200, "output_tokens": 150,
+                  "unbounded_calls": 0, "quota_calls": 0, "quota_tokens": 0},
     }  # fmt: skip
     assert told["token_share_by_tier"] == {"cheap": 0.75, "strong": 0.25}
     for part in ("by_day", "by_tier", "by_model"):
@@ -204,7 +205,7 @@ def test_days_say_how_far_back(filled: str, capsys: pytest.CaptureFixture[str]) 
     run(["report", "--days", "30"])
     shown = capsys.readouterr().out
     assert "Long ago" in shown
-    assert "$7.0231 for 5 model calls in 6 tasks" in shown
+    assert "$7.0231 for 5 model calls; 6 tasks opened" in shown
 
 
 def test_in_a_pipe_it_is_plain_lines(filled: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -212,7 +213,10 @@ def test_in_a_pipe_it_is_plain_lines(filled: str, capsys: pytest.CaptureFixture[
     shown = capsys.readouterr().out
     assert shown.isascii() or "…" in shown
     assert not set(shown) & set("\x1b\u202e┃│━─")
-    assert "1 of them unpriced, up to $0.00009 unknown; 1 in flight; 1 refused by a budget; playbooks run: 3." in shown
+    assert (
+        "1 of the calls unpriced, up to $0.00009 unknown; 1 in flight; 1 refused by a budget; playbooks run: 3."
+        in shown
+    )
     [strong] = [line.split() for line in shown.splitlines() if line.startswith("strong")]
     assert strong == ["strong", "3", "150", "0", "100", "0.02", "+", "up", "to", "0.00009", "unknown", "25.0%"]
     playbooks = [line.split() for line in shown.splitlines() if line.startswith(("rename-symbol", "judge"))]

@@ -6,10 +6,12 @@ import base64
 import csv
 import hashlib
 import json
+import os
 import shutil
 import sqlite3
 import stat
 import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser
 from pathlib import Path
@@ -161,8 +163,9 @@ def test_three_tasks_are_shown_with_every_figure_and_no_text_of_theirs_is_markup
     assert page.named("i") == [{"class": f"t-{key} key"} for key in keys]
     # 9,000 drafted of 33,000 tokens in all with what was read before; the review read the draft: 10,000 of 12,000.
     for told in (
-        "Spent on models $0.0950 and up to $0.0700 not known",
-        "Saved, after all costs $0.1000 to $0.3000 an estimate for 1 of 3 tasks",
+        "Delegating saved $0.1000 to $0.3000 Net after all costs, as the receipts of 1 of 3 tasks estimate it.",
+        "Spent on models $0.0950 4 model calls, 3 tasks opened and up to $0.0700 not known",
+        "Done by the cheap tier 60.6% of all tokens, and 5.3% of the dollars",
         "cheap 60.6% · strong 39.4%",
         "83.3% of what models read was for repairs, climbs and reviews",
         "Your agent itself read 190 tokens of replies and wrote 60",
@@ -203,7 +206,7 @@ def test_each_table_is_a_csv_file_that_a_spreadsheet_may_open(home: Path, capsys
     tables = {
         file.stem: list(csv.DictReader(file.read_text("utf8").splitlines())) for file in (home / "tables").glob("*.csv")
     }
-    assert len(tables) == len(capsys.readouterr().out.splitlines()) == 21
+    assert len(tables) == len(capsys.readouterr().out.splitlines()) == 23
     assert [(row["key"], row["cost_usd"], row["unknown_usd"]) for row in tables["by_tier"]] == [
         ("cheap", "0.005", "0.07"), ("strong", "0.09", "0")
     ]  # fmt: skip
@@ -247,6 +250,61 @@ def test_shares_count_a_draft_that_was_read_again(home: Path, capsys: pytest.Cap
     shown = capsys.readouterr().out
     assert "The cheap tier has 43.5% of the tokens, 66.7% of the calls and 4.3% of the dollars." in shown
     assert "Tokens in include 10000 of repairs, climbs and reviews" in shown
+
+
+@pytest.mark.parametrize("of", ["link", "device", "folder"])
+def test_what_is_no_file_of_its_own_is_never_replaced(home: Path, capsys: pytest.CaptureFixture[str], of: str) -> None:
+    """As root `--html /dev/null` would leave a machine without it."""
+    kept, named = home / "kept.txt", home / "report.html"
+    kept.write_text("kept")
+    if of == "link":
+        named.symlink_to(kept)
+    elif of == "device":
+        os.mkfifo(named)
+    else:
+        named = home / "tables"
+        named.mkdir()
+        (named / "by_day.csv").symlink_to(kept)
+    before = named.lstat()
+    assert run(["report", "--csv" if of == "folder" else "--html", str(named)]) == 2
+    assert "was not changed" in capsys.readouterr().err
+    assert (named.lstat().st_mode, kept.read_text()) == (before.st_mode, "kept")
+    assert list(home.glob("**/.tierkit-*")) == []
+
+
+def test_a_folder_for_tables_that_cannot_be_made_is_refused(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (home / "file").write_text("")
+    assert run(["report", "--csv", str(home / "file/tables")]) == 2
+    assert "could not be made (Not a directory). Nothing was written." in capsys.readouterr().err
+
+
+def test_json_beside_a_page_is_one_document(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["report", "--json", "--html", str(home / "a.html"), "--csv", str(home / "tables")]) == 0
+    printed = capsys.readouterr()
+    assert json.loads(printed.out)["days"] == 30
+    assert "Wrote" in printed.err
+
+
+def test_no_text_in_a_table_is_a_formula_or_steers_a_terminal(home: Path) -> None:
+    with new_ledger(home / "ledger.db") as conn:
+        for at, goal in enumerate(("=1", "\t+1", " -1", "＠SUM", "x\x1b]0;y\x07z\u202e", "a\nb")):
+            open_task(conn, f"t{at}", iso(), goal=goal)
+    assert run(["report", "--csv", str(home / "tables")]) == 0
+    rows = csv.DictReader((home / "tables/tasks.csv").read_text("utf8").splitlines())
+    told = [row["goal"] for row in rows][::-1]
+    assert told == ["'=1", "' +1", "' -1", "'＠SUM", "x ]0;y z ", "a b"]
+
+
+@pytest.mark.parametrize("words", [(), ("--levers",)])
+def test_a_terminal_that_knows_ascii_alone_is_told_all_the_same(home: Path, words: tuple[str, ...]) -> None:
+    with new_ledger(home / "ledger.db") as conn:
+        three_tasks(conn)
+        open_task(conn, "t9", iso(), goal="Größe – " + "lang " * 20)
+    env = {**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONPATH": str(Path(__file__).parent.parent)}
+    command = [sys.executable, "-m", "mcp_tierkit", "report", *words]
+    done = subprocess.run(command, env=env, cwd=home / "shop", capture_output=True, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert words or b"Gr??e ? lang" in done.stdout
 
 
 def test_a_page_that_cannot_be_written_is_refused(home: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,9 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mcp_tierkit.cli.options import json_option, print_json
+from mcp_tierkit.cli.options import json_option, print_json, transcripts_option
 
 if TYPE_CHECKING:
+    import sqlite3
+
+    from mcp_tierkit.config import Config
+    from mcp_tierkit.ledger.levers import Measured
     from mcp_tierkit.ledger.told import Told
 
 LATEST = 15
@@ -22,8 +26,11 @@ LATEST = 15
 @click.option("--levers", "only_levers", is_flag=True, help="Show what each lever saved or lost, and nothing else.")
 @click.option("--html", "page_file", type=click.Path(dir_okay=False, path_type=Path), help="Write a page with charts.")
 @click.option("--csv", "csv_folder", type=click.Path(file_okay=False, path_type=Path), help="Write a file per table.")
+@transcripts_option
 @json_option
-def report(days: int, only_levers: bool, page_file: Path | None, csv_folder: Path | None, as_json: bool) -> None:
+def report(
+    days: int, only_levers: bool, page_file: Path | None, csv_folder: Path | None, with_transcripts: bool, as_json: bool
+) -> None:
     """Show what was spent and saved, on what, and by which models.
 
     Counts every project of this user. A call whose cost is not known is counted as such, with the most it can have
@@ -34,13 +41,13 @@ def report(days: int, only_levers: bool, page_file: Path | None, csv_folder: Pat
     Example:
       tierkit report
       tierkit report --days 7 --html report.html
-      tierkit report --levers
+      tierkit report --levers --transcripts
     """
-    found = _found(days)
+    found = _found(days, with_transcripts=with_transcripts)
     if page_file is not None:
-        _write(page_file, _page(found))
+        _write(page_file, _page(found), is_piped=as_json)
     if csv_folder is not None:
-        _write_tables(csv_folder, found)
+        _write_tables(csv_folder, found, is_piped=as_json)
     if as_json:
         print_json(_levers(found) if only_levers else _record(found))
     elif page_file is None and csv_folder is None:
@@ -49,7 +56,7 @@ def report(days: int, only_levers: bool, page_file: Path | None, csv_folder: Pat
         print_levers(found) if only_levers else print_report(found, LATEST)
 
 
-def _found(days: int) -> Told:
+def _found(days: int, *, with_transcripts: bool) -> Told:
     from mcp_tierkit.config import load_config
     from mcp_tierkit.errors import InvalidInput
     from mcp_tierkit.ledger.report import reading
@@ -59,15 +66,40 @@ def _found(days: int) -> Told:
     from mcp_tierkit.tiers import survey
 
     more: dict[str, Any] = {}
-    try:
-        config = load_config()
-        more = {"budgets": config.budgets, "repository": str(config.repository)}
-        more["minute_nanousd"] = config.caller.minute_usd
-        more["billing"] = {name: billed(tier) for name, tier in survey(config).tiers.items() if tier.billing != "api"}
-    except InvalidInput:
-        pass  # Outside of a project there are still sums, if no limits to hold them against.
+    now = datetime.now(UTC)
     with reading(find_places(os.environ).ledger_url) as conn:
-        return told(conn, days, datetime.now(UTC), **more)
+        try:
+            config = load_config()
+            more = {"budgets": config.budgets, "repository": str(config.repository)}
+            more["minute_nanousd"] = config.caller.minute_usd
+            more["billing"] = {
+                name: billed(tier) for name, tier in survey(config).tiers.items() if tier.billing != "api"
+            }
+            more["measured"] = _measured(conn, config, days, now, with_transcripts=with_transcripts)
+        except InvalidInput:
+            if with_transcripts:
+                raise
+            # Outside of a project there are still sums, if no limits to hold them against.
+        return told(conn, days, now, **more)
+
+
+def _measured(
+    conn: sqlite3.Connection, config: Config, days: int, now: datetime, *, with_transcripts: bool
+) -> dict[str, Measured]:
+    """The caller's own side of each task that its transcripts on this machine tell of, where they may be read."""
+    if not (with_transcripts or config.caller.transcripts):
+        return {}
+    from mcp_tierkit.ledger.levers import Measured, with_net
+    from mcp_tierkit.ledger.told import first_day
+    from mcp_tierkit.stages.callers import first_read, measured
+
+    caller = config.caller.model_copy(update={"transcripts": True})
+    first = first_day(days, now)
+    found = measured(
+        config.model_copy(update={"caller": caller}), with_net(conn, f"{first}"), os.environ,
+        since=datetime(first.year, first.month, first.day, tzinfo=UTC),
+    )  # fmt: skip
+    return {task_id: Measured(usd=one.cost_nanousd, tokens=first_read(one)) for task_id, one in found.items()}
 
 
 def _record(found: Told) -> dict[str, object]:
@@ -88,26 +120,44 @@ def _page(found: Told) -> str:
     return page(found)
 
 
-def _write(file: Path, text: str) -> None:
+def _write(file: Path, text: str, *, is_piped: bool) -> None:
     """Write what only its owner may read: goals of tasks are private. Raises InvalidInput."""
+    import tempfile
+
+    from mcp_tierkit.errors import InvalidInput
+
+    if file.is_symlink() or (file.exists() and not file.is_file()):
+        raise InvalidInput(
+            f"{file.name} is a link or a device, and what it stands for would be lost. It was not changed.",
+            next_step="Name an ordinary file, or one that does not exist yet.",
+        )
+    fresh = None
+    try:
+        fd, fresh = tempfile.mkstemp(dir=file.parent, prefix=".tierkit-")
+        with open(fd, "w", encoding="utf8") as opened:
+            opened.write(text)
+        Path(fresh).replace(file)
+    except OSError as error:
+        if fresh is not None:
+            Path(fresh).unlink(missing_ok=True)
+        raise InvalidInput(
+            f"{file.name} could not be written ({error.strerror}). It was not changed.",
+            next_step="Name a file in a folder that exists and that you may write to.",
+        ) from error
+    # What follows on stdout may be JSON, which is to stay one document.
+    click.echo(f"Wrote {file}", err=is_piped)
+
+
+def _write_tables(folder: Path, found: Told, *, is_piped: bool) -> None:
+    from mcp_tierkit.cli.report_csv import tables
     from mcp_tierkit.errors import InvalidInput
 
     try:
-        fresh = file.with_name(f".{file.name}.{os.getpid()}.new")
-        with open(os.open(fresh, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w", encoding="utf8") as opened:
-            opened.write(text)
-        fresh.replace(file)
+        folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InvalidInput(
-            f"{file.name} could not be written ({error.strerror}). Nothing was changed.",
-            next_step="Name a file in a folder that exists and that you may write to.",
+            f"The folder {folder.name} could not be made ({error.strerror}). Nothing was written.",
+            next_step="Name a folder that exists, or one within a folder that you may write to.",
         ) from error
-    click.echo(f"Wrote {file}")
-
-
-def _write_tables(folder: Path, found: Told) -> None:
-    from mcp_tierkit.cli.report_csv import tables
-
-    folder.mkdir(parents=True, exist_ok=True)
     for name, text in tables(found).items():
-        _write(folder / f"{name}.csv", text)
+        _write(folder / f"{name}.csv", text, is_piped=is_piped)

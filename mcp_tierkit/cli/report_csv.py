@@ -13,13 +13,13 @@ from mcp_tierkit.ledger.told import Told
 from mcp_tierkit.receipts import usd
 from mcp_tierkit.types import Record
 
-FORMULA = ("=", "+", "-", "@", "\t", "\r")
-"""What a spreadsheet takes for the beginning of something to work out."""
+FORMULA = ("=", "+", "-", "@", "＝", "＋", "－", "＠")
+"""What a spreadsheet takes for the beginning of something to work out, be it in a wide script."""
 
 
 def tables(told: Told) -> dict[str, str]:
     """Each table's name and text. Unknown is an empty cell; amounts in `_usd` columns are exact."""
-    found = {"overview": _text(type(told.overview), (told.overview,))}
+    found = {name: _text(type(one), (one,)) for name, one in (("overview", told.overview), ("ends", told.ends))}
     for of, names in ((told, tuple(Told.model_fields)), (told.next_dollar, ("parts",)), (told.savings, _SAVINGS)):
         for name in names:
             if kind := _kind(type(of), name):
@@ -81,5 +81,8 @@ def _head(name: str) -> str:
 def _cell(name: str, value: object) -> object:
     if name.endswith("nanousd") and isinstance(value, int):
         return usd(value)
-    is_formula = isinstance(value, str) and value.startswith(FORMULA) and name not in ("low", "high")
-    return f"'{value}" if is_formula else value
+    if not isinstance(value, str) or name in ("low", "high"):
+        return value
+    # Nothing in it may steer a terminal that the file is printed on.
+    text = "".join(char if char.isprintable() else " " for char in value)
+    return f"'{text}" if text.lstrip().startswith(FORMULA) else text

@@ -12,10 +12,10 @@ import click
 from mcp_tierkit.ledger.levers import Lever, Savings, Unsaid
 from mcp_tierkit.ledger.report import CacheHit, PlaybookTotal, StepTotal, TaskSummary
 from mcp_tierkit.ledger.spending import Cents, CostlyTask, Gauge, NextDollar
+from mcp_tierkit.ledger.spent import Spent
 from mcp_tierkit.ledger.told import Share, Told, paid_for
 from mcp_tierkit.receipts import usd
 from mcp_tierkit.scorecard import Scorecard
-from mcp_tierkit.types import Spend
 
 GOAL = "goal"
 NUMBERS = (
@@ -33,11 +33,22 @@ LEVERS = {
     "provider_cache": "input read from a provider's cache",
     "reviews": "reviews, at their cost",
 }
+BILLING = {
+    "api": "by the token",
+    "subscription": "within a subscription: quota, no dollars",
+    "local": "machine time of your own",
+    "": "not recorded",
+}
+ENDS = {
+    "kept": "kept", "reverted": "taken back", "lost": "without a result", "reviewed": "only reviewed",
+    "skipped": "left to your agent", "open": "planned or not over yet",
+}  # fmt: skip
+VERDICTS = {"helped": "helped", "neutral": "neutral", "moved_work": "moved_work", "unknown": "not known yet"}
 UNSAID = {
     "playbooks": "playbook runs that ended well",
     "skipped": "tasks that no model was asked for",
     "refused": "calls refused by a budget",
-    "no_baseline": "other tasks: no baseline, or a call without a price",
+    "no_baseline": "other tasks: no baseline, or a call without a price in dollars",
 }
 Rows = Sequence[Sequence[str]]
 
@@ -49,6 +60,7 @@ def print_report(told: Told, latest: int) -> None:
         click.echo("Nothing is recorded for these days. See it work: tierkit demo")
         return
     print_savings(told.savings)
+    _print_ends(told)
     print_table("Budgets", ("budget", "of", "spent", "limit", "used"), list(map(_gauge, told.budgets)))
     head = ("calls", "tokens in", "cached", "tokens out", "USD")
     by_day = [(total.key, *_figures(total.spend)) for total in told.by_day]
@@ -56,6 +68,9 @@ def print_report(told: Told, latest: int) -> None:
     title = f"By day, the last {DAYS}; {left} before them: --csv or --html" if left > 0 else "By day"
     print_table(title, ("day", *head), by_day[-DAYS:])
     _tiers(told, head)
+    if any(total.key in ("subscription", "local") for total in told.by_billing):
+        paid = [(BILLING[total.key], *_figures(total.spend)) for total in told.by_billing]
+        print_table("By how calls are paid for", ("paid", *head), paid)
     print_table("By model", ("model", *head), [(total.key, *_figures(total.spend)) for total in told.by_model])
     types = [(total.key or "unknown", *_figures(total.spend)) for total in told.by_category]
     print_table("By type of task", ("type", *head), types)
@@ -88,14 +103,26 @@ def print_levers(told: Told) -> None:
         "Not counted: no receipt says what it saved", ("what", "count", "USD"), list(map(_unsaid, found.unsaid))
     )
     if found.cache_elsewhere_nanousd:
-        saved = usd(found.cache_elsewhere_nanousd)
-        click.echo(f"\nReading from a cache also made the calls of tasks not counted here ${saved} cheaper.")
+        how = "cheaper" if found.cache_elsewhere_nanousd > 0 else "dearer"
+        saved = usd(abs(found.cache_elsewhere_nanousd))
+        click.echo(f"\nA provider's cache also made the calls of tasks without a net in dollars ${saved} {how}.")
 
 
 def print_savings(found: Savings) -> None:
     """One line: the whole range, and how much is not in it."""
     if found.levers or found.unsaid:
         click.echo(f"\n{_net(found)} More: tierkit report --levers")
+
+
+def _print_ends(told: Told) -> None:
+    """What became of the tasks, and what they were worth, in a line each."""
+    counts = [f"{count} {ENDS[end]}" for end, count in told.ends.model_dump().items() if end != "of" and count]
+    if counts:
+        newest = "Tasks" if told.ends.of == told.overview.tasks else f"The newest {told.ends.of} tasks"
+        click.echo(f"{newest}: {', '.join(counts)}.")
+    judged = [f"{count} {VERDICTS[name]}" for name, count in told.verdicts.items() if count]
+    if judged:
+        click.echo(f"Worth it, of the newest {len(told.scorecards)} with a result or an attempt: {', '.join(judged)}.")
 
 
 def _net(found: Savings) -> str:
@@ -106,7 +133,8 @@ def _net(found: Savings) -> str:
         told.append(f"net {found.net_tokens[0]} to {found.net_tokens[1]} tokens of your agent")
     if not told:
         return "What was saved is not known: no receipt of these days names a net (set caller.model)."
-    return f"Saved, as receipts estimate it for {found.tasks} tasks: {'; '.join(told)}."
+    seen = f" (your agent's side of {found.measured_tasks} measured in its transcripts)" if found.measured_tasks else ""
+    return f"Saved, as receipts estimate it for {found.tasks} tasks{seen}: {'; '.join(told)}."
 
 
 def _lever(lever: Lever) -> tuple[str, ...]:
@@ -141,6 +169,9 @@ def _beside_tiers(told: Told, cheap: Share | None) -> Iterator[str]:
         yield f"Tokens in include {told.reread_tokens} of repairs, climbs and reviews, which are sent the draft again."
     if told.caller.read or told.caller.wrote:
         yield f"Your agent read {told.caller.read} tokens of our replies and wrote {told.caller.wrote} to ask."
+    if told.overview.spend.quota_calls:
+        parts = (f"{share.tier} {_percent(share.quota)}" for share in told.shares if share.quota)
+        yield f"Tokens within a subscription are quota, in no sum of dollars: {', '.join(parts) or 'none told'}."
     if told.untold_calls:
         yield f"Of {told.untold_calls} calls no tokens were reported: they are missing here."
     yield from paid_for(told)
@@ -167,9 +198,13 @@ def _gauge(gauge: Gauge) -> tuple[str, ...]:
 
 def _summary(told: Told) -> str:
     seen, spend = told.overview, told.overview.spend
-    parts = [f"${usd(spend.cost_nanousd)} for {spend.calls} model calls in {seen.tasks} tasks"]
+    parts = [f"${usd(spend.cost_nanousd)} for {spend.calls} model calls; {seen.tasks} tasks opened"]
+    if spend.quota_calls:
+        parts.append(f"{spend.quota_calls} calls within a subscription: {spend.quota_tokens} tokens of quota")
+    if machine := sum(total.spend.cost_nanousd for total in told.by_billing if total.key == "local"):
+        parts.append(f"${usd(machine)} of it machine time")
     if spend.unpriced_calls:
-        parts.append(f"{spend.unpriced_calls} of them unpriced, up to ${usd(spend.unknown_nanousd)} unknown")
+        parts.append(f"{spend.unpriced_calls} of the calls unpriced{_at_most(spend)}")
     if seen.in_flight_calls:
         parts.append(f"{seen.in_flight_calls} in flight")
     if seen.refused_calls:
@@ -181,7 +216,13 @@ def _summary(told: Told) -> str:
     return "; ".join(parts) + "."
 
 
-def _figures(spend: Spend) -> tuple[str, ...]:
+def _at_most(spend: Spent) -> str:
+    """The most that calls of unknown cost can come to, as far as there is one."""
+    bounded = f", up to ${usd(spend.unknown_nanousd)} unknown" if spend.unknown_nanousd else ""
+    return bounded + (f", {spend.unbounded_calls} of them without any limit known" if spend.unbounded_calls else "")
+
+
+def _figures(spend: Spent) -> tuple[str, ...]:
     return f"{spend.calls}", f"{spend.input_tokens}", f"{spend.cached_tokens}", f"{spend.output_tokens}", _cost(spend)
 
 
@@ -199,15 +240,17 @@ def _playbook(total: PlaybookTotal) -> tuple[str, ...]:
     return total.playbook, f"{total.runs}", f"{total.ok}", tokens, usd(total.cost_nanousd) or "unknown"
 
 
-def _cost(spend: Spend) -> str:
-    """What is known, and what is not beside it."""
+def _cost(spend: Spent) -> str:
+    """What is known, and what is not beside it; a subscription's calls have no dollars."""
+    if spend.calls and spend.quota_calls == spend.calls and not spend.cost_nanousd:
+        return "quota"
     known = usd(spend.cost_nanousd) or ""
     if not spend.unpriced_calls:
         return known
     if spend.unpriced_calls == spend.calls and not spend.unknown_nanousd:
         return "unpriced"
-    worst = usd(spend.unknown_nanousd)
-    return f"{known} + " + (f"up to {worst} unknown" if spend.unknown_nanousd else f"{spend.unpriced_calls} unpriced")
+    bounded = f" + up to {usd(spend.unknown_nanousd)} unknown" if spend.unknown_nanousd else ""
+    return known + bounded + (f" + {spend.unbounded_calls} unpriced" if spend.unbounded_calls else "")
 
 
 def _percent(share: float | None) -> str:
@@ -260,8 +303,13 @@ def print_table(title: str, head: Sequence[str], rows: Rows) -> None:
 
 
 def _printable(text: str) -> str:
-    """Goals and names of models come from elsewhere: nothing of them may steer a terminal."""
-    return "".join(char if char.isprintable() else "?" for char in text)
+    """Goals and names of models come from elsewhere: nothing of them may steer a terminal, or be more than it can show.
+
+    A half of a surrogate pair is not printable either.
+    """
+    shown = "".join(char if char.isprintable() else "?" for char in text)
+    encoding = sys.stdout.encoding or "utf-8"
+    return shown.encode(encoding, "replace").decode(encoding)
 
 
 def _plain(title: str, head: Sequence[str], rows: Rows) -> None:

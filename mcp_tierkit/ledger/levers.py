@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
+
+from pydantic import Field
 
 from mcp_tierkit.ledger.report import PlaybookTotal
 from mcp_tierkit.types import Record
@@ -41,6 +44,7 @@ class Savings(Record):
     levers: tuple[Lever, ...]
     unsaid: tuple[Unsaid, ...]
     tasks: int
+    measured_tasks: int = Field(default=0, description="Of these, where a transcript told the caller's own side.")
     net_nanousd: tuple[int, int] | None
     net_tokens: tuple[int, int] | None
     cache_elsewhere_nanousd: int
@@ -52,24 +56,43 @@ class Savings(Record):
 _UNITS: tuple[Unit | None, ...] = ("nanousd", "tokens", None)
 _DRAFTS: tuple[LeverName, ...] = ("cheap_drafts", "dearer_drafts", "lost_drafts")
 _GROUPS = """select number, count(*) as tasks, sum(low) as low, sum(high) as high,
-        sum(calls > 0) as called, sum(is_skipped and calls = 0) as skipped,
+        sum(calls > 0) as called, sum(is_skipped and calls = 0) as skipped, sum(is_measured) as measured,
         sum(cache_nanousd) as cached, sum(cache_nanousd <> 0) as cached_tasks,
         sum(review_nanousd) as reviewed, sum(review_nanousd > 0) as reviewed_tasks,
         sum(cost_nanousd) as cost, sum(unpriced_calls) as unpriced
-    from (select iif(unit is null or (unit = 'usd' and unpriced_calls > 0), 6, iif(unit = 'usd', 0, 3))
+    from (select iif(paid is null or (unit = 'usd' and unpriced_calls > 0), 6, iif(unit = 'usd', 0, 3))
                 + iif(is_done, dearer_drafts > 0, 2) as number,
             iif(is_done, alone_low, 0) - paid as low, iif(is_done, alone_high, 0) - paid as high,
-            calls, is_skipped, cache_nanousd, review_nanousd, cost_nanousd, unpriced_calls
-        from (select *, is_kept and not is_reverted as is_done,
-                passed + iif(unit = 'usd', cost_nanousd - review_nanousd + cache_nanousd, 0) as paid
-            from task_sums where at >= :since))
+            calls, is_skipped, is_measured, cache_nanousd, review_nanousd, cost_nanousd, unpriced_calls
+        from (select *, is_kept and not is_reverted as is_done, told.key is not null as is_measured,
+                iif(told.key is null, passed, json_extract(told.value, '$.' || unit))
+                    + iif(unit = 'usd', cost_nanousd - review_nanousd + cache_nanousd, 0) as paid
+            from task_sums left join (select key, value from json_each(:measured)) as told on told.key = task_id
+            where at >= :since))
     group by number order by number"""
+_WITH_NET = "select task_id from task_sums where at >= ? and unit is not null"
 _REFUSED = "select count(*) from decisions where kind = 'over_budget' and at >= :since"
 
 
-def savings(conn: sqlite3.Connection, *, since: str = "") -> Savings:
-    """What the tasks opened from `since` on saved, lever by lever."""
-    groups = conn.execute(_GROUPS, {"since": since}).fetchall()
+class Measured(Record):
+    """What passed through the caller for one task, as its transcript counted it. None is unknown."""
+
+    usd: int | None = Field(description="Nanodollars.")
+    tokens: int
+
+
+def with_net(conn: sqlite3.Connection, since: str) -> tuple[str, ...]:
+    """The tasks opened from `since` on whose receipt names a net."""
+    return tuple(row[0] for row in conn.execute(_WITH_NET, (since,)))
+
+
+def savings(conn: sqlite3.Connection, *, since: str = "", measured: Mapping[str, Measured] | None = None) -> Savings:
+    """What the tasks opened from `since` on saved, lever by lever.
+
+    Where the caller's own side of a task was `measured`, that takes the place of what its receipt estimates.
+    """
+    told = json.dumps({task_id: one.model_dump() for task_id, one in (measured or {}).items()})
+    groups = conn.execute(_GROUPS, {"since": since, "measured": told}).fetchall()
     levers = [_drafts(group, unit) for group in groups if (unit := _unit(group))]
     tasks = sum(lever.tasks for lever in levers)
     in_usd = [group for group in groups if _unit(group) == "nanousd"]
@@ -78,6 +101,7 @@ def savings(conn: sqlite3.Connection, *, since: str = "") -> Savings:
         levers=tuple(levers),
         unsaid=_unsaid(conn, since, groups),
         tasks=tasks,
+        measured_tasks=sum(group["measured"] for group in groups if _unit(group)),
         net_nanousd=_net(levers, "nanousd"),
         net_tokens=_net(levers, "tokens"),
         cache_elsewhere_nanousd=sum(group["cached"] for group in groups if _unit(group) != "nanousd"),

@@ -10,17 +10,17 @@ from typing import Literal, TypeVar
 
 from mcp_tierkit.errors import NotFound
 from mcp_tierkit.ledger.migrations import SCHEMA, migrations
-from mcp_tierkit.ledger.money import SPEND, spend_of
 from mcp_tierkit.ledger.opening import check_schema, explained, ledger_path, schema_number
 from mcp_tierkit.ledger.owners import is_alive
-from mcp_tierkit.types import CallStatus, Record, Spend, TaskState
+from mcp_tierkit.ledger.spent import OF_CALLS, SUMMED, Spent, spent_of
+from mcp_tierkit.types import CallStatus, Record, TaskState
 
 R = TypeVar("R", bound=Record)
 Values = tuple[str, ...] | dict[str, str | None]
-Key = Literal["day", "tier", "model", "category", "stage", "project"]
+Key = Literal["day", "tier", "model", "category", "stage", "project", "billing"]
 
-SUMMED = ", ".join(f"coalesce(sum({name}), 0) as {name}" for name in Spend.model_fields)
-"""The columns of a Spend over the sums that triggers keep."""
+REAL_RUN = "json_extract(record, '$.dry_run') is not 1"
+"""Of playbook runs: a dry run changes nothing, and is none."""
 
 
 class TaskSummary(Record):
@@ -39,14 +39,14 @@ class TaskSummary(Record):
     playbook_status: str | None = None
     outcome: str | None
     playbook_runs: int
-    spend: Spend
+    spend: Spent
 
 
 class Total(Record):
-    """What the calls of one day, tier, model, category, stage or project cost together."""
+    """What the calls of one day, tier, model, category, stage, project or way of paying cost together."""
 
     key: str
-    spend: Spend
+    spend: Spent
 
 
 class CacheHit(Record):
@@ -102,7 +102,7 @@ class Overview(Record):
     """Everything in a few numbers."""
 
     tasks: int
-    spend: Spend
+    spend: Spent
     in_flight_calls: int
     refused_calls: int
     playbook_runs: int
@@ -151,12 +151,12 @@ def overview(conn: sqlite3.Connection, *, since: str = "") -> Overview:
     query = f"""select {SUMMED}, coalesce(sum(in_flight_calls), 0) as in_flight_calls,
         coalesce(sum(alerts), 0) as alerts,
         (select count(*) from tasks where created_at >= :since) as tasks,
-        (select count(*) from playbook_runs where at >= :since) as playbook_runs,
+        (select count(*) from playbook_runs where at >= :since and {REAL_RUN}) as playbook_runs,
         (select count(*) from decisions where kind = 'over_budget' and at >= :since) as refused_calls
         from call_sums where day >= :since"""
     row = conn.execute(query, {"since": since}).fetchone()
     names = ("tasks", "in_flight_calls", "refused_calls", "playbook_runs", "alerts")
-    return Overview(spend=spend_of(row), **{name: row[name] for name in names})
+    return Overview(spend=spent_of(row), **{name: row[name] for name in names})
 
 
 def newest_row(conn: sqlite3.Connection) -> str | None:
@@ -178,7 +178,7 @@ def playbook_totals(
     query = f"""select playbook, count(*) as runs, count(case when {stands} then 1 end) as ok, max(at) as last_run,
             case when count(tokens) = count(*) then sum(tokens) end as tokens,
             case when count(cost_nanousd) = count(*) then sum(cost_nanousd) end as cost_nanousd
-        from playbook_runs where at >= :since and json_extract(record, '$.dry_run') is not 1 and
+        from playbook_runs where at >= :since and {REAL_RUN} and
             (:repository is null or task_id in (select task_id from tasks where budget_key = :repository))
         group by playbook order by playbook"""
     return _records(conn, PlaybookTotal, query, {"since": since, "repository": repository})
@@ -204,15 +204,15 @@ def task_summary(conn: sqlite3.Connection, task_id: str) -> TaskSummary:
 def totals(
     conn: sqlite3.Connection, by: Key, *, since: str = "", until: str = "~", project: str | None = None
 ) -> tuple[Total, ...]:
-    """Spend by UTC day, tier, model, category, stage or project, in the order of the key.
+    """Spend by UTC day, tier, model, category, stage, project or billing, in the order of the key.
 
-    `since` (included) and `until` (left out) are UTC days. A category that was not written down is the empty text.
+    `since` (included) and `until` (left out) are UTC days. What was not written down is the empty text.
     """
     query = f"""select {by} as key, {SUMMED} from call_sums
         where day >= :since and day < :until and (:project is null or project = :project)
         group by 1 having sum(calls) > 0 order by 1"""
     found = conn.execute(query, {"since": since, "until": until, "project": project})
-    return tuple(Total(key=row["key"], spend=spend_of(row)) for row in found)
+    return tuple(Total(key=row["key"], spend=spent_of(row)) for row in found)
 
 
 def cache_hits(conn: sqlite3.Connection, *, since: str = "") -> tuple[CacheHit, ...]:
@@ -291,12 +291,12 @@ def _summaries(conn: sqlite3.Connection, where: str, values: dict[str, int | str
             {latest("tier", "routes", work)} as tier, {latest("status", "drafts")} as draft_status,
             {latest("verdict", "reviews")} as verdict, {latest("status", "playbook_runs")} as playbook_status,
             {latest("outcome", "scores")} as outcome,
-            (select count(*) from playbook_runs where task_id = t.task_id) as playbook_runs, {SPEND}
+            (select count(*) from playbook_runs where task_id = t.task_id) as playbook_runs, {OF_CALLS}
         from (select *, rowid as number from tasks {where} order by rowid desc limit :limit) t
         left join calls using (task_id) group by t.task_id order by t.number desc"""
     names = [name for name in TaskSummary.model_fields if name != "spend"]
     found = conn.execute(query, values)
-    return tuple(TaskSummary(spend=spend_of(row), **{name: row[name] for name in names}) for row in found)
+    return tuple(TaskSummary(spend=spent_of(row), **{name: row[name] for name in names}) for row in found)
 
 
 def _records(conn: sqlite3.Connection, kind: type[R], query: str, values: Values) -> tuple[R, ...]:

@@ -8,19 +8,27 @@ from datetime import date, timedelta
 from typing import Literal
 
 from mcp_tierkit.ledger.money import committed
+from mcp_tierkit.ledger.spent import UNPRICED_NOT_QUOTA
 from mcp_tierkit.types import Budgets, Record
 
 NEXT_DOLLAR_DAYS = 7
+STEPS = 10_000
+"""The parts that a dollar is told in: hundredths of a cent."""
 By = Literal["tier", "category", "project"]
 
 
 class DayTier(Record):
-    """What the calls of one tier cost on one UTC day; `unknown_nanousd` is the most that unpriced ones can have."""
+    """What the calls of one tier cost on one UTC day; `unknown_nanousd` is the most that unpriced ones can have.
+
+    `tokens` are all in and out; `quota_tokens` of them those of a subscription.
+    """
 
     day: str
     tier: str
     cost_nanousd: int
     unknown_nanousd: int
+    tokens: int
+    quota_tokens: int
 
 
 class CostlyTask(Record):
@@ -72,17 +80,20 @@ class CallerTokens(Record):
 
 def day_tiers(conn: sqlite3.Connection, *, since: str = "") -> tuple[DayTier, ...]:
     """Spend of each tier on each UTC day from `since` on, in that order."""
-    query = """select day, tier, sum(cost_nanousd) as cost_nanousd, sum(unknown_nanousd) as unknown_nanousd
+    query = """select day, tier, sum(cost_nanousd) as cost_nanousd, sum(unknown_nanousd) as unknown_nanousd,
+            sum(input_tokens + output_tokens) as tokens,
+            coalesce(sum(input_tokens + output_tokens) filter (where billing = 'subscription'), 0) as quota_tokens
         from call_sums where day >= ? group by day, tier having sum(calls) > 0 order by day, tier"""
     return tuple(DayTier(**row) for row in conn.execute(query, (since,)))
 
 
 def costliest(conn: sqlite3.Connection, *, since: str = "", limit: int = 10) -> tuple[CostlyTask, ...]:
     """The tasks opened from `since` on that cost most, dearest first; those that cost nothing are left out."""
-    query = """select task_id, top.project, json_extract(record, '$.goal') as goal, top.at, calls, cost_nanousd,
-            unpriced_calls
+    unpriced = f"select count(*) from calls where calls.task_id = top.task_id and {UNPRICED_NOT_QUOTA}"
+    query = f"""select task_id, top.project, json_extract(record, '$.goal') as goal, top.at, top.calls,
+            top.cost_nanousd, ({unpriced}) as unpriced_calls
         from (select * from task_sums where at >= ? and cost_nanousd > 0 order by cost_nanousd desc, task_id limit ?)
-            as top join tasks using (task_id) order by cost_nanousd desc, task_id"""
+            as top join tasks using (task_id) order by top.cost_nanousd desc, task_id"""
     return tuple(CostlyTask(**row) for row in conn.execute(query, (since, limit)))
 
 
@@ -130,13 +141,17 @@ def _costs(conn: sqlite3.Connection, by: By, since: str, until: str) -> dict[str
 
 
 def _parts(by: By, now: Mapping[str, int], before: Mapping[str, int]) -> list[Cents]:
-    whole, whole_before = sum(now.values()), sum(before.values())
+    shares, shares_before = _of_one(now), _of_one(before)
     return [
-        Cents(
-            by=by,
-            key=key,
-            share=round(cost / whole, 4),
-            share_before=round(before.get(key, 0) / whole_before, 4) if whole_before else None,
-        )
-        for key, cost in sorted(now.items(), key=lambda item: (-item[1], item[0]))
+        Cents(by=by, key=key, share=shares[key], share_before=shares_before.get(key, 0.0) if before else None)
+        for key in sorted(now, key=lambda key: (-now[key], key))
     ]
+
+
+def _of_one(costs: Mapping[str, int]) -> dict[str, float]:
+    """Each one's part to four places, so that they add up to one: what rounding takes goes to the nearest misses."""
+    whole = sum(costs.values())
+    steps = {key: divmod(cost * STEPS, whole) for key, cost in costs.items()}
+    left = STEPS - sum(done for done, _ in steps.values())
+    nearest = set(sorted(steps, key=lambda key: (-steps[key][1], key))[:left])
+    return {key: (done + (key in nearest)) / STEPS for key, (done, _) in steps.items()}

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import sqlite3
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from functools import partial
-from typing import Any
+from typing import Any, Literal, get_args
 
 from pydantic import Field
 
-from mcp_tierkit.ledger import levers, report, scores, spending
-from mcp_tierkit.scorecard import Answer, Pattern, Scorecard, checklist
-from mcp_tierkit.types import Budgets, Record, Spend, TierName
+from mcp_tierkit.ledger import ends, levers, report, scores, spending
+from mcp_tierkit.ledger.spent import Spent
+from mcp_tierkit.scorecard import Answer, Pattern, Scorecard, Worth, checklist
+from mcp_tierkit.types import Budgets, Record, TierName
 
 NEWEST = 300
 Query = Callable[[sqlite3.Connection], Any]
@@ -23,12 +25,16 @@ REREADS = ("repair", "climb", "continue", "review")
 
 
 class Share(Record):
-    """The part of all tokens, calls and known dollars that one tier has, 0 to 1; None where there is nothing at all."""
+    """The part of all tokens, calls and known dollars that one tier has, 0 to 1; None where there is nothing at all.
+
+    `quota` is its part of the tokens of subscriptions, which are no dollars.
+    """
 
     tier: str
     tokens: float | None
     calls: float | None
     cost: float | None
+    quota: float | None
 
 
 class Told(Record):
@@ -39,6 +45,7 @@ class Told(Record):
     until: str
     made_at: str
     overview: report.Overview
+    ends: ends.Ends
     untold_calls: int
     shares: tuple[Share, ...]
     reread_tokens: int
@@ -48,6 +55,7 @@ class Told(Record):
     by_category: tuple[report.Total, ...]
     by_step: tuple[report.Total, ...]
     by_project: tuple[report.Total, ...]
+    by_billing: tuple[report.Total, ...]
     day_tiers: tuple[spending.DayTier, ...]
     caller: spending.CallerTokens
     next_dollar: spending.NextDollar
@@ -58,26 +66,37 @@ class Told(Record):
     playbooks: tuple[report.PlaybookTotal, ...]
     tasks: tuple[report.TaskSummary, ...]
     scorecards: tuple[Scorecard, ...]
+    verdicts: dict[Worth | Literal["unknown"], int] = Field(description="Of the scorecards.")
     patterns: tuple[Pattern, ...]
     checklist: tuple[Answer, ...] = ()
     billing: dict[TierName, str] = Field(default_factory=dict, description="Of tiers that are not paid by the token.")
     budgets: tuple[spending.Gauge, ...] = ()
 
 
-def queries(days: int, now: datetime, *, newest: int = NEWEST, minute_nanousd: int | None = None) -> dict[str, Query]:
-    """What is asked for each field of `Told`. `now` is in UTC, and the last of the days is its own."""
-    since = f"{now.date() - timedelta(days=days - 1)}"
+def first_day(days: int, now: datetime) -> date:
+    """The first of the last `days` UTC days up to `now`, which is in UTC and on the last of them."""
+    return now.date() - timedelta(days=days - 1)
+
+
+def queries(
+    days: int, now: datetime, *, newest: int = NEWEST, minute_nanousd: int | None = None,
+    measured: Mapping[str, levers.Measured] | None = None,
+) -> dict[str, Query]:  # fmt: skip
+    """What is asked for each field of `Told`, of the last `days` UTC days up to `now`."""
+    since = f"{first_day(days, now)}"
     keys: dict[str, report.Key] = {
         "by_day": "day", "by_tier": "tier", "by_model": "model", "by_category": "category", "by_step": "stage",
-        "by_project": "project",
+        "by_project": "project", "by_billing": "billing",
     }  # fmt: skip
     asked: dict[str, Query] = {name: partial(report.totals, by=key, since=since) for name, key in keys.items()}
     of_days: dict[str, Callable[..., Any]] = {
-        "overview": report.overview, "untold_calls": spending.untold_calls, "day_tiers": spending.day_tiers,
-        "caller": spending.caller_tokens, "savings": levers.savings, "costliest": spending.costliest,
-        "cache_hits": report.cache_hits, "context_by_step": report.step_totals, "playbooks": report.playbook_totals,
+        "overview": report.overview, "ends": ends.ends, "untold_calls": spending.untold_calls,
+        "day_tiers": spending.day_tiers, "caller": spending.caller_tokens,
+        "costliest": spending.costliest, "cache_hits": report.cache_hits, "context_by_step": report.step_totals,
+        "playbooks": report.playbook_totals,
     }  # fmt: skip
     asked |= {name: partial(query, since=since) for name, query in of_days.items()}
+    asked["savings"] = partial(levers.savings, since=since, measured=measured)
     asked["next_dollar"] = partial(spending.next_dollar, today=now.date())
     asked["tasks"] = partial(report.recent_tasks, limit=newest, since=since)
     asked["scorecards"] = partial(scores.scorecards, since=since, limit=newest, minute_nanousd=minute_nanousd)
@@ -88,13 +107,14 @@ def queries(days: int, now: datetime, *, newest: int = NEWEST, minute_nanousd: i
 def told(
     conn: sqlite3.Connection, days: int, now: datetime, *, budgets: Budgets | None = None,
     repository: str | None = None, minute_nanousd: int | None = None, billing: Mapping[TierName, str] | None = None,
+    measured: Mapping[str, levers.Measured] | None = None,
 ) -> Told:  # fmt: skip
     """The last `days` UTC days up to `now`, over every project; the budgets and `billing` are those of now.
 
-    `minute_nanousd` is what a minute of cleaning up costs.
+    `minute_nanousd` is what a minute of cleaning up costs; `measured` what transcripts tell of the caller's side.
     """
     at = now.isoformat(timespec="minutes")
-    asked = queries(days, now, minute_nanousd=minute_nanousd)
+    asked = queries(days, now, minute_nanousd=minute_nanousd, measured=measured)
     conn.execute("begin")  # One state of the ledger for every query, whoever writes meanwhile.
     try:
         found = {name: query(conn) for name, query in asked.items()}
@@ -104,16 +124,23 @@ def told(
         conn.execute("rollback")
     return Told(
         days=days,
-        since=f"{now.date() - timedelta(days=days - 1)}",
+        since=f"{first_day(days, now)}",
         until=f"{now.date()}",
         made_at=at,
         shares=shares(found["by_tier"], found["overview"].spend),
         reread_tokens=sum(step.spend.input_tokens for step in found["by_step"] if step.key in REREADS),
+        verdicts=verdicts(found["scorecards"]),
         checklist=checklist(found["scorecards"], found["patterns"]),
         budgets=limits,
         billing=dict(billing or {}),
         **found,
     )
+
+
+def verdicts(cards: Sequence[Scorecard]) -> dict[Worth | Literal["unknown"], int]:
+    """How many tasks came to which verdict; unknown where nobody said what became of the change."""
+    counted = Counter(card.verdict or "unknown" for card in cards)
+    return {name: counted[name] for name in (*get_args(Worth), "unknown")}
 
 
 def paid_for(found: Told) -> Iterator[str]:
@@ -122,7 +149,7 @@ def paid_for(found: Told) -> Iterator[str]:
     yield from (f"How the {tier} tier is paid for: {how}." for tier, how in found.billing.items() if tier in used)
 
 
-def shares(tiers: Sequence[report.Total], whole: Spend) -> tuple[Share, ...]:
+def shares(tiers: Sequence[report.Total], whole: Spent) -> tuple[Share, ...]:
     """Each tier's part of everything. Tokens are those in and out, a draft that was read again included."""
     return tuple(
         Share(
@@ -130,12 +157,13 @@ def shares(tiers: Sequence[report.Total], whole: Spend) -> tuple[Share, ...]:
             tokens=_part(_tokens(tier.spend), _tokens(whole)),
             calls=_part(tier.spend.calls, whole.calls),
             cost=_part(tier.spend.cost_nanousd, whole.cost_nanousd),
+            quota=_part(tier.spend.quota_tokens, whole.quota_tokens),
         )
         for tier in tiers
     )
 
 
-def _tokens(spend: Spend) -> int:
+def _tokens(spend: Spent) -> int:
     return spend.input_tokens + spend.output_tokens
 
 

@@ -11,8 +11,9 @@ from pathlib import Path
 from mcp_tierkit import __version__
 from mcp_tierkit.ledger.told import Told
 from mcp_tierkit.page.lists import notes, playbooks, rankings, tasks
-from mcp_tierkit.page.parts import Child, Html, count, dollars, el, join, percent, tokens
-from mcp_tierkit.page.sections import budgets, days, next_dollar, savings, tiers
+from mcp_tierkit.page.parts import Html, el
+from mcp_tierkit.page.sections import budgets, days, ends, next_dollar, savings, tiers
+from mcp_tierkit.page.tiles import basis, headline, tiles
 
 _DATA = Path(__file__).parent.parent / "data" / "report"
 NOTHING = "Nothing is recorded for these days. To see a whole delegated task without a key, run: tierkit demo"
@@ -53,9 +54,10 @@ def _main(told: Told) -> list[Html]:
     if not told.overview.tasks and not told.overview.spend.calls and not told.overview.playbook_runs:
         return [el("section", el("p", NOTHING, klass="empty"), klass="card wide"), *budgets(told)]
     cards = (
-        *savings(told), *tiers(told), *budgets(told), *next_dollar(told), *playbooks(told), *rankings(told),
+        *savings(told), *ends(told), *tiers(told), *budgets(told), *next_dollar(told), *playbooks(told),
+        *rankings(told),
     )  # fmt: skip
-    return [_tiles(told), *days(told), el("div", cards, klass="flow"), *tasks(told), *notes(told)]
+    return [tiles(told), *days(told), el("div", cards, klass="flow"), *tasks(told), *notes(told)]
 
 
 def _header(told: Told) -> Html:
@@ -65,7 +67,7 @@ def _header(told: Told) -> Html:
     ]
     return el(
         "header",
-        el("div", el("h1", "What delegating cost, and what it saved"), el("p", f"{_period(told)}, every project")),
+        el("div", el("p", f"{_period(told)}, every project"), el("h1", headline(told)), basis(told)),
         el("div", choices, klass="theme", role="group", aria_label="Colours", hidden=True),
     )
 
@@ -79,57 +81,6 @@ def _period(told: Told) -> str:
 
 def _day(day: date) -> str:
     return f"{day.day} {day:%B %Y}"
-
-
-def _tiles(told: Told) -> Html:
-    seen, spend, found = told.overview, told.overview.spend, told.savings
-    unknown = f"and up to {dollars(spend.unknown_nanousd)} not known" if spend.unknown_nanousd else None
-    calls = f"{count(spend.calls, 'model call')} in {count(seen.tasks, 'task')}"
-    cheap = next((share for share in told.shares if share.tier == "cheap"), None)
-    told_cheap = f"and {percent(cheap.cost)} of the dollars" if cheap else "no call on the cheap tier"
-    runs = count(seen.playbook_runs, "run")
-    tiles = [
-        _tile("Spent on models", dollars(spend.cost_nanousd), unknown or calls),
-        _net_tile(told),
-        _tile("Done by the cheap tier", percent(cheap.tokens) if cheap else "–", f"of all tokens, {told_cheap}"),
-        _tile("Playbooks", runs, _playbook_tokens(told)),
-    ]
-    if not found.levers:
-        tiles[1] = _tile("Saved", "not known", "Name your agent's model in tierkit.toml, under [caller], to see it.")
-    return el("div", tiles, klass="tiles")
-
-
-def _playbook_tokens(told: Told) -> str:
-    used = [total.tokens for total in told.playbooks]
-    if None in used:
-        return "tokens not known"
-    whole = sum(one or 0 for one in used)
-    return f"{tokens(whole)} tokens, by skills" if whole else "at no tokens"
-
-
-def _net_tile(told: Told) -> Html:
-    found = told.savings
-    if found.net_nanousd is None and found.net_tokens is not None:
-        low, high = (f"{side:,}".replace("-", "−") for side in found.net_tokens)
-        return _tile("Saved, in your agent's tokens", _span(low, high), f"an estimate for {_of(told)}")
-    low_usd, high_usd = found.net_nanousd or (0, 0)
-
-    tone = "loss" if high_usd < 0 else "gain" if low_usd >= 0 else None
-    return _tile(
-        "Saved, after all costs", _span(dollars(low_usd), dollars(high_usd)), f"an estimate for {_of(told)}", tone
-    )
-
-
-def _span(low: str, high: str) -> Html:
-    return join([el("span", low), " to ", el("span", high)])
-
-
-def _of(told: Told) -> str:
-    return f"{told.savings.tasks:,} of {count(told.overview.tasks, 'task')}"
-
-
-def _tile(what: str, figure: Child, more: str, tone: str | None = None) -> Html:
-    return el("div", el("h2", what), el("p", figure, klass=f"figure {tone or ''}".strip()), el("p", more))
 
 
 def _footer(told: Told) -> Html:

@@ -2,16 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from datetime import date, timedelta
 from math import floor, log10
 
 from mcp_tierkit.ledger.spending import DayTier
-from mcp_tierkit.page.parts import Html, dollars, el
+from mcp_tierkit.ledger.told import Share
+from mcp_tierkit.page.parts import Html, dollars, dollars_alike, el, tokens
 
 TIERS = ("cheap", "mid", "strong")
 MOST_COLUMNS = 62
 HEIGHT = 100.0
+
+
+@dataclass(frozen=True)
+class Unit:
+    """What columns are as high as: of a row what is known and what is not, a figure as text, and those of an axis."""
+
+    of: Callable[[DayTier], tuple[int, int]]
+    text: Callable[[int], str]
+    axis: Callable[[Sequence[int]], list[str]]
+
+
+def _tokens_text(number: int) -> str:
+    return f"{tokens(number)} tokens"
+
+
+def _tokens_axis(marks: Sequence[int]) -> list[str]:
+    return [tokens(mark) for mark in marks]
+
+
+DOLLARS = Unit(lambda row: (row.cost_nanousd, row.unknown_nanousd), dollars, dollars_alike)
+QUOTA = Unit(lambda row: (row.quota_tokens, 0), _tokens_text, _tokens_axis)
+TOKENS = Unit(lambda row: (row.tokens, 0), _tokens_text, _tokens_axis)
 
 
 def percent_of(part: float, whole: float) -> str:
@@ -51,23 +75,24 @@ def span(low: float, high: float, least: float, most: float) -> Html:
     return _svg("span", *parts, el("line", klass="zero", x1=zero, x2=zero, y1="0", y2="100%"))
 
 
-def spend_columns(days: Sequence[DayTier], since: date, until: date) -> Html:
-    """Spend over time, each column a day, a week or a month, stacked by tier."""
-    columns = list(_columns(days, since, until))
-    top = _ceiling(max((sum(column.values()) for _, column in columns), default=0))
-    slot = 100 / len(columns)
+def columns(days: Sequence[DayTier], since: date, until: date, unit: Unit) -> Html:
+    """Amounts over time, each column a day, a week or a month, stacked by tier."""
+    found = list(_columns(days, since, until, unit))
+    top = _ceiling(max((sum(column.values()) for _, column in found), default=0))
+    slot = 100 / len(found)
     width = min(slot * 0.74, 9.0)
     drawn = [
-        _column(label, column, slot * at + (slot - width) / 2, width, slot * at, slot, top)
-        for at, (label, column) in enumerate(columns)
-    ]
+        el("g", el("rect", klass="hit", x=f"{slot * at:.3f}%", width=f"{slot:.3f}%", y="0", height="100%"),
+           _stacked(column, slot * at + (slot - width) / 2, width, top), data_tip=_tip(label, column, unit))
+        for at, (label, column) in enumerate(found)
+    ]  # fmt: skip
     grid = [el("line", klass="grid", x1="0", x2="100%", y1=f"{y}%", y2=f"{y}%") for y in (0, 25, 50, 75, 100)]
-    scale = [el("span", dollars(round(top * part))) for part in (1, 0.75, 0.5, 0.25, 0)]
-    names = [el("span", columns[at][0]) for at in _ticks(len(columns))]
-    plot = _svg("plot", *grid, *drawn, tabindex="0", aria_label="Spend over time; arrow keys read column by column")
+    scale = [el("span", text) for text in unit.axis([round(top * part / 4) for part in (4, 3, 2, 1, 0)])]
+    names = [el("span", found[at][0]) for at in _ticks(len(found))]
+    plot = _svg("plot", *grid, *drawn, tabindex="0", aria_label="Over time; arrow keys read column by column")
     return el(
         "div",
-        el("p", _unit(since, until), klass="readout", aria_live="polite"),
+        el("p", _each(since, until), klass="readout", aria_live="polite"),
         el("div", scale, klass="scale", aria_hidden="true"), plot,
         el("div", names, klass="ticks", aria_hidden="true"), klass="columns",
     )  # fmt: skip
@@ -77,34 +102,46 @@ def tier_class(tier: str) -> str:
     return f"t-{tier}" if tier in TIERS else "t-other"
 
 
+def by_tier(shares: Iterable[Share]) -> list[Share]:
+    """From the cheap tier to the strong one."""
+    return sorted(shares, key=lambda share: TIERS.index(share.tier) if share.tier in TIERS else len(TIERS))
+
+
 def _svg(klass: str, *inside: Html, **more: object) -> Html:
     drawn: dict[str, object] = {"role": "img"} if more else {"aria_hidden": "true"}
     return el("svg", *inside, klass=klass, width="100%", **drawn, **more)
 
 
-def _column(
-    label: str, column: dict[str, int], left: float, width: float, slot_left: float, slot: float, top: int
-) -> Html:
-    parts = [tier for tier in (*TIERS, "other", "unknown") if column.get(tier)]
-    told = "; ".join(f"{_worst(tier)} {dollars(column[tier])}" for tier in parts) or "nothing spent"
-    whole = dollars(sum(cost for tier, cost in column.items() if tier != "unknown"))
-    drawn, base = [el("rect", klass="hit", x=f"{slot_left:.3f}%", width=f"{slot:.3f}%", y="0", height="100%")], HEIGHT
-    for tier in parts:
+def _parts(column: dict[str, int]) -> list[str]:
+    return [tier for tier in (*TIERS, "other", "unknown") if column.get(tier)]
+
+
+def _tip(label: str, column: dict[str, int], unit: Unit) -> str:
+    parts = _parts(column)
+    if not parts:
+        return f"{label}: nothing"
+    whole = unit.text(sum(amount for tier, amount in column.items() if tier != "unknown"))
+    return f"{label}: {whole} ({'; '.join(f'{_worst(tier)} {unit.text(column[tier])}' for tier in parts)})"
+
+
+def _stacked(column: dict[str, int], left: float, width: float, top: int) -> Iterator[Html]:
+    """The parts of one column, the first at the bottom."""
+    base = HEIGHT
+    for tier in _parts(column):
         height = HEIGHT * column[tier] / top
         base -= height
         klass = "t-unknown" if tier == "unknown" else tier_class(tier)
-        drawn.append(
-            el("rect", klass=klass, x=f"{left:.3f}%", width=f"{width:.3f}%", y=f"{base:.3f}%", height=f"{height:.3f}%")
+        yield el(
+            "rect", klass=klass, x=f"{left:.3f}%", width=f"{width:.3f}%", y=f"{base:.3f}%", height=f"{height:.3f}%"
         )
-    return el("g", drawn, data_tip=f"{label}: {whole} ({told})" if parts else f"{label}: {told}")
 
 
 def _worst(tier: str) -> str:
     return "not known, at most" if tier == "unknown" else tier
 
 
-def _columns(days: Sequence[DayTier], since: date, until: date) -> Iterator[tuple[str, dict[str, int]]]:
-    """Each stretch of time by name with what each tier cost in it, stretches without calls included."""
+def _columns(days: Sequence[DayTier], since: date, until: date, unit: Unit) -> Iterator[tuple[str, dict[str, int]]]:
+    """Each stretch of time by name with what each tier came to in it, stretches without calls included."""
     sums: dict[date, dict[str, int]] = {}
     day = since
     while day <= until:
@@ -116,8 +153,9 @@ def _columns(days: Sequence[DayTier], since: date, until: date) -> Iterator[tupl
             continue
         column = sums[_start(found, since, until)]
         tier = row.tier if row.tier in TIERS else "other"
-        column[tier] = column.get(tier, 0) + row.cost_nanousd
-        column["unknown"] = column.get("unknown", 0) + row.unknown_nanousd
+        known, unknown = unit.of(row)
+        column[tier] = column.get(tier, 0) + known
+        column["unknown"] = column.get("unknown", 0) + unknown
     for start, column in sums.items():
         yield _label(start, since, until), column
 
@@ -141,7 +179,7 @@ def _label(start: date, since: date, until: date) -> str:
     return f"{start.day} {start:%b}" + (f" {start.year}" if since.year != until.year else "")
 
 
-def _unit(since: date, until: date) -> str:
+def _each(since: date, until: date) -> str:
     step = _step(since, until)
     each = {"day": "One column is one day", "week": "One column is one week", "month": "One column is one month"}[step]
     return f"{each}, in UTC. Point at a column, tap it, or use the arrow keys, to read it."
@@ -153,10 +191,10 @@ def _ticks(columns: int) -> list[int]:
 
 def _ceiling(most: int) -> int:
     """The next round amount, of which a quarter is round too."""
-    if most <= 0:
-        return 1_000_000_000
-    size = 10 ** floor(log10(most))
-    return next(int(size * step) for step in (1, 2, 4, 6, 8, 10) if size * step >= most) or 1
+    if most <= 4:
+        return 4
+    size = int(10 ** floor(log10(most)))
+    return next(size * step for step in (1, 2, 4, 6, 8, 10) if size * step >= most)
 
 
 def legend(names: Sequence[tuple[str, str]]) -> Html:

@@ -10,7 +10,7 @@ from mcp_tierkit.ledger.report import PlaybookTotal, TaskSummary, Total
 from mcp_tierkit.ledger.spending import CostlyTask
 from mcp_tierkit.ledger.told import NEWEST, Told
 from mcp_tierkit.page.charts import bar
-from mcp_tierkit.page.parts import Child, Html, count, dollars, el, foreign, percent
+from mcp_tierkit.page.parts import Child, Html, count, dollars, el, foreign, percent, tokens
 from mcp_tierkit.page.sections import card, table
 from mcp_tierkit.scorecard import Scorecard
 
@@ -26,6 +26,7 @@ WORDS = (
     ("Token", "the piece of text that models read and write, and are paid by; about four letters of English."),
     ("Playbook", "a trusted script that does a task of a known kind without a model."),
     ("Saved", "an estimate from receipts: what your agent would have spent alone, less all that was spent instead."),
+    ("Quota", "what a subscription lets you use: tokens that cost no dollars by themselves."),
     ("Not known", "nobody said what a call cost or used. It is counted beside the sums and never taken for free."),
     ("Rewrites, comments, defects", "drafts made again; remarks of reviews; faults that were reported later."),
 )
@@ -85,8 +86,10 @@ def _ranked(name: Child, totals: Sequence[Total], most: int, klass: str) -> Html
     unpriced = sum(total.spend.unpriced_calls for total in totals)
     calls = count(sum(total.spend.calls for total in totals), "call")
     more = f"{calls}, {unpriced:,} without a price" if unpriced else calls
+    quota = sum(total.spend.quota_tokens for total in totals)
+    value = dollars(cost) if cost or not quota else f"{tokens(quota)} tokens of quota"
     label = el("span", el("b", name), el("small", more))
-    return el("li", label, el("span", dollars(cost), klass="value"), bar(cost / most, klass))
+    return el("li", label, el("span", value, klass="value"), bar(cost / most, klass))
 
 
 def playbooks(told: Told) -> list[Html]:
@@ -134,7 +137,8 @@ def tasks(told: Told) -> list[Html]:
 def _task(task: TaskSummary, scored: Scorecard | None) -> Html:
     words = task.outcome or task.draft_status or task.verdict or task.playbook_status or task.decision or task.state
     spent = task.spend.cost_nanousd
-    cost = dollars(spent) + (" + ?" if task.spend.unpriced_calls else "")
+    is_quota = task.spend.quota_calls and not spent
+    cost = "quota" if is_quota else dollars(spent) + (" + ?" if task.spend.unpriced_calls else "")
     cells: list[tuple[Child, object]] = [
         (f"{_day(task.created_at)} {task.created_at[11:16]}", task.created_at),
         (foreign(Path(task.project).name), None),
@@ -181,8 +185,9 @@ def notes(told: Told) -> list[Html]:
     words = [[el("dt", word), el("dd", what)] for word, what in WORDS]
     parts = []
     if told.savings.cache_elsewhere_nanousd:
-        saved = dollars(told.savings.cache_elsewhere_nanousd)
-        parts.append(f"A provider's cache also took {saved} off tasks whose saving is not known.")
+        taken = told.savings.cache_elsewhere_nanousd
+        did = f"took {dollars(taken)} off" if taken > 0 else f"put {dollars(-taken)} on"
+        parts.append(f"A provider's cache also {did} tasks whose saving in dollars is not known.")
     if hits := [hit for hit in told.cache_hits if hit.hit_rate is not None]:
         read = sum(hit.input_tokens for hit in hits)
         share = percent(sum(hit.cached_tokens for hit in hits) / read if read else None)

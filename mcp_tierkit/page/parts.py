@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from decimal import Decimal
 from html import escape
 
@@ -68,6 +68,14 @@ def dollars(nanousd: int | None) -> str:
         return f"{sign}under $0.000001"
     places = 4 if amount >= Decimal("0.001") else 6
     return f"{sign}${amount:.{places}f}"
+
+
+def dollars_alike(amounts: Sequence[int]) -> list[str]:
+    """Amounts with as many places each as the finest of them needs, as the marks of an axis."""
+    exact = [Decimal(amount).scaleb(-9).normalize() for amount in amounts]
+    finest = max(-int(one.as_tuple().exponent) for one in exact)
+    places = 0 if finest <= 0 else max(finest, 2)
+    return ["$0" if one == 0 else f"${one:,.{places}f}" for one in exact]
 
 
 def count(number: int, of: str = "") -> str:

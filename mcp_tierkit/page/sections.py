@@ -6,12 +6,27 @@ from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
 
-from mcp_tierkit.ledger.levers import Lever, Unit
+from mcp_tierkit.ledger.levers import Lever
+from mcp_tierkit.ledger.levers import Unit as LeverUnit
 from mcp_tierkit.ledger.spending import Cents, Gauge
+from mcp_tierkit.ledger.spent import Spent
 from mcp_tierkit.ledger.told import Share, Told, paid_for
-from mcp_tierkit.page.charts import TIERS, bar, legend, span, spend_columns, stack, tier_class
+from mcp_tierkit.page.charts import (
+    DOLLARS,
+    QUOTA,
+    TIERS,
+    TOKENS,
+    Unit,
+    bar,
+    by_tier,
+    columns,
+    legend,
+    span,
+    stack,
+    tier_class,
+)
 from mcp_tierkit.page.parts import Child, Html, count, dollars, el, foreign, percent, tokens
-from mcp_tierkit.types import Spend
+from mcp_tierkit.scorecard import Worth
 
 LEVERS = {
     "cheap_drafts": ("Cheap tier", "drafts of the cheap tier that were kept, instead of your agent's own work"),
@@ -26,6 +41,17 @@ UNSAID = {
     "refused": ("call", "refused by a budget"),
     "no_baseline": ("other task", "with no estimate, or with a call of unknown price"),
 }
+ENDS = {
+    "kept": ("Kept", "handed over by a draft or a playbook, and not taken back", "gain"),
+    "reverted": ("Taken back", "reverted later", "loss"),
+    "lost": ("Without a result", "a draft or a playbook was tried, and your agent still had the work", "mixed"),
+    "reviewed": ("Reviewed", "a change of somebody else's was only looked at", "t-plain"),
+    "skipped": ("Left to your agent", "no model was asked, since that would not have paid", "t-other"),
+    "open": ("Open", "planned, or not over yet", "t-unknown"),
+}
+WORTH: dict[Worth, tuple[str, str]] = {
+    "helped": ("helped", "gain"), "neutral": ("neutral", "t-other"), "moved_work": ("only moved the work", "loss"),
+}  # fmt: skip
 BUDGETS = {"day": "today", "month": "this month", "project": "this project"}
 MOST_PARTS = 4
 
@@ -51,20 +77,40 @@ def table(head: Sequence[str], rows: Sequence[Sequence[Child]]) -> Html:
 
 
 def days(told: Told) -> list[Html]:
-    """Spend over time."""
-    used = [name for name in (*TIERS, "other") if any(_is(name, row.tier) for row in told.day_tiers)]
+    """Dollars over time, and a subscription's quota, each where there was any; else tokens, which are always there."""
+    since, until = date.fromisoformat(_first_day(told)), date.fromisoformat(told.until)
+    made = []
+    if any(row.cost_nanousd or row.unknown_nanousd for row in told.day_tiers):
+        how = "The higher a column, the more was spent; its colours say on which tier of models."
+        made.append(("Spend over time", how, DOLLARS))
+    if any(row.quota_tokens for row in told.day_tiers):
+        how = "Tokens of calls within a subscription: they use up a quota and cost no dollars."
+        made.append(("Quota over time", how, QUOTA))
+    if not made and any(row.tokens for row in told.day_tiers):
+        made.append(("Tokens over time", "What models read and wrote; none of it cost dollars.", TOKENS))
+    return [
+        card(title, how, columns(told.day_tiers, since, until, unit), legend(_tier_names(told, unit)),
+             _day_figures(told) if at == 0 else None, wide=True)
+        for at, (title, how, unit) in enumerate(made)
+    ]  # fmt: skip
+
+
+def _tier_names(told: Told, unit: Unit) -> list[tuple[str, str]]:
+    rows = [row for row in told.day_tiers if any(unit.of(row))]
+    used = [name for name in (*TIERS, "other") if any(_is(name, row.tier) for row in rows)]
     names = [(f"{tier_class(name)} key", f"{name} tier" if name in TIERS else "other") for name in used]
-    if any(row.unknown_nanousd for row in told.day_tiers):
+    if any(unit.of(row)[1] for row in rows):
         names.append(("t-unknown key", "price not known: the most it can be"))
+    return names
+
+
+def _day_figures(told: Told) -> Html:
     rows = [
-        (total.key, dollars(total.spend.cost_nanousd), f"{total.spend.calls:,}", f"{total.spend.input_tokens:,}",
+        (total.key, _spent(total.spend), f"{total.spend.calls:,}", f"{total.spend.input_tokens:,}",
          f"{total.spend.output_tokens:,}")
         for total in told.by_day
     ]  # fmt: skip
-    chart = spend_columns(told.day_tiers, date.fromisoformat(_first_day(told)), date.fromisoformat(told.until))
-    how = "The higher a column, the more was spent; its colours say on which tier of models."
-    head = ("Day", "Spent", "Calls", "Tokens in", "Tokens out")
-    return [card("Spend over time", how, chart, legend(names), figures(head, rows), wide=True)]
+    return figures(("Day", "Spent", "Calls", "Tokens in", "Tokens out"), rows)
 
 
 def _first_day(told: Told) -> str:
@@ -101,7 +147,7 @@ def _cost(nanousd: int | None) -> str:
     return "" if nanousd == 0 else f" (cost: {dollars(nanousd)})"
 
 
-def _ranges(told: Told, unit: Unit) -> list[Child]:
+def _ranges(told: Told, unit: LeverUnit) -> list[Child]:
     levers = [lever for lever in told.savings.levers if lever.unit == unit]
     net = told.savings.net_nanousd if unit == "nanousd" else told.savings.net_tokens
     if net is None:
@@ -118,21 +164,53 @@ def _lever(lever: Lever, least: int, most: int) -> Html:
     return _range(name, f"{what}; {count(lever.tasks, 'task')}", lever.low, lever.high, least, most, lever.unit)
 
 
-def _range(name: str, what: str, low: int, high: int, least: int, most: int, unit: Unit) -> Html:
+def _range(name: str, what: str, low: int, high: int, least: int, most: int, unit: LeverUnit) -> Html:
     sides = [dollars(side) if unit == "nanousd" else tokens(side) for side in (low, high)]
     told = sides[0] if low == high else f"{sides[0]} to {sides[1]}"
     label = el("span", el("b", name), el("small", what) if what else None)
     return el("li", label, el("span", told, klass="value"), span(low, high, least, most))
 
 
+def ends(told: Told) -> list[Html]:
+    """What became of the tasks, and what they were worth."""
+    counts = told.ends.model_dump(exclude={"of"})
+    if not told.ends.of:
+        return []
+    most = max(counts.values())
+    bars = [
+        el("li", el("span", el("b", name), el("small", what)), el("span", f"{counts[end]:,}", klass="value"),
+           bar(counts[end] / most, klass))
+        for end, (name, what, klass) in ENDS.items() if counts[end]
+    ]  # fmt: skip
+    is_all = told.ends.of == told.overview.tasks
+    how = f"How {'all' if is_all else 'the newest'} {count(told.ends.of, 'task')} ended, each counted once."
+    return [card("What became of the tasks", how, el("ul", bars, klass="bars"), _worth(told))]
+
+
+def _worth(told: Told) -> Html | None:
+    """How many were judged to have helped."""
+    judged = sum(told.verdicts[name] for name in WORTH)
+    if not told.scorecards:
+        return None
+    title = el("h3", f"Was it worth it? Of the newest {count(len(told.scorecards), 'result')}")
+    open_ = told.verdicts["unknown"]
+    waiting = f"{open_:,} have no verdict yet: record_outcome says what became of a change." if open_ else None
+    if not judged:
+        return el("div", title, el("p", waiting, klass="how"))
+    parts = [(klass, told.verdicts[name] / judged) for name, (_, klass) in WORTH.items()]
+    names = [(f"{klass} key", f"{told.verdicts[name]:,} {words}") for name, (words, klass) in WORTH.items()]
+    return el("div", title, stack(parts), legend(names), el("p", waiting, klass="how") if waiting else None)
+
+
 def tiers(told: Told) -> list[Html]:
     """Who does the work: shares of tokens and of dollars."""
     if not told.shares:
         return []
-    order = sorted(told.shares, key=lambda share: TIERS.index(share.tier) if share.tier in TIERS else len(TIERS))
+    order = by_tier(told.shares)
     bars = [
         el("li", el("span", el("b", name)), el("span", _shares(order, field), klass="value"), _stack(order, field))
-        for name, field in (("Tokens", "tokens"), ("Calls", "calls"), ("Dollars", "cost"))
+        for name, field in (("Tokens", "tokens"), ("Calls", "calls"), ("Dollars", "cost"), ("Quota", "quota"))
+        if any(getattr(share, field) for share in order)
     ]
     rows = [
         (total.key, f"{total.spend.calls:,}", f"{total.spend.input_tokens:,}", f"{total.spend.output_tokens:,}",
@@ -156,13 +234,20 @@ def _read_again(told: Told) -> Html | None:
         parts.append(f"Your agent itself read {asked} to ask; these are not in the shares.")
     if told.untold_calls:
         parts.append(f"{count(told.untold_calls, 'call')} named no tokens and are missing here.")
+    if told.overview.spend.quota_calls:
+        parts.append("Quota is what a subscription counts: its tokens cost no dollars, and are in no share of them.")
+    if any(total.key == "local" for total in told.by_billing):
+        parts.append("Calls of your own machine count with its time, where an hour has a price, and else as free.")
     parts += paid_for(told)
     return el("p", " ".join(parts), klass="how") if parts else None
 
 
-def _spent(spend: Spend) -> str:
+def _spent(spend: Spent) -> str:
+    """Dollars; a subscription's calls have none, and of some calls nobody knows."""
+    if spend.calls and spend.quota_calls == spend.calls and not spend.cost_nanousd:
+        return "quota"
     is_unpriced = spend.calls == spend.unpriced_calls and not spend.unknown_nanousd
-    return "unpriced" if is_unpriced else dollars(spend.cost_nanousd)
+    return "unpriced" if is_unpriced else dollars(spend.cost_nanousd) + (" + ?" if spend.unpriced_calls else "")
 
 
 def _stack(shares: Sequence[Share], field: str) -> Html:

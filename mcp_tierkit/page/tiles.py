@@ -1,0 +1,148 @@
+"""What a person should see first: a sentence, and four figures with a small drawing each."""
+
+from __future__ import annotations
+
+from mcp_tierkit.ledger.spending import Gauge
+from mcp_tierkit.ledger.told import Told
+from mcp_tierkit.page.charts import bar, by_tier, stack, tier_class
+from mcp_tierkit.page.parts import Child, Html, count, dollars, el, join, percent, tokens
+from mcp_tierkit.types import Record
+
+NOTHING = "–"
+BUDGETS = {"day": "today", "month": "this month", "project": "in this project"}
+
+
+class Range(Record):
+    """What was saved, from the least to the most, in words and as a mood."""
+
+    low: int
+    high: int
+    low_text: str
+    high_text: str
+
+    @property
+    def tone(self) -> str | None:
+        return "loss" if self.high < 0 else "gain" if self.low >= 0 and self.high > 0 else None
+
+    @property
+    def text(self) -> Html:
+        if self.low == self.high:
+            return join([el("span", self.low_text)])
+        return join([el("span", self.low_text), " to ", el("span", self.high_text)])
+
+
+def nets(told: Told) -> list[Range]:
+    """The net in dollars, then the one in tokens of the caller's, of those that are known."""
+    made = []
+    if told.savings.net_nanousd is not None:
+        low, high = told.savings.net_nanousd
+        made.append(Range(low=low, high=high, low_text=dollars(low), high_text=dollars(high)))
+    if told.savings.net_tokens is not None:
+        low, high = told.savings.net_tokens
+        made.append(Range(low=low, high=high, low_text=tokens(low), high_text=f"{tokens(high)} tokens"))
+    return made
+
+
+def headline(told: Told) -> list[Child]:
+    """The one sentence that matters most."""
+    found = nets(told)
+    if not found:
+        spend = told.overview.spend
+        if not spend.calls:
+            return ["No model was called" if told.overview.tasks else "Nothing was delegated yet"]
+        cost = dollars(spend.cost_nanousd) if spend.cost_nanousd or not spend.quota_calls else "quota, no dollars"
+        return [f"Delegating cost {cost}; what it saved is not known"]
+    net = found[0]
+    if net.tone == "gain":
+        return ["Delegating saved ", el("span", net.text, klass="gain")]
+    if net.tone == "loss":
+        least, most = (text.removeprefix("−") for text in (net.high_text, net.low_text))
+        lost = [el("span", least), " to ", el("span", most)] if net.low < net.high else [el("span", least)]
+        return ["Delegating lost ", el("span", lost, klass="loss")]
+    return ["Delegating came out between ", el("span", net.low_text), " and ", el("span", net.high_text)]
+
+
+def basis(told: Told) -> Html:
+    """What the sentence rests on."""
+    found = told.savings
+    if not found.tasks:
+        return el("p", "No receipt says what was saved: name your agent's model in tierkit.toml, under [caller].")
+    also = [" besides ", nets(told)[1].text] if len(nets(told)) > 1 else []
+    of = f" after all costs, as the receipts of {found.tasks:,} of {count(told.overview.tasks, 'task')} estimate it"
+    seen = f"; your agent's side of {found.measured_tasks:,} was measured in its transcripts"
+    return el("p", "Net", also, of, seen if found.measured_tasks else None, ".")
+
+
+def tiles(told: Told) -> Html:
+    """What was spent, who did the work, what became of the tasks, and what the budgets leave."""
+    return el("div", _spent(told), _cheap(told), _ends(told), _left(told), klass="tiles")
+
+
+def _spent(told: Told) -> Html:
+    spend = told.overview.spend
+    more: list[Child] = [el("p", f"{count(spend.calls, 'model call')}, {count(told.overview.tasks, 'task')} opened")]
+    if spend.unknown_nanousd:
+        more.append(el("p", f"and up to {dollars(spend.unknown_nanousd)} not known"))
+    if spend.unbounded_calls:
+        more.append(el("p", f"and {count(spend.unbounded_calls, 'call')} at a price that nobody knows"))
+    quota = f"{tokens(spend.quota_tokens)} tokens"
+    if spend.quota_calls and not spend.cost_nanousd:
+        return _tile("Quota used of a subscription", quota, el("p", "no dollars"), *more)
+    if spend.quota_calls:
+        more.append(el("p", f"and {quota} of a subscription's quota"))
+    machine = sum(total.spend.cost_nanousd for total in told.by_billing if total.key == "local")
+    if machine:
+        more.append(el("p", f"{dollars(machine)} of it is machine time"))
+    return _tile("Spent on models", dollars(spend.cost_nanousd), *more)
+
+
+def _cheap(told: Told) -> Html:
+    """The cheap tier's part of the work, beside its part of the dollars."""
+    what = "Done by the cheap tier"
+    cheap = next((share for share in told.shares if share.tier == "cheap"), None)
+    if cheap is None:
+        return _tile(what, NOTHING, el("p", "no call on the cheap tier"))
+    drawn = stack([(tier_class(share.tier), share.tokens or 0.0) for share in by_tier(told.shares)])
+    dollars_of = f"and {percent(cheap.cost)} of the dollars" if cheap.cost is not None else "no dollars were spent"
+    return _tile(what, percent(cheap.tokens), drawn, el("p", f"of all tokens, {dollars_of}"))
+
+
+def _ends(told: Told) -> Html:
+    ends = told.ends
+    tried = ends.kept + ends.reverted + ends.lost
+    if not tried:
+        skipped = f"{ends.skipped:,} left to your agent" if ends.skipped else "nothing was drafted or run"
+        return _tile("What became of tasks", count(told.overview.tasks, "task"), el("p", skipped))
+    parts = (("gain", ends.kept), ("loss", ends.reverted), ("mixed", ends.lost))
+    drawn = stack([(klass, number / tried) for klass, number in parts if number])
+    told_more = [
+        f"{number:,} {words}"
+        for number, words in ((ends.reverted, "taken back"), (ends.lost, "without a result")) if number
+    ]  # fmt: skip
+    more = " · ".join(told_more) or "none taken back, none without a result"
+    return _tile("Results that were kept", f"{ends.kept:,} of {tried:,}", drawn, el("p", more))
+
+
+def _left(told: Told) -> Html:
+    if not told.budgets:
+        return _tile("Left of the budget", "no limit", el("p", "None is set, or this was made outside of a project."))
+    tightest = max(told.budgets, key=_used)
+    share = min(_used(tightest), 1.0)
+    klass = "loss" if share >= 1 else "mixed" if share >= 0.8 else "gain"
+    others = [f"{_room(gauge)} {BUDGETS[gauge.budget]}" for gauge in told.budgets if gauge is not tightest]
+    of = f"of {dollars(tightest.limit_nanousd)}" + (", used up" if share >= 1 else "")
+    more = [el("p", of), el("p", " · ".join(others)) if others else None]
+    tone = "loss" if share >= 1 else None
+    return _tile(f"Left {BUDGETS[tightest.budget]}", _room(tightest), bar(share, klass), *more, tone=tone)
+
+
+def _used(gauge: Gauge) -> float:
+    return gauge.spent_nanousd / gauge.limit_nanousd if gauge.limit_nanousd else 1.0
+
+
+def _room(gauge: Gauge) -> str:
+    return dollars(max(gauge.limit_nanousd - gauge.spent_nanousd, 0))
+
+
+def _tile(what: str, figure: Child, *more: Child, tone: str | None = None) -> Html:
+    return el("div", el("h2", what), el("p", figure, klass=f"figure {tone or ''}".strip()), *more)
