@@ -60,6 +60,18 @@ def from_entry(entry: Mapping[str, Any], *, source: str, as_of: date | None) -> 
     return None if price.output == 0 or _charges_more(entry) else price
 
 
+def is_installed(listed: Price) -> bool:
+    """Whether the package that a listed price was read from is there to be compared with."""
+    return map_path() is not None if listed.source.startswith("litellm ") else find_spec("genai_prices") is not None
+
+
+def hint(model: str) -> str | None:
+    """Where else a price of this model could come from, in a sentence; None where nothing more can be installed."""
+    if not model.startswith(ROUTED) or find_spec("genai_prices") is not None:
+        return None
+    return "Prices of OpenRouter's other models come with pip install 'mcp-tierkit[openrouter]'."
+
+
 def in_force(model: str, listed: Price) -> Price | None:
     """What the package that a listed price was read from says now; None where it is gone or not installed."""
     package, _, *names_there = listed.source.split()

@@ -7,16 +7,20 @@ import json
 import os
 import subprocess
 import sys
+import tomllib
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from types import ModuleType
+from typing import Any, Literal
 
 import anyio
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from packaging.requirements import Requirement
 
 from mcp_tierkit.cli import run
 from mcp_tierkit.cli.prices import _warn
@@ -24,7 +28,7 @@ from mcp_tierkit.ledger.pins import last_calls
 from mcp_tierkit.ledger.report import reading
 from mcp_tierkit.ledger.sqlite import open_ledger
 from mcp_tierkit.pins import LastCall, retests
-from mcp_tierkit.price_map import MAP_NAME, from_entry, map_path, price_in_map
+from mcp_tierkit.price_map import MAP_NAME, from_entry, map_path, map_version, price_in_map
 from mcp_tierkit.prices import LOCAL_PRICE, STALE_DAYS, LongContext, Price, PriceTable, cost, worst_cost
 from mcp_tierkit.providers import can_draft, is_local, known, provider_of
 from mcp_tierkit.settings import Stages
@@ -32,6 +36,10 @@ from mcp_tierkit.types import Budgets, Call, Request, Route, Task, TierName, Usa
 
 ROOT = Path(__file__).parent.parent
 TABLE = PriceTable()
+HOW = (
+    "How: `tierkit draft` work whose outcome you know, then `tierkit report` for what it cost and whether it passed. "
+    "The tier's next call is what later prices are compared with."
+)
 CALLERS = [
     "claude-opus-5-5",
     "claude-sonnet-5-5",
@@ -300,19 +308,36 @@ def test_a_price_read_twice_is_the_same_object() -> None:
 # What has changed since.
 
 
-def test_drift_names_what_the_installed_map_says_now_row_by_row(tmp_path: Path) -> None:
-    entries = json.loads((map_path() or Path()).read_bytes())
-    entries["gpt-5.4"] |= {"output_cost_per_token": 1.6e-5, "input_cost_per_token_above_272k_tokens": 6e-6}
-    del entries["gpt-5-mini"]
+def source_of(model: str) -> str:
+    row = TABLE.packaged(model)
+    assert row is not None
+    return row.source
+
+
+def with_map_of(tmp_path: Path, entries: dict[str, Any], *args: str, **env: str) -> subprocess.CompletedProcess[str]:
+    """`tierkit prices` beside another version of litellm, whose map has these entries."""
     package, metadata = tmp_path / "litellm", tmp_path / "litellm-9.9.9.dist-info"
     for folder in (package, metadata):
-        folder.mkdir()
+        folder.mkdir(exist_ok=True)
     (package / "__init__.py").touch()
     (package / MAP_NAME).write_text(json.dumps(entries))
     (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: litellm\nVersion: 9.9.9\n")
-    command = [sys.executable, "-m", "mcp_tierkit", "prices", "--drift", "--json"]
-    env = os.environ | {"PYTHONPATH": str(tmp_path)}
-    done = subprocess.run(command, cwd=ROOT, env=env, check=False, capture_output=True, text=True)
+    command = [sys.executable, "-m", "mcp_tierkit", "prices", *args]
+    given = os.environ | {"PYTHONPATH": str(tmp_path)} | env
+    return subprocess.run(command, cwd=ROOT, env=given, check=False, capture_output=True, text=True)
+
+
+@pytest.fixture
+def changed_map() -> dict[str, Any]:
+    """The installed map with two rates of one row changed, and another row gone."""
+    entries: dict[str, Any] = json.loads((map_path() or Path()).read_bytes())
+    entries["gpt-5.4"] |= {"output_cost_per_token": 1.6e-5, "input_cost_per_token_above_272k_tokens": 6e-6}
+    del entries["gpt-5-mini"]
+    return entries
+
+
+def test_drift_names_what_the_installed_map_says_now_row_by_row(tmp_path: Path, changed_map: dict[str, Any]) -> None:
+    done = with_map_of(tmp_path, changed_map, "--drift", "--json")
     told = json.loads(done.stdout)
     assert (done.returncode, told["installed"]["litellm"], told["differing"]) == (1, "9.9.9", 2)
     changed = {row["model"]: row["changed"] for row in told["rows"] if row["changed"] or not row["installed"]}
@@ -323,6 +348,62 @@ def test_drift_names_what_the_installed_map_says_now_row_by_row(tmp_path: Path) 
         },
         "gpt-5-mini": {},
     }
+
+
+def test_drift_says_which_tiers_it_touches_and_how_to_try_them_again(
+    tmp_path: Path, changed_map: dict[str, Any]
+) -> None:
+    settings = tmp_path / "tierkit.toml"
+    settings.write_text(
+        '[tiers.cheap]\nmodels = ["openai/gpt-5-mini"]\nprice = { input = "9", output = "9" }\n'
+        '[tiers.mid]\nmodels = ["openai/gpt-5.4"]\n[tiers.strong]\nmodels = ["openai/gpt-5.4"]\n'
+    )
+    env = {"TIERKIT_CONFIG": str(settings), "TIERKIT_STATE_DIR": str(tmp_path / "state"), "OPENAI_API_KEY": "sk-none"}
+    done = with_map_of(tmp_path, changed_map, "--drift", **env)
+    assert (done.returncode, done.stderr) == (1, "")
+    assert done.stdout.splitlines() == [
+        f"gpt-5-mini: not in what is installed now (listed from {source_of('gpt-5-mini')})",
+        "gpt-5.4 (mid and strong): output 15 → 16",
+        "gpt-5.4 (mid and strong): above.input 5 → 6",
+        f"{len(TABLE.models()) - 2} of {len(TABLE.models())} rows are as in the installed packages.",
+        "Calls are priced by our rows until mcp-tierkit is upgraded, or a tier names its own price.",
+        f"re-test: mid, strong. {HOW}",
+    ]
+
+
+def test_without_genai_prices_its_rows_are_not_compared_and_its_extra_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "genai_prices", None)
+    theirs = [name for name in TABLE.models() if (row := TABLE.packaged(name)) and row.source.startswith("genai")]
+    assert run(["prices", "--drift"]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "{0} of {0} rows are as in the installed packages.".format(len(TABLE.models()) - len(theirs)),
+        f"{len(theirs)} more are from genai-prices, which is not here: pip install 'mcp-tierkit[openrouter]'.",
+    ]
+    # Rows of the table need nobody; another model does, and neither is free.
+    assert run(["prices", theirs[-1]]) == 0
+    assert run(["prices", "openrouter/qwen/qwen3-8b", "openrouter/no/such"]) == 1
+    err = capsys.readouterr().err
+    assert err == "Prices of OpenRouter's other models come with pip install 'mcp-tierkit[openrouter]'.\n"
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    (needed,) = map(Requirement, extras["openrouter"])
+    assert (needed.name, needed.specifier.contains(map_version("genai-prices"))) == ("genai-prices", True)
+
+
+def test_the_table_fits_eighty_columns_and_says_where_each_row_was_read(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["prices"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert lines[0].split() == ["dollars", "per", "million", "tokens", "input", "output", "cached", "written"]
+    days = (datetime.now(UTC).date() - date(2026, 11, 22)).days
+    places = [" ".join(source_of(name).split()[:2]) for name in ("gpt-5-mini", "gpt-6.1-terra")]
+    headings = [line for line in lines if ", read " in line]
+    assert headings == [f"{place}, read 2026-11-22, {days} d ago" for place in places]
+    assert [line.split() for line in lines if line.startswith("claude-opus-5-5 ")] == [
+        ["claude-opus-5-5", "4", "20", "0.2", "5"]
+    ]
+    assert len(lines) == len(TABLE.models()) + 3
 
 
 def test_there_is_no_drift_from_the_packages_that_the_table_was_read_from(capsys: pytest.CaptureFixture[str]) -> None:
@@ -337,14 +418,16 @@ price = {{ input = "{input}", output = "{output}" }}
 """
 
 
-async def called(url: str, tier: TierName, model: str, price: str, at: datetime) -> None:
+async def called(
+    url: str, tier: TierName, model: str, price: str, at: datetime, stage: Literal["draft", "doctor"] = "draft"
+) -> None:
     """One call on the ledger, with the price that was written on it."""
     ledger = open_ledger(url, state_dir=Path(url.removeprefix("sqlite://")).parent, clock=lambda: at)
-    task_id = f"{tier}{at.month}{model}"
+    task_id = f"{tier}{at.month}{model}{stage}"
     await ledger.open_task(Task(task_id=task_id, project="/p", goal="g", created_at=at))
     await ledger.route(Route(route_id=task_id, task_id=task_id, decision="draft", tier=tier, rule="x", reason="y"))
     request = Request(
-        task_id=task_id, route_id=task_id, stage="draft", tier=tier, model=model, routed_price=price, messages=(),
+        task_id=task_id, route_id=task_id, stage=stage, tier=tier, model=model, routed_price=price, messages=(),
         max_output_tokens=9, timeout_s=9, prompt_id="draft.v1@aa",
     )  # fmt: skip
     await ledger.settle(await ledger.reserve(request, 1, Budgets()), Call(status="settled", cost_nanousd=1))
@@ -377,15 +460,18 @@ def test_a_tier_whose_price_or_model_changed_since_its_last_call_is_to_be_tried_
     assert capsys.readouterr().out.splitlines() == [
         "re-test: cheap tier, which does draft (openai/tiny: output 0.5 → 0.8; last call 2026-10-01)",
         "re-test: mid tier, which does climb (openai/old → openai/new: 1/4 as before; last call 2026-10-01)",
+        HOW,
     ]
     assert run(["prices"]) == 0
     assert "re-test: cheap tier" in capsys.readouterr().out
+    # A word asked to see whether the model answers is no trial.
+    anyio.run(partial(called, url, "cheap", "openai/tiny", "0.1/0.8", october + timedelta(days=2), stage="doctor"))
     assert run(["prices", "--pins", "--json"]) == 1
     assert [one["price"] for one in json.loads(capsys.readouterr().out)["retest"]] == ["0.1/0.8", "1/4"]
     with reading(url) as conn:
         assert set(last_calls(conn)) == {"cheap", "mid", "strong"}
         assert set(last_calls(conn, newest=3)) == {"cheap", "mid", "strong"}
-        assert set(last_calls(conn, newest=1)) == {"strong"}
+        assert set(last_calls(conn, newest=2)) == {"strong"}
 
 
 def test_a_tier_without_its_key_is_compared_by_the_model_of_its_last_call() -> None:

@@ -10,6 +10,7 @@ from decimal import Decimal
 import click
 
 from mcp_tierkit.estimates import Estimate, RouteCost
+from mcp_tierkit.price_map import hint
 from mcp_tierkit.receipts import usd
 from mcp_tierkit.tables import packaged
 
@@ -33,6 +34,7 @@ def missing(found: Estimate, named: Named) -> list[str]:
             notes.append("The caller's model is not known, so nothing can be compared: name it with --caller.")
         elif who not in found.terms.machines:
             notes.append(f"The price of {named[who]} ({who}) is not known, so routes that use it have no figure.")
+            notes += [told] if (told := hint(named[who] or "")) else []
     return notes
 
 

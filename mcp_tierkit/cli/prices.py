@@ -14,12 +14,17 @@ from mcp_tierkit.cli.options import json_option, print_json
 from mcp_tierkit.config import Config, load_config
 from mcp_tierkit.errors import InvalidInput, LedgerError
 from mcp_tierkit.places import find_project
-from mcp_tierkit.prices import STALE_DAYS, Price, PriceTable, Rates, withdrawal
+from mcp_tierkit.prices import STALE_DAYS, Price, PriceTable, Rates, names, withdrawal
 
 if TYPE_CHECKING:
     from mcp_tierkit.pins import Retest
 
 _COLUMNS = ("input", "output", "cache_read", "cache_write")
+_HOW = (
+    "How: `tierkit draft` work whose outcome you know, then `tierkit report` for what it cost and whether it passed. "
+    "The tier's next call is what later prices are compared with."
+)
+_HEAD = ("input", "output", "cached", "written")
 
 
 @click.command()
@@ -90,17 +95,27 @@ def _age(price: Price, today: date) -> int | None:
 
 
 def _print_table(rows: Sequence[tuple[str, Price | None]], today: date, *, in_full: bool) -> None:
+    """One table, its rows below where and when they were read: so the figures fit eighty columns."""
     width = max([len(model) for model, _ in rows] + [5])
-    click.echo(f"{'model':<{width}} {'input':>9} {'output':>9} {'cached':>9} {'written':>9} {'age':>6}  source")
+    click.echo(f"{'dollars per million tokens':<{width}}" + "".join(f"{name:>9}" for name in _HEAD))
+    groups: dict[str, list[tuple[str, Price]]] = {}
     for model, price in rows:
-        if price is None:
-            click.echo(f"{model:<{width}} unknown: name its price in tierkit.toml before it is used")
-            continue
-        figures = " ".join(f"{_figure(getattr(price, column)):>9}" for column in _COLUMNS)
-        age = _age(price, today)
-        click.echo(f"{model:<{width}} {figures} {'-' if age is None else f'{age} d':>6}  {price.source}")
-        for line in _further(price) if in_full else ():
-            click.echo(f"  {line}")
+        if price is not None:
+            groups.setdefault(_read_from(price, today), []).append((model, price))
+    for place, known in groups.items():
+        click.secho(place, bold=True)
+        for model, price in known:
+            click.echo(f"{model:<{width}}" + "".join(f"{_figure(getattr(price, name)):>9}" for name in _COLUMNS))
+            for line in _further(price) if in_full else ():
+                click.echo(f"  {line}")
+    for model in (model for model, price in rows if price is None):
+        click.echo(f"{model:<{width}}  unknown: name its price in tierkit.toml before it is used")
+
+
+def _read_from(price: Price, today: date) -> str:
+    """The artefact and its version, and how old what was read there is."""
+    place, age = " ".join(price.source.split()[:2]), _age(price, today)
+    return place if age is None else f"{place}, read {price.as_of}, {age} d ago"
 
 
 def _further(price: Price) -> list[str]:
@@ -131,6 +146,8 @@ def _figure(value: Decimal | None) -> str:
 
 
 def _warn(rows: Sequence[tuple[str, Price | None]], today: date) -> None:
+    from mcp_tierkit.price_map import hint
+
     stale = [model for model, price in rows if price and price.is_stale(today)]
     if stale:
         click.echo(
@@ -141,6 +158,9 @@ def _warn(rows: Sequence[tuple[str, Price | None]], today: date) -> None:
     for model, price in rows:
         if price and (told := withdrawal(model, price, today)):
             click.echo(f"Warning: {told}", err=True)
+    unknown = [model for model, price in rows if price is None]
+    for told in dict.fromkeys(filter(None, map(hint, unknown))):
+        click.echo(told, err=True)
 
 
 # --- what has changed
@@ -148,9 +168,9 @@ def _warn(rows: Sequence[tuple[str, Price | None]], today: date) -> None:
 
 def _drift(models: tuple[str, ...], as_json: bool) -> bool:
     """Our table beside the packages it was read from, as they are installed now."""
-    from mcp_tierkit.price_map import drift, in_force, map_version
+    from mcp_tierkit.price_map import drift, in_force, is_installed, map_version
 
-    table = PriceTable()
+    table, users = PriceTable(), _users()
     told: list[dict[str, Any]] = []
     for model in models or table.models():
         listed = table.packaged(model)
@@ -158,24 +178,48 @@ def _drift(models: tuple[str, ...], as_json: bool) -> bool:
         changed = drift(listed, now) if listed and now else {}
         told.append({
             "model": model, "listed": listed.source if listed else None, "installed": now.source if now else None,
+            "compared": listed is not None and is_installed(listed),
             "changed": {field: {"listed": ours, "installed": theirs} for field, (ours, theirs) in changed.items()},
+            "tiers": [tier for tier, used in users.items() if model in names(used)],
         })  # fmt: skip
-    differing = [row for row in told if row["changed"] or not row["installed"]]
+    differing = [row for row in told if row["changed"] or (row["compared"] and not row["installed"])]
+    unlisted = [row for row in told if not row["listed"]]
     if as_json:
         versions = {name: map_version(name) for name in ("litellm", "genai-prices")}
         print_json({"installed": versions, "rows": told, "differing": len(differing)})
     else:
-        _print_drift(differing, len(told))
-    return bool(differing)
+        _print_drift(differing, told)
+    return bool(differing or unlisted)
 
 
-def _print_drift(differing: Sequence[dict[str, Any]], compared: int) -> None:
+def _users() -> dict[str, str]:
+    """The user's tiers that pay by the token at a listed price, with their models."""
+    from mcp_tierkit.settings import FILE
+    from mcp_tierkit.tiers import survey
+
+    config = _config()
+    tiers = survey(config).tiers if config else {}
+    return {name: tier.model for name, tier in tiers.items() if tier.price and tier.price.source != FILE}
+
+
+def _print_drift(differing: Sequence[dict[str, Any]], told: Sequence[dict[str, Any]]) -> None:
     for row in differing:
+        used = f" ({' and '.join(row['tiers'])})" if row["tiers"] else ""
         for field, pair in row["changed"].items():
-            click.echo(f"{row['model']}: {field} {pair['listed'] or 'none'} → {pair['installed'] or 'none'}")
+            click.echo(f"{row['model']}{used}: {field} {pair['listed'] or 'none'} → {pair['installed'] or 'none'}")
         if not row["installed"]:
-            click.echo(f"{row['model']}: not in what is installed now (listed from {row['listed'] or 'nowhere'})")
+            click.echo(f"{row['model']}{used}: not in what is installed now (listed from {row['listed']})")
+    for row in told:
+        if not row["listed"]:
+            click.echo(f"{row['model']}: not in our table, so there is nothing to compare")
+    compared = sum(row["compared"] for row in told)
     click.echo(f"{compared - len(differing)} of {compared} rows are as in the installed packages.")
+    if away := sum(not row["compared"] and row["listed"] is not None for row in told):
+        click.echo(f"{away} more are from genai-prices, which is not here: pip install 'mcp-tierkit[openrouter]'.")
+    if differing:
+        click.echo("Calls are priced by our rows until mcp-tierkit is upgraded, or a tier names its own price.")
+    if touched := dict.fromkeys(tier for row in differing for tier in row["tiers"]):
+        click.echo(f"re-test: {', '.join(touched)}. {_HOW}")
 
 
 def _pins(as_json: bool) -> bool:
@@ -193,6 +237,8 @@ def _pins(as_json: bool) -> bool:
 def _print_pins(found: Sequence[Retest]) -> None:
     for one in found:
         click.echo(one.told())
+    if found:
+        click.echo(_HOW)
 
 
 def _retests(config: Config | None) -> tuple[Retest, ...] | None:

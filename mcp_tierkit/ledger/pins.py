@@ -16,10 +16,14 @@ MEDIAN_OF = 200
 
 
 def last_calls(conn: sqlite3.Connection, *, newest: int = NEWEST) -> dict[TierName, LastCall]:
-    """The newest call of each tier that has its price on its row; a tier that made none lately is left out."""
+    """The newest call of each tier that has its price on its row; a tier that made none lately is left out.
+
+    Calls that only tried whether the model answers are no trial of it.
+    """
     since = _since(conn, newest)
     query = """select at, routed_model as model, routed_price as price from calls
-        where tier = ? and routed_price is not null and at >= ? order by at desc limit 1"""
+        where tier = ? and routed_price is not null and stage <> 'doctor' and at >= ?
+        order by at desc limit 1"""
     found = {tier: conn.execute(query, (tier, since)).fetchone() for tier in get_args(TierName)}
     return {tier: LastCall(**row) for tier, row in found.items() if row}
 
