@@ -11,7 +11,7 @@ import anyio
 import pytest
 
 from mcp_tierkit.calls import PlanCall
-from mcp_tierkit.errors import ModelFailed, PolicyRefused
+from mcp_tierkit.errors import ModelFailed, NoModel, OverBudget, PolicyRefused
 from mcp_tierkit.gateway import ScriptedGateway
 from mcp_tierkit.kit import Kit, open_kit
 from mcp_tierkit.ledger.report import overview, reading
@@ -238,6 +238,35 @@ async def test_the_user_is_told_where_a_call_costs_over_one_and_a_half_times_the
         assert (metered.call.alert is not None, row.alert) == (alerted, metered.call.alert)
         with reading(kit.config.ledger_url) as conn:
             assert overview(conn).alerts == alerted
+
+
+# --- models without a price
+
+
+UNPRICED = '[tiers.mid]\nmodels = ["{model}"]\napi_key_env = "SOME_KEY"\n[stages]\ndraft = "mid"\n'
+COUNTED = "[budget]\nbreaker = false\nunpriced_calls = 2\n[policy]\nallow_unpriced = true\n"
+
+
+# The last two have a price in litellm's map that is not all they charge.
+@pytest.mark.parametrize("model", ["openai/nobody-knows-it", "dashscope/qwen-plus-latest", "perplexity/pplx-7b-online"])
+async def test_a_model_without_a_price_is_asked_only_where_allowed_and_as_often_as_counted(
+    project: Path, model: str
+) -> None:
+    toml, key = UNPRICED.format(model=model), {"SOME_KEY": "x" * 30}
+    async with kit_at(project, toml, **key) as kit:
+        with pytest.raises(NoModel, match="whose price is unknown"):
+            await ask(kit, await routed(kit, "mid"))
+        assert rows(kit, "select * from calls") == []
+    async with kit_at(project, toml + COUNTED, answered(None), answered(None), answered(None), **key) as kit:
+        for _ in range(2):
+            assert (await ask(kit, await routed(kit, "mid"))).call.cost_nanousd is None
+        with pytest.raises(OverBudget) as refused:
+            await ask(kit, await routed(kit, "mid"))
+        assert (refused.value.budget, "2" in refused.value.what) == ("unpriced_calls", True)
+        assert len(kit.gateway.requests) == 2  # type: ignore[attr-defined]
+        assert rows(kit, "select sum(cost_nanousd) as paid, count(*) as calls from calls") == [
+            {"paid": None, "calls": 2}
+        ]
 
 
 # --- texts
