@@ -169,6 +169,7 @@ class Usage(Record):
     input: Tokens | None = Field(default=None, description="Input read fresh.")
     cached_input: Tokens | None = Field(default=None, description="Input read from the provider's cache.")
     cache_write: Tokens | None = Field(default=None, description="Input written to the provider's cache.")
+    cache_write_1h: Tokens | None = Field(default=None, description="The part of `cache_write` kept for an hour.")
     output: Tokens | None = Field(default=None, description="Output, reasoning included.")
     reasoning: Tokens | None = Field(default=None, description="The part of `output` that was reasoning.")
 

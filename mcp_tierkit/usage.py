@@ -3,19 +3,26 @@
 Providers disagree on what "input" includes. Each shape below is told by fields that only it has:
 OpenAI chat (cached tokens inside the prompt), OpenAI Responses (the same under other names), Anthropic Messages
 (input excludes reads and writes), Gemini (thoughts outside the candidates), Bedrock Converse, Ollama.
+
+A usage that contradicts itself is not believed: a wrong count costs the user money or trust, an unknown one neither.
+`docs/measured.md` tells each provider's convention, and where it was seen.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from decimal import ROUND_HALF_EVEN, Decimal
 from typing import Any
 
 from mcp_tierkit.types import Usage
 
 NANO = Decimal(1_000_000_000)
+MAX_COST_USD = 1_000
+"""Of one call. Ten times what the longest call of the dearest model can cost: more is another unit, or a mistake."""
+TICKS_PER_USD = 10_000_000_000
+"""xAI's unit."""
 MAX_TOKENS = 1_000_000_000
 """Of one call. A larger count cannot be true, and would not fit where it is stored and priced."""
 
@@ -24,14 +31,17 @@ _ODD = re.compile(r"[^\w./:@+-]+", re.ASCII)
 _CACHED = (
     ("prompt_tokens_details", "cached_tokens"),
     ("input_tokens_details", "cached_tokens"),
+    ("prompt_token_details", "cached_tokens"),
     ("prompt_cache_hit_tokens",),
     ("cached_tokens",),
     ("num_cached_tokens",),
     ("cache_read_input_tokens",),
+    ("timings", "cache_n"),
 )
 _WRITTEN = (
     ("prompt_tokens_details", "cache_write_tokens"),
     ("prompt_tokens_details", "cache_creation_tokens"),
+    ("prompt_tokens_details", "cache_creation_input_tokens"),
     ("input_tokens_details", "cache_write_tokens"),
     ("cache_creation_input_tokens",),
 )
@@ -39,8 +49,13 @@ _STOPS = {"end_turn": "stop", "stop_sequence": "stop", "max_tokens": "length", "
 _REASONING = (
     ("completion_tokens_details", "reasoning_tokens"),
     ("output_tokens_details", "reasoning_tokens"),
+    ("completion_token_details", "reasoning_tokens"),
     ("reasoning_tokens",),
 )
+
+
+class _ImpossibleError(ValueError):
+    """A count that cannot be true: of the wrong kind, below zero, or at odds with its neighbours."""
 
 
 def read_body(raw: bytes) -> dict[str, Any] | None:
@@ -55,9 +70,13 @@ def read_body(raw: bytes) -> dict[str, Any] | None:
 def read_usage(body: Mapping[str, Any], *, has_text: bool = True) -> Usage:
     """Four buckets that never overlap, each None where the provider did not say and its convention leaves it open.
 
-    Counts that cannot be true are unknown: no input at all, or no output beside a text (`has_text`).
+    All are None where the counts cannot be true, or hold no input at all. No output beside a text (`has_text`) is
+    unknown too.
     """
-    usage = _usage(body)
+    try:
+        usage = _usage(body)
+    except _ImpossibleError:
+        return Usage()
     if not (usage.input or usage.cached_input or usage.cache_write):
         return Usage()
     if has_text and usage.output == 0:
@@ -90,21 +109,29 @@ def read_choice(body: Mapping[str, Any]) -> tuple[str, str | None] | None:
 
 
 def reported_cost(body: Mapping[str, Any]) -> int | None:
-    """Nanodollars that the provider itself states (`usage.cost`), rounded to even where it is finer than that.
+    """Nanodollars that the provider itself states as billed, rounded half to even where it is finer than that.
 
-    With a key of your own, OpenRouter bills its fee and the provider bills the rest: both are summed.
+    `usage.cost` as OpenRouter and Perplexity state it, `usage.cost_in_usd_ticks` as xAI does. What a proxy calls an
+    estimate is none of them. With a key of your own, OpenRouter bills its fee and the provider the rest: both count.
     """
     usage = _map(body.get("usage"))
-    stated = usage.get("cost")
-    cost = _money(stated.get("total_cost") if isinstance(stated, Mapping) else stated)
-    if cost is None:
-        return None
-    if usage.get("is_byok") is True:
+    cost = _stated(usage)
+    if cost is not None and usage.get("is_byok") is True:
         upstream = _money(_map(usage.get("cost_details")).get("upstream_inference_cost"))
-        if upstream is None:
-            return None
-        cost += upstream
+        cost = None if upstream is None else cost + upstream
+    if cost is None or cost > MAX_COST_USD:
+        return None
     return int((cost * NANO).to_integral_value(ROUND_HALF_EVEN))
+
+
+def _stated(usage: Mapping[str, Any]) -> Decimal | None:
+    cost = usage.get("cost")
+    if isinstance(cost, Mapping):
+        cost = cost.get("total_cost") if cost.get("currency", "USD") == "USD" else None
+    ticks = _money(usage.get("cost_in_usd_ticks"))
+    if cost is None and ticks is not None:
+        return ticks / TICKS_PER_USD
+    return _money(cost)
 
 
 def _anthropic_choice(body: Mapping[str, Any]) -> tuple[str, str | None] | None:
@@ -122,77 +149,101 @@ def _usage(body: Mapping[str, Any]) -> Usage:
     if "inputTokens" in usage:
         return _bedrock(usage)
     if "prompt_tokens" in usage:
-        return _inclusive(usage, "prompt_tokens", "completion_tokens", _count(_map(body.get("timings")).get("cache_n")))
+        # llama.cpp's own count, where an older one leaves it out of the usage.
+        return _inclusive({"timings": body.get("timings"), **usage}, "prompt_tokens", "completion_tokens")
     if "input_tokens" in usage:
-        is_responses = body.get("object") == "response" or "total_tokens" in usage
+        is_responses = body.get("object") == "response" or ("total_tokens" in usage and body.get("type") != "message")
         return _inclusive(usage, "input_tokens", "output_tokens") if is_responses else _anthropic(usage)
     return Usage(input=_count(body.get("prompt_eval_count")), output=_count(body.get("eval_count")))  # Ollama
 
 
-def _inclusive(usage: Mapping[str, Any], input_name: str, output_name: str, cache_n: int | None = None) -> Usage:
+def _inclusive(usage: Mapping[str, Any], input_name: str, output_name: str) -> Usage:
     """Cached and written tokens are part of the prompt, reasoning is part of the output.
 
     With a prompt stated, what is not said to be cached or written is fresh: the prompt is the sum of the three, and a
     provider that gives a discount or takes a premium for a part names that part. So the buckets are 0, not unknown.
+    What some count beside the prompt (a cache, or Mistral what it heard) or the output shows in the total.
     """
-    prompt = _count(usage.get(input_name))
-    unsaid = None if prompt is None else 0
-    cached = _first(usage, _CACHED)
-    cached = cache_n if cached is None else cached
-    cached = unsaid if cached is None else cached
-    written = _first(usage, _WRITTEN)
-    written = unsaid if written is None else written
-    inside = (cached or 0) + (written or 0)
-    # A proxy that counts the cache beside the prompt shows itself by a cache larger than the prompt.
-    fresh = None if prompt is None else prompt - inside if inside <= prompt else prompt
-    output, reasoning = _output(usage, prompt, _count(usage.get(output_name)))
+    prompt, output = _count(usage.get(input_name)), _count(usage.get(output_name))
+    if prompt is None:
+        return Usage()
+    cached, written = _first(usage, _CACHED) or 0, _first(usage, _WRITTEN) or 0
+    if cached == written and cached + written > prompt:
+        written = 0  # OpenRouter with Gemini: the very tokens that were written are read, and billed as read.
+    reasoning, total = _first(usage, _REASONING), _count(usage.get("total_tokens"))
+    beside = 0 if total is None or output is None else max(total - prompt - output, 0)
+    heard = _first(usage, (("prompt_tokens_details", "audio_tokens"),))
+    if beside and beside != reasoning and beside in (cached + written, heard):
+        prompt += beside
+    elif beside and output is not None and reasoning in (None, beside):
+        output, reasoning = output + beside, beside
+    fresh, is_too_much = prompt - cached - written, _exceeds(reasoning, output)
+    # OpenRouter counts reasoning with another tokenizer: where the total vouches for the output, that alone is wrong.
+    _refuse(fresh < 0 or (is_too_much and total != prompt + (output or 0)))
+    reasoning = None if is_too_much else reasoning
     return Usage(input=fresh, cached_input=cached, cache_write=written, output=output, reasoning=reasoning)
 
 
-def _output(usage: Mapping[str, Any], prompt: int | None, output: int | None) -> tuple[int | None, int | None]:
-    """Output with reasoning in it. Some count reasoning beside the output and show it in the total alone."""
-    reasoning = _first(usage, _REASONING)
-    total = _count(usage.get("total_tokens"))
-    if output is None or prompt is None or total is None:
-        return output, reasoning
-    beside = total - prompt - output
-    if beside > 0 and reasoning in (None, beside):
-        return output + beside, beside
-    return output, reasoning
-
-
 def _anthropic(usage: Mapping[str, Any]) -> Usage:
+    """Input excludes what was read and written. A summary made on the way is billed, and is in no count at the top."""
+    passes = [_map(one) for one in _list(usage.get("iterations"))]
+    _refuse(any(one.get("type") not in ("message", "compaction") for one in passes))  # Of another model, at its rates.
+    counted = [usage, *(one for one in passes if one.get("type") == "compaction")]
+    written = _sum(counted, ("cache_creation_input_tokens",))
+    hour = _sum(counted, ("cache_creation", "ephemeral_1h_input_tokens"))
+    output = _sum(counted, ("output_tokens",))
+    reasoning = _first(usage, (("output_tokens_details", "thinking_tokens"),))
+    _refuse(_exceeds(hour, written))
     return Usage(
-        input=_count(usage.get("input_tokens")),
-        cached_input=_count(usage.get("cache_read_input_tokens")),
-        cache_write=_count(usage.get("cache_creation_input_tokens")),
-        output=_count(usage.get("output_tokens")),
-        reasoning=_first(usage, (("output_tokens_details", "thinking_tokens"),)),
+        input=_sum(counted, ("input_tokens",)),
+        cached_input=_sum(counted, ("cache_read_input_tokens",)),
+        cache_write=written,
+        cache_write_1h=hour,
+        output=output,
+        reasoning=None if _exceeds(reasoning, output) else reasoning,
     )
 
 
 def _gemini(usage: Mapping[str, Any]) -> Usage:
-    prompt, cached = _count(usage.get("promptTokenCount")), _count(usage.get("cachedContentTokenCount"))
-    prompt = None if prompt is None else prompt + (_count(usage.get("toolUsePromptTokenCount")) or 0)
+    prompt, cached = _count(usage.get("promptTokenCount")), _count(usage.get("cachedContentTokenCount")) or 0
+    if prompt is None:
+        return Usage()
+    _refuse(cached > prompt)
+    used = _count(usage.get("toolUsePromptTokenCount")) or 0
     candidates, thoughts = _count(usage.get("candidatesTokenCount")), _count(usage.get("thoughtsTokenCount"))
     said_nothing = candidates is None and thoughts is None
-    unsaid = None if prompt is None else 0  # As in `_inclusive`; writing to the cache is billed by the hour, not here.
     return Usage(
-        input=None if prompt is None else max(prompt - (cached or 0), 0),
-        cached_input=unsaid if cached is None else cached,
-        cache_write=unsaid,
+        input=prompt - cached + used,
+        cached_input=cached,
+        cache_write=0,  # It is billed by the hour, not here.
         output=None if said_nothing else (candidates or 0) + (thoughts or 0),
         reasoning=thoughts,
     )
 
 
 def _bedrock(usage: Mapping[str, Any]) -> Usage:
+    """As Anthropic counts. Models without a cache leave its counts out: a total without a rest says that none was."""
+    fresh, output = _count(usage.get("inputTokens")), _count(usage.get("outputTokens"))
+    cached, written = _count(usage.get("cacheReadInputTokens")), _count(usage.get("cacheWriteInputTokens"))
+    total = _count(usage.get("totalTokens"))
+    is_all = total is not None and total == sum(part or 0 for part in (fresh, cached, written, output))
+    unsaid = 0 if is_all else None
+    kept = [_map(one) for one in _list(usage.get("cacheDetails"))]
+    hour = sum(_count(one.get("inputTokens")) or 0 for one in kept if one.get("ttl") == "1h") if kept else None
+    _refuse(_exceeds(hour, written))
     return Usage(
-        input=_count(usage.get("inputTokens")),
-        cached_input=_count(usage.get("cacheReadInputTokens")),
-        cache_write=_count(usage.get("cacheWriteInputTokens")),
-        output=_count(usage.get("outputTokens")),
+        input=fresh,
+        cached_input=unsaid if cached is None else cached,
+        cache_write=unsaid if written is None else written,
+        cache_write_1h=hour,
+        output=output,
     )
+
+
+def _sum(objects: Iterable[Mapping[str, Any]], path: tuple[str, ...]) -> int | None:
+    """None where one of them does not say."""
+    counts = [_first(one, (path,)) for one in objects]
+    return None if None in counts else sum(count or 0 for count in counts)
 
 
 def _first(usage: Mapping[str, Any], paths: tuple[tuple[str, ...], ...]) -> int | None:
@@ -206,20 +257,35 @@ def _first(usage: Mapping[str, Any], paths: tuple[tuple[str, ...], ...]) -> int 
 
 
 def _count(value: Any) -> int | None:
-    if isinstance(value, bool) or not isinstance(value, int | Decimal):
+    """None where nothing is said. Raises _ImpossibleError for what is said and is no count of tokens."""
+    if value is None:
         return None
+    _refuse(isinstance(value, bool) or not isinstance(value, int | Decimal))
     # Bounded before it is made an integer: `1e999999999` is ten bytes, and a gigabyte as one.
-    if (isinstance(value, Decimal) and not value.is_finite()) or not 0 <= value <= MAX_TOKENS:
-        return None
-    return int(value) if value == int(value) else None
+    _refuse((isinstance(value, Decimal) and not value.is_finite()) or not 0 <= value <= MAX_TOKENS)
+    _refuse(value != int(value))
+    return int(value)
+
+
+def _exceeds(part: int | None, whole: int | None) -> bool:
+    return part is not None and whole is not None and part > whole
+
+
+def _refuse(is_impossible: bool) -> None:
+    if is_impossible:
+        raise _ImpossibleError
 
 
 def _money(value: Any) -> Decimal | None:
     if isinstance(value, bool) or not isinstance(value, int | Decimal):
         return None
     amount = Decimal(value)
-    return amount if amount.is_finite() and 0 <= amount < 1_000_000 else None
+    return amount if amount.is_finite() and 0 <= amount <= MAX_COST_USD * TICKS_PER_USD else None
 
 
 def _map(value: Any) -> Mapping[str, Any]:
     return value if isinstance(value, Mapping) else {}
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []

@@ -1,10 +1,10 @@
-"""Each provider's convention, in the shape its own replies have, becomes the same four buckets."""
+"""Each provider's convention, in the shape its documentation gives, becomes the same four buckets."""
 
 from __future__ import annotations
 
 import json
 from decimal import Decimal
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from hypothesis import given
@@ -14,71 +14,65 @@ from mcp_tierkit.prices import LOCAL_PRICE, PriceTable, cost
 from mcp_tierkit.types import Usage
 from mcp_tierkit.usage import read_body, read_choice, read_usage, reported_cost, served_model
 
-OPENAI = {
-    "id": "chatcmpl-1", "object": "chat.completion", "model": "gpt-5.4-nano-2026-03-17",
-    "choices": [{"index": 0, "message": {"role": "assistant", "content": "x"}, "finish_reason": "stop"}],
+
+class Counted(NamedTuple):
+    """What a usage comes to. `hour` is the part of `written` kept for an hour, `usd` what was stated."""
+
+    fresh: int | None
+    read: int | None
+    written: int | None
+    output: int | None
+    reasoning: int | None = None
+    hour: int | None = None
+    usd: str | None = None
+
+    def usage(self) -> Usage:
+        return Usage(
+            input=self.fresh, cached_input=self.read, cache_write=self.written, cache_write_1h=self.hour,
+            output=self.output, reasoning=self.reasoning,
+        )  # fmt: skip
+
+
+AUDIO = {
     "usage": {
-        "prompt_tokens": 2006, "completion_tokens": 300, "total_tokens": 2306,
-        "prompt_tokens_details": {"cached_tokens": 1920, "audio_tokens": 0},
-        "completion_tokens_details": {"reasoning_tokens": 192, "accepted_prediction_tokens": 0},
+        "prompt_tokens": 300, "completion_tokens": 120, "total_tokens": 420,
+        "prompt_tokens_details": {"cached_tokens": 64, "audio_tokens": 200},
+        "completion_tokens_details": {"reasoning_tokens": 0, "audio_tokens": 100, "accepted_prediction_tokens": 0},
     },
 }  # fmt: skip
-OPENAI_WITH_WRITE = {
+FIREWORKS = {
+    "model": "accounts/fireworks/models/m",
+    "usage": {
+        "prompt_tokens": 100, "completion_tokens": 10, "total_tokens": 110,
+        "prompt_tokens_details": {"cached_tokens": 64},
+    },
+}  # fmt: skip
+DASHSCOPE_WITH_MARKS = {
+    "usage": {
+        "prompt_tokens": 1500, "completion_tokens": 10, "total_tokens": 1510,
+        "prompt_tokens_details": {
+            "cached_tokens": 0, "cache_creation_input_tokens": 1400, "cache_type": "ephemeral",
+            "cache_creation": {"ephemeral_5m_input_tokens": 1400},
+        },
+    },
+}  # fmt: skip
+CACHE_BESIDE_THE_PROMPT = {
+    "usage": {
+        "prompt_tokens": 5, "completion_tokens": 1, "total_tokens": 96,
+        "prompt_tokens_details": {"cached_tokens": 90},
+    },
+}  # fmt: skip
+LITELLM_PROXY = {
     "usage": {
         "prompt_tokens": 1000, "completion_tokens": 50, "total_tokens": 1050,
-        "prompt_tokens_details": {"cached_tokens": 300, "cache_write_tokens": 400},
+        "prompt_tokens_details": {"cached_tokens": 300, "cache_creation_tokens": 400},
+        "cache_read_input_tokens": 300, "cache_creation_input_tokens": 400,
     },
 }  # fmt: skip
-RESPONSES = {
-    "object": "response", "model": "gpt-5.3-codex", "output": [],
-    "usage": {
-        "input_tokens": 1000, "input_tokens_details": {"cached_tokens": 600},
-        "output_tokens": 80, "output_tokens_details": {"reasoning_tokens": 64}, "total_tokens": 1080,
-    },
+LM_STUDIO = {
+    "model": "granite-3.0-2b-instruct", "usage": {"prompt_tokens": 24, "completion_tokens": 53, "total_tokens": 77},
+    "stats": {"tokens_per_second": 51.4, "time_to_first_token": 0.111, "stop_reason": "eosFound"},
 }  # fmt: skip
-ANTHROPIC = {
-    "id": "msg_1", "type": "message", "role": "assistant", "model": "claude-haiku-5-5-20261001", "content": [],
-    "stop_reason": "end_turn",
-    "usage": {
-        "input_tokens": 300, "cache_creation_input_tokens": 400, "cache_read_input_tokens": 300,
-        "cache_creation": {"ephemeral_5m_input_tokens": 400, "ephemeral_1h_input_tokens": 0},
-        "output_tokens": 120, "service_tier": "standard",
-    },
-}  # fmt: skip
-GEMINI = {
-    "candidates": [{"content": {"parts": [{"text": "x"}], "role": "model"}, "finishReason": "STOP"}],
-    "modelVersion": "gemini-3.1-flash-lite",
-    "usageMetadata": {
-        "promptTokenCount": 1000, "cachedContentTokenCount": 256, "candidatesTokenCount": 40,
-        "thoughtsTokenCount": 160, "totalTokenCount": 1200,
-    },
-}  # fmt: skip
-GEMINI_AS_OPENAI = {"usage": {"prompt_tokens": 9, "completion_tokens": 25, "total_tokens": 534}}
-DEEPSEEK = {
-    "model": "deepseek-v4-flash",
-    "usage": {
-        "prompt_tokens": 1000, "completion_tokens": 200, "total_tokens": 1200,
-        "prompt_cache_hit_tokens": 640, "prompt_cache_miss_tokens": 360,
-        "completion_tokens_details": {"reasoning_tokens": 150},
-    },
-}  # fmt: skip
-OPENROUTER = {
-    "model": "anthropic/claude-haiku-5.5", "provider": "Anthropic",
-    "usage": {
-        "prompt_tokens": 1000, "completion_tokens": 50, "total_tokens": 1050, "cost": 0.0123, "is_byok": False,
-        "prompt_tokens_details": {"cached_tokens": 700, "cache_write_tokens": 100},
-        "completion_tokens_details": {"reasoning_tokens": 0},
-        "cost_details": {"upstream_inference_cost": None},
-    },
-}  # fmt: skip
-XAI = {
-    "usage": {
-        "prompt_tokens": 100, "completion_tokens": 10, "total_tokens": 410,
-        "prompt_tokens_details": {"cached_tokens": 64},
-        "completion_tokens_details": {"reasoning_tokens": 300},
-    },
-}  # fmt: skip
-MOONSHOT = {"usage": {"prompt_tokens": 100, "completion_tokens": 10, "total_tokens": 110, "cached_tokens": 60}}
 LLAMA_CPP = {
     "model": "tiny.gguf", "object": "chat.completion",
     "usage": {
@@ -91,50 +85,55 @@ OLDER_LLAMA_CPP = {
     "usage": {"completion_tokens": 8, "prompt_tokens": 279, "total_tokens": 287},
     "timings": {"cache_n": 278, "prompt_n": 1},
 }  # fmt: skip
-BEDROCK = {
+MESSAGES_WITH_A_TOTAL = {
+    "type": "message",
     "usage": {
-        "inputTokens": 10, "outputTokens": 5, "totalTokens": 715,
-        "cacheReadInputTokens": 600, "cacheWriteInputTokens": 100,
+        "input_tokens": 1000, "output_tokens": 5, "cache_read_input_tokens": 600, "cache_creation_input_tokens": 0,
+        "total_tokens": 1005, "iterations": 1, "output_tokens_details": {"thinking_tokens": 6},
     },
 }  # fmt: skip
-OLLAMA = {"model": "qwen", "message": {"content": "x"}, "done": True, "prompt_eval_count": 26, "eval_count": 5}
+WRITER = {
+    "usage": {
+        "prompt_tokens": 40, "completion_tokens": 300, "total_tokens": 340,
+        "prompt_token_details": {"cached_tokens": 32},
+    },
+}  # fmt: skip
+AS_MUCH_THOUGHT_AS_CACHED = {
+    "usage": {
+        "prompt_tokens": 100, "completion_tokens": 10, "total_tokens": 174,
+        "prompt_tokens_details": {"cached_tokens": 64}, "completion_tokens_details": {"reasoning_tokens": 64},
+    },
+}  # fmt: skip
+BEDROCK_HOUR = {
+    "usage": {
+        "inputTokens": 10, "outputTokens": 5, "totalTokens": 715, "cacheReadInputTokens": 0,
+        "cacheWriteInputTokens": 700,
+        "cacheDetails": [{"ttl": "1h", "inputTokens": 600}, {"ttl": "5m", "inputTokens": 100}],
+    },
+}  # fmt: skip
+BEDROCK_WITHOUT_A_TOTAL = {"usage": {"inputTokens": 10, "outputTokens": 5}}
 
 
 @pytest.mark.parametrize(
-    ("body", "usage"),
+    ("body", "counted"),
     [
-        pytest.param(OPENAI, Usage(input=86, cached_input=1920, cache_write=0, output=300, reasoning=192), id="openai"),
-        pytest.param(
-            OPENAI_WITH_WRITE, Usage(input=300, cached_input=300, cache_write=400, output=50), id="openai-write"
-        ),
-        pytest.param(
-            RESPONSES, Usage(input=400, cached_input=600, cache_write=0, output=80, reasoning=64), id="openai-responses"
-        ),
-        pytest.param(ANTHROPIC, Usage(input=300, cached_input=300, cache_write=400, output=120), id="anthropic"),
-        pytest.param(GEMINI, Usage(input=744, cached_input=256, cache_write=0, output=200, reasoning=160), id="gemini"),
-        pytest.param(
-            GEMINI_AS_OPENAI,
-            Usage(input=9, cached_input=0, cache_write=0, output=525, reasoning=500),
-            id="gemini-openai",
-        ),
-        pytest.param(
-            DEEPSEEK, Usage(input=360, cached_input=640, cache_write=0, output=200, reasoning=150), id="deepseek"
-        ),
-        pytest.param(
-            OPENROUTER, Usage(input=200, cached_input=700, cache_write=100, output=50, reasoning=0), id="openrouter"
-        ),
-        pytest.param(XAI, Usage(input=36, cached_input=64, cache_write=0, output=310, reasoning=300), id="xai"),
-        pytest.param(MOONSHOT, Usage(input=40, cached_input=60, cache_write=0, output=10), id="moonshot"),
-        pytest.param(LLAMA_CPP, Usage(input=1, cached_input=278, cache_write=0, output=8), id="llama.cpp"),
-        pytest.param(
-            OLDER_LLAMA_CPP, Usage(input=1, cached_input=278, cache_write=0, output=8), id="llama.cpp-timings"
-        ),
-        pytest.param(BEDROCK, Usage(input=10, cached_input=600, cache_write=100, output=5), id="bedrock"),
-        pytest.param(OLLAMA, Usage(input=26, output=5), id="ollama"),
+        pytest.param(AUDIO, Counted(236, 64, 0, 120, 0), id="openai, audio"),
+        pytest.param(FIREWORKS, Counted(36, 64, 0, 10), id="fireworks"),
+        pytest.param(DASHSCOPE_WITH_MARKS, Counted(100, 0, 1400, 10), id="dashscope, marked"),
+        pytest.param(CACHE_BESIDE_THE_PROMPT, Counted(5, 90, 0, 1), id="a cache beside the prompt"),
+        pytest.param(LITELLM_PROXY, Counted(300, 300, 400, 50), id="litellm's proxy"),
+        pytest.param(LM_STUDIO, Counted(24, 0, 0, 53), id="lm studio"),
+        pytest.param(LLAMA_CPP, Counted(1, 278, 0, 8), id="llama.cpp"),
+        pytest.param(OLDER_LLAMA_CPP, Counted(1, 278, 0, 8), id="llama.cpp, timings"),
+        pytest.param(MESSAGES_WITH_A_TOTAL, Counted(1000, 600, 0, 5), id="messages with a total"),
+        pytest.param(WRITER, Counted(8, 32, 0, 300), id="writer"),
+        pytest.param(AS_MUCH_THOUGHT_AS_CACHED, Counted(36, 64, 0, 74, 64), id="as much thought as cached"),
+        pytest.param(BEDROCK_HOUR, Counted(10, 0, 700, 5, hour=600), id="bedrock, an hour"),
+        pytest.param(BEDROCK_WITHOUT_A_TOTAL, Counted(10, None, None, 5), id="bedrock, no total"),
     ],
 )
-def test_a_providers_counts_land_in_buckets_that_do_not_overlap(body: dict[str, Any], usage: Usage) -> None:
-    assert read_usage(json.loads(json.dumps(body), parse_float=Decimal)) == usage
+def test_a_documented_usage_lands_in_buckets_that_do_not_overlap(body: dict[str, Any], counted: Counted) -> None:
+    assert read_usage(json.loads(json.dumps(body), parse_float=Decimal)) == counted.usage()
 
 
 @pytest.mark.parametrize(
@@ -149,9 +148,59 @@ def test_a_providers_counts_land_in_buckets_that_do_not_overlap(body: dict[str, 
         {"usage": {"prompt_tokens": True, "completion_tokens": True}},
         {"usage": [1, 2]},
         {"usageMetadata": {}},
+        {"usageMetadata": {"candidatesTokenCount": 23, "thoughtsTokenCount": 67}},
+        {"prompt_eval_count": -1, "eval_count": 5},
     ],
 )
 def test_counts_that_are_missing_or_cannot_be_true_are_unknown_and_not_zero(body: dict[str, Any]) -> None:
+    assert read_usage(body) == Usage()
+
+
+CHAT = {"prompt_tokens": 100, "completion_tokens": 10}
+READ = {"input_tokens": 100, "output_tokens": 10, "cache_read_input_tokens": 5, "cache_creation_input_tokens": 5}
+GEMINI = {"promptTokenCount": 100, "candidatesTokenCount": 10}
+NO_COUNTS = [-1, True, "5", 0.5, 1e12, [5], {"tokens": 5}]
+
+
+@pytest.mark.parametrize("odd", NO_COUNTS, ids=repr)
+@pytest.mark.parametrize(
+    ("body", "at"),
+    [
+        ({"usage": CHAT | {"prompt_tokens_details": {}}}, ("usage", "prompt_tokens_details", "cached_tokens")),
+        ({"usage": CHAT}, ("usage", "completion_tokens")),
+        ({"usage": READ}, ("usage", "cache_read_input_tokens")),
+        ({"usage": READ | {"cache_creation": {}}}, ("usage", "cache_creation", "ephemeral_1h_input_tokens")),
+        ({"usageMetadata": GEMINI}, ("usageMetadata", "cachedContentTokenCount")),
+        ({"usage": {"inputTokens": 100, "outputTokens": 10}}, ("usage", "cacheWriteInputTokens")),
+    ],
+    ids=["chat read", "chat output", "anthropic read", "anthropic hour", "gemini read", "bedrock write"],
+)
+def test_one_count_that_is_none_makes_the_whole_usage_unknown(
+    body: dict[str, Any], at: tuple[str, ...], odd: Any
+) -> None:
+    whole: Any = json.loads(json.dumps(body))
+    assert read_usage(whole) != Usage()
+    place = whole
+    for name in at[:-1]:
+        place = place[name]
+    place[at[-1]] = odd
+    assert read_usage(json.loads(json.dumps(whole), parse_float=Decimal)) == Usage()
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"usage": CHAT | {"prompt_tokens_details": {"cached_tokens": 101}}},
+        {"usage": CHAT | {"prompt_tokens_details": {"cached_tokens": 60, "cache_write_tokens": 41}}},
+        {"usage": CHAT | {"total_tokens": 110, "prompt_cache_hit_tokens": 101}},
+        {"usage": CHAT | {"completion_tokens_details": {"reasoning_tokens": 11}}},
+        {"usage": READ | {"cache_creation": {"ephemeral_1h_input_tokens": 6}}},
+        {"usage": READ | {"iterations": [{"type": "fallback_message", "input_tokens": 1}]}},
+        {"usageMetadata": GEMINI | {"cachedContentTokenCount": 101}},
+        {"usage": {"inputTokens": 1, "cacheWriteInputTokens": 5, "cacheDetails": [{"ttl": "1h", "inputTokens": 6}]}},
+    ],
+)
+def test_counts_that_contradict_each_other_are_unknown(body: dict[str, Any]) -> None:
     assert read_usage(body) == Usage()
 
 
@@ -161,19 +210,34 @@ def test_no_output_beside_a_text_is_unknown_and_beside_no_text_is_zero() -> None
     assert read_usage(body, has_text=False) == Usage(input=9, cached_input=0, cache_write=0, output=0)
 
 
-def test_a_cache_larger_than_the_prompt_is_counted_beside_it() -> None:
-    body = {"usage": {"prompt_tokens": 5, "completion_tokens": 1, "prompt_tokens_details": {"cached_tokens": 90}}}
-    assert read_usage(body) == Usage(input=5, cached_input=90, cache_write=0, output=1)
-
-
-@given(prompt=st.integers(1, 10**7), cached=st.integers(0, 10**7), written=st.integers(0, 10**7))
-def test_the_input_buckets_add_up_to_the_prompt_wherever_the_prompt_holds_them(
-    prompt: int, cached: int, written: int
-) -> None:
+@given(prompt=st.integers(1, 10**4), cached=st.integers(0, 10**4), written=st.integers(0, 10**4))
+def test_the_input_buckets_add_up_to_the_prompt_or_nothing_is_known(prompt: int, cached: int, written: int) -> None:
     details = {"cached_tokens": cached, "cache_write_tokens": written}
     usage = read_usage({"usage": {"prompt_tokens": prompt, "completion_tokens": 1, "prompt_tokens_details": details}})
-    total = (usage.input or 0) + cached + written
-    assert total == (prompt if cached + written <= prompt else prompt + cached + written)
+    if usage == Usage():
+        assert cached + written > prompt
+    else:
+        assert (usage.input or 0) + (usage.cached_input or 0) + (usage.cache_write or 0) == prompt
+
+
+NAMES = [
+    "usage", "usageMetadata", "type", "object", "total_tokens", "totalTokens", "prompt_tokens", "completion_tokens",
+    "input_tokens", "output_tokens", "prompt_tokens_details", "cached_tokens", "cost", "cost_details", "is_byok",
+    "cost_in_usd_ticks", "iterations", "cache_creation", "timings", "cacheDetails", "inputTokens",
+    "promptTokenCount", "thoughtsTokenCount", "prompt_eval_count", "eval_count", "choices", "content", "model",
+]  # fmt: skip
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers(-2, 10**12) | st.decimals() | st.floats() | st.sampled_from(NAMES),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(NAMES), inner, max_size=6),
+    max_leaves=12,
+)
+
+
+@given(body=st.dictionaries(st.sampled_from(NAMES), ANYTHING, max_size=6))
+def test_no_body_makes_the_reader_fail(body: dict[str, Any]) -> None:
+    read_usage(body)
+    reported_cost(body)
+    read_choice(body)
 
 
 @pytest.mark.parametrize(
@@ -182,13 +246,33 @@ def test_the_input_buckets_add_up_to_the_prompt_wherever_the_prompt_holds_them(
         ('{"cost": 0.0123}', 12_300_000),
         ('{"cost": 0.1000000000000000055}', 100_000_000),
         ('{"cost": 1e-9}', 1),
+        ('{"cost": 0.0000000005}', 0),
+        ('{"cost": 0.0000000015}', 2),
+        ('{"cost": 0.00000000050000000000000000001}', 1),
         ('{"cost": 0}', 0),
+        ('{"cost": 1000}', 1_000_000_000_000),
         ('{"cost": {"total_cost": 0.006}}', 6_000_000),
+        ('{"cost": {"total_cost": 0.006, "currency": "USD"}}', 6_000_000),
+        ('{"cost": {"total_cost": 0.006, "currency": "EUR"}}', None),
         ('{"cost": 0.001, "is_byok": true, "cost_details": {"upstream_inference_cost": 0.02}}', 21_000_000),
+        ('{"cost": 0.02, "is_byok": false, "cost_details": {"upstream_inference_cost": 0.02}}', 20_000_000),
         ('{"cost": 0.001, "is_byok": true}', None),
+        ('{"cost": 0.001, "is_byok": true, "cost_details": {"upstream_inference_cost": -1}}', None),
         ('{"cost": -1}', None),
+        ('{"cost": 1000.01}', None),
+        ('{"cost": 600, "is_byok": true, "cost_details": {"upstream_inference_cost": 600}}', None),
+        ('{"cost": 1e999999999}', None),
         ('{"cost": "0.1"}', None),
+        ('{"cost": true}', None),
         ('{"cost": NaN}', None),
+        ('{"cost": Infinity}', None),
+        ('{"cost_in_usd_ticks": 37756000}', 3_775_600),
+        ('{"cost_in_usd_ticks": 5}', 0),
+        ('{"cost_in_usd_ticks": 15}', 2),
+        ('{"cost_in_usd_ticks": 10000000000001}', None),
+        ('{"cost_in_usd_ticks": -5}', None),
+        ('{"cost": -1, "cost_in_usd_ticks": 50}', None),
+        ('{"estimated_cost": 0.1, "pydantic_ai_gateway": {"cost_estimate": 0.2}}', None),
         ("{}", None),
     ],
 )
@@ -199,22 +283,23 @@ def test_a_stated_cost_is_taken_to_the_nanodollar_and_otherwise_unknown(usage: s
 
 
 def test_the_served_model_is_the_providers_own_word() -> None:
-    assert served_model(OPENAI) == "gpt-5.4-nano-2026-03-17"
-    assert served_model(GEMINI) == "gemini-3.1-flash-lite"
-    assert served_model(OPENROUTER) == "anthropic/claude-haiku-5.5"
+    assert served_model(LM_STUDIO) == "granite-3.0-2b-instruct"
+    assert served_model({"modelVersion": "gemini-3.1-flash-lite"}) == "gemini-3.1-flash-lite"
+    assert served_model({"model": "anthropic/claude-haiku-5.5"}) == "anthropic/claude-haiku-5.5"
     assert served_model({"model": "/home/somebody/models/tiny.gguf"}) == "tiny.gguf"
     assert served_model({"model": ""}) is None
 
 
 def test_a_choice_is_read_from_chat_and_messages_bodies_alone() -> None:
+    answer = {"type": "message", "stop_reason": "end_turn"}
     blocks = [{"type": "thinking", "thinking": "hm"}, {"type": "text", "text": "a"}, {"type": "text", "text": "b"}]
-    assert read_choice(ANTHROPIC | {"content": blocks, "stop_reason": "max_tokens"}) == ("ab", "length")
-    assert read_choice(ANTHROPIC | {"content": []}) == ("", "stop")
-    assert read_choice(ANTHROPIC | {"content": "x"}) is None
-    assert read_choice(OPENAI) == ("x", "stop")
+    assert read_choice(answer | {"content": blocks, "stop_reason": "max_tokens"}) == ("ab", "length")
+    assert read_choice(answer | {"content": []}) == ("", "stop")
+    assert read_choice(answer | {"content": "x"}) is None
+    assert read_choice({"choices": [{"message": {"content": "x"}, "finish_reason": "stop"}]}) == ("x", "stop")
     assert read_choice({"choices": [{"message": {"content": None}, "finish_reason": "length"}]}) == ("", "length")
     others: tuple[dict[str, Any], ...] = (
-        GEMINI,
+        {"candidates": [{"content": {"parts": [{"text": "x"}]}, "finishReason": "STOP"}]},
         {"choices": []},
         {"choices": [{"message": {"content": [1]}}]},
         {"choices": "x"},
