@@ -72,6 +72,8 @@ def test_a_task_goes_from_plan_to_draft_to_undo(shell: Shell) -> None:
     shown = dict(line.split(": ", 1) for line in done.stdout.splitlines() if re.match(r"[a-z_]+: ", line))
     assert (shown["task_id"], shown["status"], shown["proof"]) == (task_id, "applied", "turns_green")
     assert "  role: turns_green\n  before: red\n  after: green\n" in done.stdout
+    assert re.search(r"^  measured: model calls \$0\.\d+, [\d,]+ tokens in, [\d,]+ out$", done.stdout, re.M)
+    assert re.search(r"^  net: -?\$\d+\.\d{4} to -?\$\d+\.\d{4}$", done.stdout, re.M)
     assert shell.cart == FIXED + REST
     assert len(shell.upstream.asked) == 1
 
@@ -142,3 +144,11 @@ def test_a_route_needs_no_project_and_leaves_no_trace(tmp_path: Path) -> None:
     done = subprocess.run(command, cwd="/", env=env, capture_output=True, text=True, check=False)
     assert (done.returncode, json.loads(done.stdout)["decision"]) == (0, "single_cheap")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_draft_that_a_budget_refuses_ends_with_the_code_of_a_refusal(shell: Shell) -> None:
+    shell.env["TIERKIT_BUDGET_TASK_USD"] = "0.000001"
+    done = shell.tierkit("draft", *JOB)
+    assert done.returncode == 3
+    assert "status: over_budget" in done.stdout.splitlines()
+    assert not shell.upstream.asked

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from mcp_tierkit.cli.options import json_option, print_json
+from mcp_tierkit.cli.receipt_text import receipt_lines
 from mcp_tierkit.errors import InvalidInput
 
 
@@ -90,7 +91,11 @@ class _Screen:
         lines = [record["summary"], *(f"attempt: {attempt}" for attempt in record["attempts"])]
         lines += [f"{check['role']}: {check['before']} before, {check['after']} after" for check in record["checks"]]
         lines += [f"file: {file}" for file in record["files"]]
-        return [*lines, f"isolation: {record['isolation']}, undo with record_outcome", *_receipt(record["receipt"])]
+        return [
+            *lines,
+            f"isolation: {record['isolation']}, undo with record_outcome",
+            *receipt_lines(record["receipt"]),
+        ]
 
     def _review_diff(self, record: dict[str, Any]) -> list[str]:
         found = [f"{row['severity']} {row['file']}:{row['line']} {row['claim']}" for row in record["findings"]]
@@ -116,18 +121,3 @@ class _Screen:
             table.add_row(stage, model, str(fresh), str(cached), str(out), usd(cost) or "unpriced")
         self._console.print()
         self._console.print(table)
-
-
-def _receipt(receipt: dict[str, Any]) -> list[str]:
-    measured, estimated, net = receipt["measured"], receipt["estimated"] or {}, receipt["net"]
-    reply, arguments = measured["caller_tokens"]
-    lines = [f"measured: ${measured['usd']} of model calls; the caller read {reply} and wrote {arguments} tokens"]
-    if low_high := estimated.get("alone_usd"):
-        lines.append(
-            f"estimated: doing it alone ${low_high[0]} to ${low_high[1]}, our schemas ${estimated['schema_usd']}"
-        )
-    return [*lines, f"net: {'unknown' if net is None else ' to '.join(map(_signed, net))}"]
-
-
-def _signed(amount: str) -> str:
-    return f"-${amount[1:]}" if amount.startswith("-") else f"${amount}"

@@ -14,6 +14,7 @@ import click
 
 from mcp_tierkit.calls import DraftCall, OutcomeCall, PlanCall, ReviewCall, TaskCall, read_call
 from mcp_tierkit.cli.options import json_option, print_json, project_option, transcripts_option
+from mcp_tierkit.cli.receipt_text import receipt_lines
 from mcp_tierkit.types import Record
 
 if TYPE_CHECKING:
@@ -24,6 +25,8 @@ R = TypeVar("R", bound=Record)
 CLIENT = "mcp-tierkit/cli"
 GOOD = frozenset({"applied", "ready", "running", "clean", "open", "done", "run_playbook", "single_cheap", "draft"})
 """Statuses, verdicts and decisions that end with exit code 0; any other is a finding and ends with 1."""
+REFUSED = frozenset({"over_budget", "stop_rule"})
+"""Those that end with 3, as every refusal does."""
 
 NEXT_IN_SHELL = {
     "applied": "Done. To take it back: tierkit undo {task_id}",
@@ -62,7 +65,7 @@ def answer(project: Path | None, ask: Ask, *, as_json: bool) -> int:
     else:
         _print(reply | {"next": _next(reply)})
     told = reply.get("status") or reply.get("verdict") or reply.get("decision") or "done"
-    return 0 if told in GOOD else 1
+    return 0 if told in GOOD else 3 if told in REFUSED else 1
 
 
 async def _asked(project: Path | None, ask: Ask) -> dict[str, Any]:
@@ -87,7 +90,11 @@ def _print(reply: dict[str, Any], indent: str = "") -> None:
     for name, value in reply.items():
         if value in (None, "", [], {}, ()):
             continue
-        if isinstance(value, dict):
+        if name == "receipt":
+            click.echo(f"{indent}receipt:")
+            for line in receipt_lines(value):
+                click.echo(f"{indent}  {line}")
+        elif isinstance(value, dict):
             click.echo(f"{indent}{name}:")
             _print(value, indent + "  ")
         elif isinstance(value, list) and any(isinstance(item, dict) for item in value):
