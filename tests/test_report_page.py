@@ -252,6 +252,21 @@ def test_shares_count_a_draft_that_was_read_again(home: Path, capsys: pytest.Cap
     assert "Tokens in include 10000 of repairs, climbs and reviews" in shown
 
 
+def test_two_projects_of_one_name_are_told_apart(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with new_ledger(home / "ledger.db") as conn:
+        for at, folder in enumerate(("/ada/shop", "/bob/shop", "/ada/site", "/")):
+            open_task(conn, f"t{at}", iso())
+            conn.execute("update tasks set project = ? where task_id = ?", (folder, f"t{at}"))
+            add_call(conn, f"t{at}", at=iso(), cost_nanousd=1_000_000 * (at + 1))
+    shown = page_of(home).text
+    for name in ("ada/shop 1 call", "bob/shop 1 call", "site 1 call", "/ 1 call"):
+        assert name in shown, name
+    assert run(["report"]) == 0
+    text = capsys.readouterr().out
+    rows = {line.split()[0] for line in text.partition("By project\n")[2].partition("\n\n")[0].splitlines()}
+    assert rows == {"project", "ada/shop", "bob/shop", "site", "/"}
+
+
 @pytest.mark.parametrize("of", ["link", "device", "folder"])
 def test_what_is_no_file_of_its_own_is_never_replaced(home: Path, capsys: pytest.CaptureFixture[str], of: str) -> None:
     """As root `--html /dev/null` would leave a machine without it."""

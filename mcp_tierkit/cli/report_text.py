@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -21,7 +21,7 @@ GOAL = "goal"
 NUMBERS = (
     "calls", "tokens in", "cached", "tokens out", "USD", "share", "runs", "ok", "tokens", "hit rate", "packed",
     "per call", "of tokens", "of calls", "of USD", "cents", "before", "low", "high", "tasks", "count", "spent",
-    "limit", "used", "time", "rewrites", "comments", "defects", "clean-up", "C/S/A",
+    "limit", "left", "used", "time", "rewrites", "comments", "defects", "clean-up", "C/S/A",
 )  # fmt: skip
 GOAL_WIDTH = 44
 MOST = 8
@@ -61,7 +61,7 @@ def print_report(told: Told, latest: int) -> None:
         return
     print_savings(told.savings)
     _print_ends(told)
-    print_table("Budgets", ("budget", "of", "spent", "limit", "used"), list(map(_gauge, told.budgets)))
+    print_table("Budgets", ("budget", "of", "spent", "limit", "left", "used"), list(map(_gauge, told.budgets)))
     head = ("calls", "tokens in", "cached", "tokens out", "USD")
     by_day = [(total.key, *_figures(total.spend)) for total in told.by_day]
     left = len(by_day) - DAYS
@@ -75,17 +75,21 @@ def print_report(told: Told, latest: int) -> None:
     types = [(total.key or "unknown", *_figures(total.spend)) for total in told.by_category]
     print_table("By type of task", ("type", *head), types)
     if len(told.by_project) > 1:
-        projects = [(Path(total.key).name or total.key, *_figures(total.spend)) for total in told.by_project]
+        projects = [(told.project_names[total.key], *_figures(total.spend)) for total in told.by_project]
         print_table("By project", ("project", *head), projects)
-    _print_next_dollar(told.next_dollar)
+    _print_next_dollar(told.next_dollar, told.project_names)
     read = ("category", "calls", "tokens in", "cached", "hit rate")
     print_table("Read from a provider's cache, by category", read, list(map(_hit, told.cache_hits)))
     packed = ("step", "calls", "packed", "per call")
     print_table("Tokens of project files sent, by step", packed, list(map(_step, told.context_by_step)))
     print_table("Playbooks", ("playbook", "runs", "ok", "tokens", "USD"), list(map(_playbook, told.playbooks)))
-    print_table("Dearest tasks", ("task", "project", GOAL, "calls", "USD"), list(map(_costly, told.costliest[:MOST])))
+    print_table(
+        "Dearest tasks",
+        ("task", "project", GOAL, "calls", "USD"),
+        [_costly(task, told.project_names[task.project]) for task in told.costliest[:MOST]],
+    )
     _scorecards(told.scorecards[:latest])
-    tasks = list(map(_task, told.tasks[:latest]))
+    tasks = [_task(task, told.project_names[task.project]) for task in told.tasks[:latest]]
     print_table("Latest tasks", ("task", "begun", "project", GOAL, "ended", "USD"), tasks)
 
 
@@ -177,15 +181,15 @@ def _beside_tiers(told: Told, cheap: Share | None) -> Iterator[str]:
     yield from paid_for(told)
 
 
-def _print_next_dollar(dollar: NextDollar) -> None:
+def _print_next_dollar(dollar: NextDollar, projects: Mapping[str, str]) -> None:
     names = {"tier": "tier", "category": "type", "project": "project"}
-    rows = [_cents(names[part.by], part) for by in names for part in dollar.parts if part.by == by]
+    rows = [_cents(names[part.by], part, projects) for by in names for part in dollar.parts if part.by == by]
     title = f"The next dollar, spent as in the last {dollar.days} days"
     print_table(title, ("by", "goes to", "cents", "before"), rows)
 
 
-def _cents(by: str, part: Cents) -> tuple[str, ...]:
-    key = Path(part.key).name or part.key if part.by == "project" else part.key
+def _cents(by: str, part: Cents, projects: Mapping[str, str]) -> tuple[str, ...]:
+    key = projects[part.key] if part.by == "project" else part.key
     before = "-" if part.share_before is None else f"{part.share_before * 100:.1f}"
     return by, key or "unknown", f"{part.share * 100:.1f}", before
 
@@ -193,7 +197,9 @@ def _cents(by: str, part: Cents) -> tuple[str, ...]:
 def _gauge(gauge: Gauge) -> tuple[str, ...]:
     used = gauge.spent_nanousd / gauge.limit_nanousd if gauge.limit_nanousd else None
     of = Path(gauge.key).parent.name if gauge.key.endswith("/.git") else Path(gauge.key).name
-    return gauge.budget, of, usd(gauge.spent_nanousd) or "", usd(gauge.limit_nanousd) or "", _percent(used)
+    left = max(gauge.limit_nanousd - gauge.spent_nanousd, 0)
+    amounts = (usd(amount) or "" for amount in (gauge.spent_nanousd, gauge.limit_nanousd, left))
+    return gauge.budget, of, *amounts, _percent(used)
 
 
 def _summary(told: Told) -> str:
@@ -262,9 +268,9 @@ def _goal(text: str) -> str:
     return goal if len(goal) <= GOAL_WIDTH else goal[: GOAL_WIDTH - 1] + "…"
 
 
-def _costly(task: CostlyTask) -> tuple[str, ...]:
+def _costly(task: CostlyTask, project: str) -> tuple[str, ...]:
     known = f"{usd(task.cost_nanousd)}" + (" + unpriced" if task.unpriced_calls else "")
-    return task.task_id, Path(task.project).name, _goal(task.goal), f"{task.calls}", known
+    return task.task_id, project, _goal(task.goal), f"{task.calls}", known
 
 
 def _scorecards(cards: Sequence[Scorecard]) -> None:
@@ -282,9 +288,9 @@ def _card(card: Scorecard) -> tuple[str, ...]:
     return card.task_id, *figures, scores, verdict
 
 
-def _task(task: TaskSummary) -> tuple[str, ...]:
+def _task(task: TaskSummary, project: str) -> tuple[str, ...]:
     begun = task.created_at[5:16].replace("T", " ")
-    return task.task_id, begun, Path(task.project).name, _goal(task.goal), ended(task), _cost(task.spend)
+    return task.task_id, begun, project, _goal(task.goal), ended(task), _cost(task.spend)
 
 
 def ended(task: TaskSummary) -> str:

@@ -80,7 +80,8 @@ class CallerTokens(Record):
 
 def day_tiers(conn: sqlite3.Connection, *, since: str = "") -> tuple[DayTier, ...]:
     """Spend of each tier on each UTC day from `since` on, in that order."""
-    query = """select day, tier, sum(cost_nanousd) as cost_nanousd, sum(unknown_nanousd) as unknown_nanousd,
+    query = """select day, tier, sum(cost_nanousd) as cost_nanousd,
+            coalesce(sum(unknown_nanousd) filter (where billing <> 'subscription'), 0) as unknown_nanousd,
             sum(input_tokens + output_tokens) as tokens,
             coalesce(sum(input_tokens + output_tokens) filter (where billing = 'subscription'), 0) as quota_tokens
         from call_sums where day >= ? group by day, tier having sum(calls) > 0 order by day, tier"""

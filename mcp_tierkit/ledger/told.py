@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import date, datetime, timedelta
 from functools import partial
 from typing import Any, Literal, get_args
@@ -56,6 +56,7 @@ class Told(Record):
     by_step: tuple[report.Total, ...]
     by_project: tuple[report.Total, ...]
     by_billing: tuple[report.Total, ...]
+    project_names: dict[str, str] = Field(description="Of each folder as much from its end as tells it from the rest.")
     day_tiers: tuple[spending.DayTier, ...]
     caller: spending.CallerTokens
     next_dollar: spending.NextDollar
@@ -129,12 +130,31 @@ def told(
         made_at=at,
         shares=shares(found["by_tier"], found["overview"].spend),
         reread_tokens=sum(step.spend.input_tokens for step in found["by_step"] if step.key in REREADS),
+        project_names=project_names(_paths(found)),
         verdicts=verdicts(found["scorecards"]),
         checklist=checklist(found["scorecards"], found["patterns"]),
         budgets=limits,
         billing=dict(billing or {}),
         **found,
     )
+
+
+def project_names(paths: Iterable[str]) -> dict[str, str]:
+    """Each path by its last part, or by as many as tell it from the others."""
+    names: dict[str, str] = {}
+    left = {path: [part for part in path.split("/") if part] for path in paths}
+    deepest = max(map(len, left.values()), default=0)
+    for depth in range(1, deepest + 1):
+        short = {path: "/".join(parts[-depth:]) for path, parts in left.items() if path not in names}
+        times = Counter(short.values())
+        names |= {path: name for path, name in short.items() if times[name] == 1 or depth == deepest}
+    return {path: names.get(path) or path for path in left}
+
+
+def _paths(found: Mapping[str, Any]) -> set[str]:
+    rows = (*found["tasks"], *found["costliest"])
+    later = (part.key for part in found["next_dollar"].parts if part.by == "project")
+    return {total.key for total in found["by_project"]} | {row.project for row in rows} | set(later)
 
 
 def verdicts(cards: Sequence[Scorecard]) -> dict[Worth | Literal["unknown"], int]:

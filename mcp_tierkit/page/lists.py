@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date
-from pathlib import Path
 
 from mcp_tierkit.ledger.report import PlaybookTotal, TaskSummary, Total
 from mcp_tierkit.ledger.spending import CostlyTask
@@ -40,11 +39,11 @@ def rankings(told: Told) -> list[Html]:
     ]
     if len(told.by_project) > 1:
         how = "Spend by project folder."
-        made.append(_ranking("Which projects", how, told.by_project, are_paths=True))
+        made.append(_ranking("Which projects", how, told.by_project, told.project_names))
     if told.costliest:
         most = told.costliest[0].cost_nanousd
         rows = [
-            el("li", el("span", foreign(_short(task.goal)), el("small", _when(task)), klass="lines"),
+            el("li", el("span", foreign(_short(task.goal)), el("small", _when(task, told.project_names[task.project])), klass="lines"),
                el("span", f"{dollars(task.cost_nanousd)}{' or more' if task.unpriced_calls else ''}", klass="value"),
                bar(task.cost_nanousd / most, "t-plain"))
             for task in told.costliest[:MOST]
@@ -54,8 +53,8 @@ def rankings(told: Told) -> list[Html]:
     return [part for part in made if part is not None]
 
 
-def _when(task: CostlyTask) -> str:
-    return f"{Path(task.project).name} · {_day(task.at)} · {count(task.calls, 'call')}"
+def _when(task: CostlyTask, project: str) -> str:
+    return f"{project} · {_day(task.at)} · {count(task.calls, 'call')}"
 
 
 def _day(at: str) -> str:
@@ -64,21 +63,20 @@ def _day(at: str) -> str:
     return f"{day.day} {day:%b}"
 
 
-def _ranking(title: str, how: str, totals: Sequence[Total], *, are_paths: bool = False) -> Html | None:
+def _ranking(title: str, how: str, totals: Sequence[Total], names: Mapping[str, str] | None = None) -> Html | None:
     if not totals:
         return None
     order = sorted(totals, key=lambda total: (-total.spend.cost_nanousd, total.key))
     shown = len(order) if len(order) <= MOST + 1 else MOST
     rest = order[shown:]
     most = max(order[0].spend.cost_nanousd, sum(total.spend.cost_nanousd for total in rest), 1)
-    rows = [_ranked(_name(total.key, are_paths), [total], most, "t-plain") for total in order[:shown]]
+    rows = [
+        _ranked(foreign((names or {}).get(total.key, total.key) or "unknown"), [total], most, "t-plain")
+        for total in order[:shown]
+    ]
     if rest:
         rows.append(_ranked(f"{len(rest)} others", rest, most, "t-other"))
     return card(title, how, el("ol", rows, klass="bars tight"))
-
-
-def _name(key: str, is_path: bool) -> Html:
-    return foreign((Path(key).name or key) if is_path else key or "unknown")
 
 
 def _ranked(name: Child, totals: Sequence[Total], most: int, klass: str) -> Html:
@@ -121,7 +119,7 @@ def tasks(told: Told) -> list[Html]:
         el("th", el("button", name, type="button"), scope="col", data_kind=kind, aria_sort="none")
         for name, kind in COLUMNS
     ]
-    rows = [_task(task, cards.get(task.task_id)) for task in told.tasks]
+    rows = [_task(task, told.project_names[task.project], cards.get(task.task_id)) for task in told.tasks]
     shown = f"The newest {NEWEST}" if told.overview.tasks > len(told.tasks) else "All"
     how = f"{shown} of {count(told.overview.tasks, 'task')}. Press a heading to sort, type to search."
     search = el(
@@ -134,14 +132,14 @@ def tasks(told: Told) -> list[Html]:
     return [card("Newest tasks", how, *inside, wide=True)]
 
 
-def _task(task: TaskSummary, scored: Scorecard | None) -> Html:
+def _task(task: TaskSummary, project: str, scored: Scorecard | None) -> Html:
     words = task.outcome or task.draft_status or task.verdict or task.playbook_status or task.decision or task.state
     spent = task.spend.cost_nanousd
     is_quota = task.spend.quota_calls and not spent
     cost = "quota" if is_quota else dollars(spent) + (" + ?" if task.spend.unpriced_calls else "")
     cells: list[tuple[Child, object]] = [
         (f"{_day(task.created_at)} {task.created_at[11:16]}", task.created_at),
-        (foreign(Path(task.project).name), None),
+        (foreign(project), None),
         (foreign(_short(task.goal, 140)), None),
         (words.replace("_", " "), None),
         (cost, spent),

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date
-from pathlib import Path
 
 from mcp_tierkit.ledger.levers import Lever
 from mcp_tierkit.ledger.levers import Unit as LeverUnit
@@ -267,7 +266,7 @@ def next_dollar(told: Told) -> list[Html]:
     for by, title in (("tier", "By tier"), ("category", "By type of task"), ("project", "By project")):
         parts = [part for part in dollar.parts if part.by == by]
         lists.append(el("h3", title))
-        lists.append(el("ul", _most(parts), klass="bars tight"))
+        lists.append(el("ul", _most(parts, told.project_names), klass="bars tight"))
     how = (
         f"If it goes on as in the last {dollar.days} days, this is what the next dollar buys, in cents. "
         f"The small figure is the {dollar.days} days before."
@@ -275,19 +274,19 @@ def next_dollar(told: Told) -> list[Html]:
     return [card("Where the next dollar goes", how, *lists)]
 
 
-def _cents(part: Cents) -> Html:
-    name: Child = foreign(Path(part.key).name or part.key) if part.by == "project" else part.key or "unknown"
+def _cents(part: Cents, projects: Mapping[str, str]) -> Html:
+    name: Child = foreign(projects[part.key]) if part.by == "project" else part.key or "unknown"
     before = "" if part.share_before is None else f"was {part.share_before * 100:.0f}¢"
     label = el("span", el("b", name), el("small", before) if before else None)
     klass = tier_class(part.key) if part.by == "tier" else "t-plain"
     return el("li", label, el("span", f"{part.share * 100:.1f}¢", klass="value"), bar(part.share, klass))
 
 
-def _most(parts: Sequence[Cents]) -> list[Html]:
+def _most(parts: Sequence[Cents], projects: Mapping[str, str]) -> list[Html]:
     """The greatest parts one by one, the rest as one where it is more than one."""
     shown = len(parts) if len(parts) <= MOST_PARTS + 1 else MOST_PARTS
     rest = [_rest(parts[shown:])] if parts[shown:] else []
-    return [*map(_cents, parts[:shown]), *rest]
+    return [*(_cents(part, projects) for part in parts[:shown]), *rest]
 
 
 def _rest(parts: Sequence[Cents]) -> Html:
