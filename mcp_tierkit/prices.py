@@ -69,19 +69,20 @@ LOCAL_PRICE = Price(input=Decimal(0), output=Decimal(0), cache_read=Decimal(0), 
 """A model on the user's own machine: nobody sends a bill."""
 
 
-def cost(price: Price, usage: Usage, *, hour_writes: int = 0, batch: bool = False) -> int | None:
+def cost(price: Price, usage: Usage, *, batch: bool = False) -> int | None:
     """Nanodollars of one call; None where a count or a rate that matters is unknown.
 
     The four buckets never overlap, so each token is charged once. A bucket without tokens needs no
     rate, and a rate of zero needs no count. Exact, then rounded once, half to even.
 
-    `hour_writes` is the part of `usage.cache_write` that the provider keeps for an hour. `batch` is a call that may
-    wait for its answer, at the provider's rates for those. Raises ValueError where more is kept than was written.
+    Of what was written to the cache, the part that the provider says it keeps for an hour has a rate of its own; more
+    kept than written is no count to believe. `batch` is a call that may wait for its answer, at the rates for those.
     """
-    if usage.cache_write is not None and not 0 <= hour_writes <= usage.cache_write:
-        raise ValueError(f"of {usage.cache_write} tokens written to the cache {hour_writes} cannot be kept for an hour")
-    written = None if usage.cache_write is None else usage.cache_write - hour_writes
-    counts = (usage.input, usage.cached_input, written, hour_writes, usage.output)
+    hour, written = usage.cache_write_1h or 0, usage.cache_write
+    if written is not None and hour > written:
+        return None
+    for_minutes = None if written is None else written - hour
+    counts = (usage.input, usage.cached_input, for_minutes, hour, usage.output)
     parts = list(map(_part, counts, _charged(_rates(price, _input_tokens(usage)), batch)))
     known = [part for part in parts if part is not None]
     return round(sum(known, Fraction(0))) if len(known) == len(parts) else None

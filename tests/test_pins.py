@@ -18,7 +18,7 @@ from mcp_tierkit.ledger.report import overview, reading
 from mcp_tierkit.metering import Metered, call_model
 from mcp_tierkit.stages.plan import make_task, new_id
 from mcp_tierkit.tiers import NAMES
-from mcp_tierkit.types import Completion, Message, PackedFile, Route, Stage, TierName
+from mcp_tierkit.types import Completion, Message, PackedFile, Route, Stage, TierName, Usage
 from tests.support import make_env, make_project, said
 
 pytestmark = pytest.mark.anyio
@@ -267,6 +267,14 @@ async def test_a_model_without_a_price_is_asked_only_where_allowed_and_as_often_
         assert rows(kit, "select sum(cost_nanousd) as paid, count(*) as calls from calls") == [
             {"paid": None, "calls": 2}
         ]
+
+
+async def test_what_a_provider_keeps_for_an_hour_is_paid_at_the_rate_for_an_hour(project: Path) -> None:
+    toml = '[tiers.mid]\nmodels = ["anthropic/claude-haiku-5-5"]\n[stages]\ndraft = "mid"\n'
+    usage = Usage(input=300, cached_input=0, cache_write=700, cache_write_1h=500, output=500)
+    async with kit_at(project, toml, answered(None).model_copy(update={"usage": usage}), **KEY) as kit:
+        metered = await ask(kit, await routed(kit, "mid"))
+    assert metered.call.cost_nanousd == 300 * 100 + 200 * 125 + 500 * 200 + 500 * 500
 
 
 # --- texts

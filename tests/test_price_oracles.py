@@ -112,10 +112,11 @@ def test_a_hundred_thousand_random_calls_cost_what_exact_arithmetic_says() -> No
         assert hour is not None
         # What was thought is a part of the output, and is paid for there.
         usage = Usage.model_construct(
-            input=fresh, cached_input=read, cache_write=written + hour, output=output, reasoning=output
-        )
+            input=fresh, cached_input=read, cache_write=written + hour, cache_write_1h=hour, output=output,
+            reasoning=output,
+        )  # fmt: skip
         expected = exactly(row, counts, batch)
-        assert cost(price, usage, hour_writes=hour, batch=batch) == expected, (row, counts, batch)
+        assert cost(price, usage, batch=batch) == expected, (row, counts, batch)
         unknown += expected is None
         sent = (fresh or 0) + (read or 0) + written
         assert worst_cost(price, sent, output or 0) == at_most_exactly(row, sent, output or 0), (row, counts)
@@ -133,8 +134,7 @@ def test_a_rate_that_is_missing_makes_just_those_calls_unknown_that_use_it() -> 
         price, row = TABLE.packaged(name), row_of(name)
         assert price is not None
         for case, counts in CASES.items():
-            usage, hour = usage_of(counts)
-            assert (cost(price, usage, hour_writes=hour) is None) == (exactly(row, counts, False) is None), (name, case)
+            assert (cost(price, usage_of(counts)) is None) == (exactly(row, counts, False) is None), (name, case)
 
 
 def test_no_row_lets_a_call_cost_more_than_its_worst_case() -> None:
@@ -197,9 +197,9 @@ def counts_of(model: str, case: str) -> tuple[int, ...] | None:
     return tuple(counts)
 
 
-def usage_of(counts: tuple[int, ...]) -> tuple[Usage, int]:
+def usage_of(counts: tuple[int, ...]) -> Usage:
     fresh, read, written, hour, output = counts
-    return Usage(input=fresh, cached_input=read, cache_write=written + hour, output=output), hour
+    return Usage(input=fresh, cached_input=read, cache_write=written + hour, cache_write_1h=hour, output=output)
 
 
 def litellm_usage(counts: tuple[int, ...]) -> Any:
@@ -254,8 +254,7 @@ def ours(model: str, case: str) -> int | None:
     assert price is not None
     if (counts := counts_of(model, case)) is None:
         return None
-    usage, hour = usage_of(counts)
-    return cost(price, usage, hour_writes=hour)
+    return cost(price, usage_of(counts))
 
 
 def agrees(nanousd: int, dollars: float | None) -> bool:
@@ -319,7 +318,7 @@ def test_a_batch_costs_what_litellm_says_wherever_its_map_names_a_price() -> Non
         price = TABLE.packaged(model)
         assert price is not None
         for case in ("plain", "read", "long"):
-            nanousd = cost(price, usage_of(CASES[case])[0], batch=True)
+            nanousd = cost(price, usage_of(CASES[case]), batch=True)
             if nanousd is not None and price.source.startswith("litellm"):
                 assert agrees(nanousd, sum(batch_cost_calculator(litellm_usage(CASES[case]), model))), (model, case)
                 checked += 1
@@ -334,7 +333,7 @@ def test_a_planted_mistake_in_a_rate_is_seen_by_both_libraries() -> None:
         if field.startswith(("batch", "cache_write_1h")):
             continue
         off = price.model_copy(update={field: getattr(price, field) * Decimal("1.001")})
-        wrong = cost(off, usage_of(CASES["mixed"])[0])
+        wrong = cost(off, usage_of(CASES["mixed"]))
         assert wrong is not None
         assert not agrees(wrong, by_litellm("claude-opus-5-5", CASES["mixed"], PEAK)), field
         assert not agrees(wrong, by_genai("claude-opus-5-5", CASES["mixed"], PEAK)), field

@@ -133,13 +133,15 @@ def test_a_count_or_a_rate_that_is_unknown_makes_the_cost_unknown(usage: Usage) 
 def test_a_batch_and_an_hour_in_the_cache_have_rates_of_their_own() -> None:
     opus = TABLE.packaged("claude-opus-5-5")
     assert opus is not None
-    usage = Usage(input=300, cached_input=0, cache_write=700, output=500)
+    usage = Usage(input=300, cached_input=0, cache_write=700, cache_write_1h=500, output=500)
+    minutes = usage.model_copy(update={"cache_write_1h": None})
     # 300 at $4, 200 at $5, 500 at $8, 500 at $20 a million; in a batch 300 at $2, 700 at $2.50, 500 at $10
-    assert cost(opus, usage, hour_writes=500) == 1_200_000 + 1_000_000 + 4_000_000 + 10_000_000
-    assert cost(opus, usage, batch=True) == 600_000 + 1_750_000 + 5_000_000
+    assert cost(opus, usage) == 1_200_000 + 1_000_000 + 4_000_000 + 10_000_000
+    assert cost(opus, minutes) == 1_200_000 + 3_500_000 + 10_000_000
+    assert cost(opus, minutes, batch=True) == 600_000 + 1_750_000 + 5_000_000
+    assert cost(opus, usage, batch=True) is None
     assert cost(price(), Usage(input=1, cached_input=0, cache_write=0, output=0), batch=True) is None
-    with pytest.raises(ValueError, match="cannot be kept"):
-        cost(opus, usage, hour_writes=701)
+    assert cost(opus, usage.model_copy(update={"cache_write_1h": 701})) is None
 
 
 def test_a_bucket_without_tokens_needs_no_rate() -> None:
