@@ -399,6 +399,29 @@ def test_a_delegated_task_shows_what_its_caller_really_paid(home: Path, told: An
     assert figures["t048213377120"].cost_nanousd == line["cost_nanousd"] == (40 * 5 + 210 * 0.5 + 25 * 25) * 1000
 
 
+@pytest.mark.parametrize("command", ["make \x1b[2J", "make \u202ex", "make x\nrm -rf y", "make \ud800"])
+def test_a_command_that_cannot_be_shown_whole_is_not_offered_to_be_run(home: Path, told: Any, command: str) -> None:
+    rows = [row for n in range(4) for row in session(n, "run the tests")]
+    plain = json.dumps(rows)
+    claude(home, f"{S1}.jsonl", *json.loads(plain.replace("pytest -q", json.dumps(command)[1:-1])))
+    found = told()
+    (line,) = [group["next"] for group in found["needless"] + found["repeated"]]
+    assert line in ("tierkit playbook new make", "tierkit playbook new run-tests")
+
+
+def test_a_call_on_a_day_that_cannot_be_is_in_no_figure_and_never_fatal(
+    home: Path, told: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    days = ("2026-99-99", "9999-12-31", "\uff12\uff10\uff12\uff16-11-20", f"{NOW + timedelta(days=3):%Y-%m-%d}")
+    odd = [{**answer(f"x{n}", at(0), usage(1)), "timestamp": f"{day}T10:00:00Z"} for n, day in enumerate(days)]
+    claude(home, f"{S1}.jsonl", *odd)
+    assert (told()["total"]["calls"], told()["misdated"]) == (0, 4)
+    claude(home, f"{S1}.jsonl", *odd, *session())
+    assert (told()["total"]["calls"], told()["misdated"]) == (2, 4)
+    assert run(["audit"]) == 0
+    assert "4 calls on days to come or that there are not" in capsys.readouterr().out
+
+
 def test_a_version_that_is_newer_than_what_was_checked_is_said(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     claude(home, f"{S1}.jsonl", *({**row, "version": "9.4.1"} for row in session()))
     assert run(["audit"]) == 0

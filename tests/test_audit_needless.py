@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
 from datetime import timedelta
+
+import pytest
 
 from mcp_tierkit.audit.bill import Bill, Job, Sum
 from mcp_tierkit.audit.groups import Group, needless_groups, repeated_groups, saving
@@ -153,7 +156,42 @@ def test_a_command_with_a_secret_is_neither_shown_nor_offered() -> None:
     assert repeated(*((f"ask {text}", bash(f"deploy --token {secret}")) for text in words)) == []
     (group,) = needless_groups([job(at, "run the tests", bash(f"make test KEY={secret}")) for at in range(3)], days=30)
     assert secret not in group.model_dump_json()
-    assert (group.phrase, group.next) == ("make", "tierkit playbook new make")
+    assert (group.phrase, group.next) == ("make test", "tierkit playbook new make-test")
+
+
+@pytest.mark.parametrize(
+    ("command", "is_offered"),
+    [("make x\nrm -rf y", False), ("make x\ttab", False), ("make -f \N{REPLACEMENT CHARACTER}[2J", False),
+     ("make " + "x" * 200, False), ("make & rm -rf y", True), ("make x; rm -rf y", True), ("make $(rm -rf y)", True)],
+)  # fmt: skip
+def test_what_would_run_something_else_when_pasted_is_never_offered(command: str, is_offered: bool) -> None:
+    turns = [job(at, "run the tests", bash(command)) for at in range(4)]
+    groups = [*needless_groups(turns, 30), *repeated_groups(turns, 30)]
+    wanted = ["--from-command", command] if is_offered else []
+    assert [shlex.split(group.next)[4:] for group in groups] == [wanted] * len(groups)
+    assert "rm" not in command or [group.kind for group in groups] == ["prompt"]  # It was more than a plain command.
+
+
+def test_a_line_to_type_gives_a_shell_the_very_command_that_was_run() -> None:
+    for command in ("""make "a b" 'c' $HOME !e""", "make  'two  spaces'", "make %PATH% # x", "make \\d"):
+        (group,) = needless_groups([job(at, "run the tests", bash(command)) for at in range(3)], 30)
+        assert shlex.split(group.next)[-2:] == ["--from-command", command]
+
+
+def test_a_command_is_offered_only_where_half_of_the_turns_ran_it() -> None:
+    ran = ["pytest -q", "pytest tests/a.py", "pytest -q", "pytest tests/b.py"]
+    for commands, wanted in ((ran, ' --from-command "pytest -q"'), (ran[1:], "")):
+        turns = [job(at, "run the tests", bash(command)) for at, command in enumerate(commands)]
+        assert needless_groups(turns, 30)[0].next == f"tierkit playbook new pytest{wanted}"
+        assert repeated_groups(turns, 30)[0].next == f"tierkit playbook new run-tests{wanted}"
+
+
+def test_the_jobs_of_one_program_are_told_apart() -> None:
+    turns = [job(at, "run it", bash(f"make {('lint', 'check')[at % 2]} -j4")) for at in range(6)]
+    assert [(group.phrase, group.count) for group in needless_groups(turns, 30)] == [
+        ("make check", 3),
+        ("make lint", 3),
+    ]
 
 
 def test_a_month_is_never_reckoned_from_less_than_a_week() -> None:

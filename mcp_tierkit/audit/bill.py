@@ -79,17 +79,19 @@ class Bill:
     delegated: dict[str, Sum]
     copies: int
     versions: dict[str, tuple[str, ...]]
+    misdated: int = 0
 
 
 def settle(
-    sheets: Sequence[Sheet], pricer: Pricer, *, since: str = "", wanted: Callable[[str], bool] = lambda project: True
-) -> Bill:
-    """The bill of all calls from `since` on, an ISO time in UTC, in the `wanted` projects.
+    sheets: Sequence[Sheet], pricer: Pricer, *, since: str = "", until: str = "~",
+    wanted: Callable[[str], bool] = lambda project: True,
+) -> Bill:  # fmt: skip
+    """The bill of all calls from `since` on and before `until`, ISO times in UTC, in the `wanted` projects.
 
     The same sheets in any order give the same bill.
     """
     order = sorted(sheets, key=lambda sheet: (begun(sheet), sheet.path))
-    kept, copies = sort_out(order, pricer, since)
+    kept, copies, misdated = sort_out(order, pricer, since, until)
     jobs = _Jobs(order)
     days: dict[tuple[str, str], Sum] = defaultdict(Sum)
     for sheet, own in zip(order, kept, strict=True):
@@ -104,7 +106,7 @@ def settle(
     for sheet in order:
         versions[sheet.client].update(sheet.versions)
     told = {client: tuple(sorted(found)) for client, found in sorted(versions.items())}
-    return Bill(paid, dict(days), _tools(chosen, pricer), delegated(chosen), copies, told)
+    return Bill(paid, dict(days), _tools(chosen, pricer), delegated(chosen), copies, told, misdated)
 
 
 class _Jobs:

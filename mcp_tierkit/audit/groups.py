@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from datetime import date
 from typing import Literal
@@ -24,6 +24,8 @@ COMPARED = 3000
 ROUNDS_LEFT = 2
 """A caller that runs a playbook still asks for it, and still reads its receipt."""
 _LINE = 80
+_OFFERED = 200
+_LOST = ("[redacted:", "\N{REPLACEMENT CHARACTER}")
 _STEPS = 6
 
 
@@ -64,7 +66,7 @@ def needless_groups(jobs: Iterable[Job], days: int) -> list[Group]:
     groups, taken = list[Group](), set[str]()
     for (kind, shape), alike in sorted(found.items()):
         if len(alike) >= (RUN_LEAST if kind == "command" else LEAST):
-            command = command_of(alike[-1]) or None
+            command = _usual(command_of(job) or "" for job in alike) or None
             name = _name(shape, taken)
             groups.append(_group(kind, shape, name, alike, days, command))
     return sorted(groups, key=lambda group: (-group.saving.high_nanousd, -group.count, group.phrase))
@@ -182,19 +184,30 @@ def _repeat(kind: str, repeat: Repeat, by_key: dict[str, Job], days: int) -> Gro
     return _group(kind, shown, repeat.name, jobs, days, command)
 
 
+def _usual(commands: Iterable[str]) -> str:
+    """What was run in half of the turns or more; empty where there is no such thing."""
+    times = Counter(commands)
+    command, most = max(times.items(), key=lambda one: one[1], default=("", 0))
+    return command if 2 * most >= times.total() else ""
+
+
 def _same_command(jobs: Sequence[Job]) -> str | None:
-    """The latest turn's commands in one line, where every one of these turns was nothing but commands."""
+    """The usual commands in one line, where every one of these turns was nothing but commands, three at most."""
     edits = set(packaged("audit")["work"]["edits"])
     if any(not job.uses or edits & {name for name, _ in job.uses} for job in jobs):
         return None
-    latest = max(jobs, key=lambda job: (job.at, job.key))
-    steps = list(dict.fromkeys(command for _, command in latest.uses if command))
-    return " && ".join(steps) if steps and len(steps) == len(set(latest.uses)) <= 3 else None
+    lines = []
+    for job in sorted(jobs, key=lambda job: (job.at, job.key)):
+        steps = list(dict.fromkeys(command for _, command in job.uses if command))
+        if not steps or len(steps) != len(set(job.uses)) or len(steps) > 3:
+            return None
+        lines.append(" && ".join(steps))
+    return _usual(lines) or None
 
 
 def _group(kind: str, phrase: str, name: str, jobs: Sequence[Job], days: int, command: str | None) -> Group:
     cost = sum(job.spent.cost for job in jobs)
-    command = None if command is None else redact(" ".join(command.split()))
+    command = None if command is None else redact(command)
     latest = max(jobs, key=lambda job: (job.at, job.key))
     return Group.model_validate({
         "kind": kind, "phrase": line_of(phrase), "example": line_of(latest.text), "name": name, "count": len(jobs),
@@ -206,8 +219,9 @@ def _group(kind: str, phrase: str, name: str, jobs: Sequence[Job], days: int, co
 
 
 def _next(name: str, command: str | None) -> str:
-    """What to type. A command that lost a secret is not offered: it would not run."""
-    if command and "[redacted:" not in command and len(command) <= 200:
+    """What to type. A command is offered only as it was run, and on one line: one that lost a secret, its end or an
+    unprintable character would do something else."""
+    if command and command.isprintable() and not any(lost in command for lost in _LOST) and len(command) <= _OFFERED:
         return f"tierkit playbook new {name} --from-command {_quoted(command)}"
     return f"tierkit playbook new {name}"
 

@@ -14,9 +14,10 @@ LEAST = 2
 RUN_LEAST = 3
 """A test run or a build is worth a name only where it comes again; a listing is known by its second time."""
 
-_SPLIT = re.compile(r"\s*(?:\|\|?|&&|;)\s*")
+_SPLIT = re.compile(r"\s*(?:\|\|?|&&|;|(?<![&>\d])&(?![&>\d]))\s*")
 _CD = re.compile(r"^cd\s+\S+\s*(?:&&|;)\s*")
 _ASSIGNED = re.compile(r"^(?:\w+=\S*\s+)+")
+_JOB = re.compile(r"[A-Za-z][\w:.-]*")
 _LATER = re.compile(r"[\"'`].*?[\"'`]|\S*[/.\d]\S*", re.DOTALL)
 
 
@@ -37,13 +38,12 @@ def kind_of(job: Job) -> str | None:
 
 
 def command_of(job: Job) -> str | None:
-    """The one command that was run, perhaps several times; empty for none at all, None for anything else.
-
-    A client's own listing tool counts as none where a command went with it.
+    """The one command that was run, perhaps several times, as it was given; empty for none at all, None for anything
+    else. A client's own listing tool counts as none where a command went with it.
     """
     work = packaged("audit")["work"]
     names = {name for name, command in job.uses if not command}
-    commands = {" ".join(_CD.sub("", command).split()) for _, command in job.uses if command}
+    commands = {_CD.sub("", command.strip()) for _, command in job.uses if command}
     if names - set(work["listers"]) or len(commands) > 1:
         return None
     if not commands and names:
@@ -52,8 +52,15 @@ def command_of(job: Job) -> str | None:
 
 
 def shape_of(kind: str, command: str) -> str:
-    """What two turns of one kind have in common: the programs that they ran."""
-    return " | ".join(_program(kind, part) for part in _parts(command)) if command else kind
+    """What two turns of one kind have in common: the programs that they ran, and which of its jobs where a program
+    has several."""
+    return " | ".join(_named(kind, part) for part in _parts(command)) if command else kind
+
+
+def _named(kind: str, part: str) -> str:
+    program = _program(kind, part)
+    job = next((word for word in part[len(program) :].split() if _JOB.fullmatch(word)), "")
+    return f"{program} {job}" if job and program in packaged("audit")["needless"]["runners"] else program
 
 
 def _judges(text: str) -> bool:

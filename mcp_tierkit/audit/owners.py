@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import date
+from functools import lru_cache
 from typing import NamedTuple
 
 from mcp_tierkit.audit.money import Pricer
@@ -10,6 +12,7 @@ from mcp_tierkit.audit.sheet import Call, Sheet, merged
 
 Kept = dict[int, tuple[Call, int | None]]
 """The calls of one sheet that are counted, by their position, each with its cost."""
+_NEVER = "~"
 
 
 class _Owner(NamedTuple):
@@ -39,12 +42,21 @@ def lineage(order: Sequence[Sheet], *, subs_only: bool) -> dict[str, str]:
     return tops
 
 
-def sort_out(order: Sequence[Sheet], pricer: Pricer, since: str) -> tuple[list[Kept], int]:
-    """The calls that each sheet keeps from `since` on, in order, and how many rows in other files were copies."""
+class Sorted(NamedTuple):
+    """What each sheet keeps, in order, how many rows in other files were copies, and how many calls have a time that
+    cannot be."""
+
+    kept: list[Kept]
+    copies: int
+    misdated: int
+
+
+def sort_out(order: Sequence[Sheet], pricer: Pricer, since: str, until: str = _NEVER) -> Sorted:
+    """The calls from `since` on, each in one sheet. Those on no day, or not before `until`, are counted apart."""
     tops = lineage(order, subs_only=False)
     owners: dict[str, _Owner] = {}
     alike: dict[str, str] = {}
-    copies = 0
+    copies = misdated = 0
     for at, sheet in enumerate(order):
         top = tops.get(sheet.session, sheet.session)
         for position, call in enumerate(sheet.calls):
@@ -57,9 +69,20 @@ def sort_out(order: Sequence[Sheet], pricer: Pricer, since: str) -> tuple[list[K
             owners[key] = mine if held is None else _joined(held, mine)
     kept: list[Kept] = [{} for _ in order]
     for rank, position, call in owners.values():
-        if call.at >= since:
+        if call.at >= since and not (call.at < until and _is_day(call.at[:10])):
+            misdated += 1
+        elif call.at >= since:
             kept[rank[2]][position] = call, pricer.cost(call.model, call.tokens, call.widest) if call.is_known else None
-    return [dict(sorted(own.items())) for own in kept], copies
+    return Sorted([dict(sorted(own.items())) for own in kept], copies, misdated)
+
+
+@lru_cache(maxsize=10_000)
+def _is_day(text: str) -> bool:
+    """Whether there is such a day: a file can say anything, and a month is reckoned from the first of them."""
+    try:
+        return text.isascii() and bool(date.fromisoformat(text))
+    except ValueError:
+        return False
 
 
 def _joined(one: _Owner, other: _Owner) -> _Owner:

@@ -98,6 +98,7 @@ class Audit(Record):
     unknown_models: tuple[str, ...]
     versions: Mapping[str, tuple[str, ...]]
     copies: int
+    misdated: int = Field(description="Calls on a day that there is not, or that is yet to come: in no figure.")
     next: tuple[str, ...]
 
 
@@ -123,7 +124,8 @@ def tell(bill: Bill, *, since: str, today: date, handed: Sequence[Handed] = ()) 
         handed=tuple(handed),
         uncompared_tasks=max(len(rest) - COMPARED, 0),
         unknown_models=tuple(sorted(model for model, spent in sums[1].items() if spent.unpriced)),
-        versions=bill.versions, copies=bill.copies, next=(),
+        versions=bill.versions, copies=bill.copies, misdated=bill.misdated,
+        next=(),
     )  # fmt: skip
     return audit.model_copy(update={"next": tuple(_next(audit))})
 

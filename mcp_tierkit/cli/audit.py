@@ -58,7 +58,9 @@ def audit(days: int, since: datetime | None, project: str | None, session: str |
     table, is_subscription = _prices()
     chosen = _folder(project)
     wanted = partial(project_matches, wanted=chosen) if chosen else _any
-    bill = settle(read.sheets, Pricer(table.price), since=f"{first}", wanted=wanted)
+    # Tomorrow is let pass: some clock is always ahead.
+    until = f"{today + timedelta(days=2)}"
+    bill = settle(read.sheets, Pricer(table.price), since=f"{first}", until=until, wanted=wanted)
     groups, problem = _handed(first, today, wanted)
     found = tell(bill, since=f"{first}", today=today, handed=groups)
     if session:

@@ -101,7 +101,7 @@ def _show_nothing(found: Audit, read: Reading) -> None:
     for root in read.roots:
         click.echo(f"  {root.path} ({'there' if root.path.exists() else 'not there'}; {root.variable} names another)")
     click.echo("Look further back with --days 365. To see what a delegated task costs: tierkit demo")
-    _left_out(read)
+    _left_out(read, found.misdated)
 
 
 def _foot(found: Audit, read: Reading, seconds: float) -> None:
@@ -115,7 +115,7 @@ def _foot(found: Audit, read: Reading, seconds: float) -> None:
         notes.append(f"{found.uncompared_tasks:,} older tasks were not compared for repeated work.")
     notes += _newer(found)
     click.echo("\n" + "\n".join(notes))
-    _left_out(read)
+    _left_out(read, found.misdated)
 
 
 def _newer(found: Audit) -> list[str]:
@@ -138,8 +138,9 @@ def _number(version: str) -> tuple[int, ...]:
     return tuple(int(part) for part in parts) if all(part.isdigit() for part in parts) else ()
 
 
-def _left_out(read: Reading) -> None:
+def _left_out(read: Reading, misdated: int) -> None:
     told = [f"{read.counts[name]:,} {words}" for name, words in _LEFT_OUT.items() if read.counts[name]]
+    told += [f"{misdated:,} calls on days to come or that there are not"] if misdated else []
     unknown = {name: count for name, count in read.counts.items() if name.startswith("unknown row")}
     if unknown:
         kinds = ", ".join(_printable(name.partition(": ")[2]) for name in sorted(unknown)[:5])

@@ -10,6 +10,7 @@ from pydantic_core import from_json
 from mcp_tierkit.audit.money import marked
 from mcp_tierkit.audit.sheet import Call, Sheet, Tokens
 from mcp_tierkit.tables import packaged
+from mcp_tierkit.transcripts.commands import told
 from mcp_tierkit.transcripts.files import Found
 from mcp_tierkit.transcripts.lines import rows
 from mcp_tierkit.transcripts.taker import Taker, count, mapping, moment
@@ -54,7 +55,7 @@ class _Reader:
         if kind == "session_meta":
             self._meta(payload)
         elif kind == "turn_context":
-            self._model = str(payload.get("model") or self._model)[:120]
+            self._model = _text(payload.get("model"), self._model)[:120]
             self._tier = payload.get("service_tier", self._tier)
         elif kind == "event_msg":
             self._event(payload, at)
@@ -72,14 +73,14 @@ class _Reader:
         if self._has_meta:
             return
         self._has_meta, taker = True, self.taker
-        taker.session = str(payload.get("id") or taker.session)[:80]
-        taker.project = str(payload.get("cwd") or "")
+        taker.session = _text(payload.get("id"), taker.session)[:80]
+        taker.project = _text(payload.get("cwd"), "")
         if isinstance(version := payload.get("cli_version"), str):
             taker.versions.add(version[:30])
         spawned = mapping(mapping(mapping(payload.get("source")).get("subagent")).get("thread_spawn"))
         above = payload.get("parent_thread_id") or spawned.get("parent_thread_id")
         taker.is_sub = bool(above) or payload.get("thread_source") == "subagent"
-        taker.parent = str(above or payload.get("forked_from_id") or "")[:80]
+        taker.parent = _text(above or payload.get("forked_from_id"), "")[:80]
 
     def _event(self, payload: Any, at: str) -> None:
         kind = payload.get("type")
@@ -93,7 +94,7 @@ class _Reader:
                 self.taker.prompt(f"{self.taker.session}:{len(self.taker.prompts)}", at, str(text))
         elif kind == "thread_settings_applied":
             settings = mapping(payload.get("thread_settings"))
-            self._model, self._tier = str(settings.get("model") or self._model)[:120], settings.get("service_tier")
+            self._model, self._tier = _text(settings.get("model"), self._model)[:120], settings.get("service_tier")
 
     def _counted(self, info: Any, at: str, tier: object) -> None:
         """One answer, where the running total moved. Copies in a fork say the same totals as where they came from."""
@@ -135,9 +136,13 @@ class _Reader:
         if kind.endswith("_call"):
             call = len(self.taker.calls)  # Its counts come after it, or at once where none come.
             name = payload.get("name") or kind.removesuffix("_call")
-            self.taker.use(payload.get("call_id"), name, _command(str(name), payload), call)
+            self.taker.use(payload.get("call_id"), name, told(_command(str(name), payload)), call)
         elif kind.endswith("_call_output"):
             self.taker.result(payload.get("call_id"), payload.get("output"), is_sub=self.taker.is_sub)
+
+
+def _text(value: object, otherwise: str) -> str:
+    return value if isinstance(value, str) and value else otherwise
 
 
 def _vector(usage: Any) -> _Vector | None:

@@ -44,7 +44,7 @@ def caller_figures(
     wanted = {task_id.encode() for task_id in task_ids}
     files = [file for file in find(roots(env), Counter(), since=since) if _mentions(file, wanted)]
     order = sorted((read_one(file) for file in files), key=lambda sheet: (begun(sheet), sheet.path))
-    kept, _ = sort_out(order, Pricer(find_price), "")
+    kept = sort_out(order, Pricer(find_price), "").kept
     found = delegated(list(zip(order, kept, strict=True)))
     return {task_id: _figures(task_id, found[task_id]) for task_id in task_ids if task_id in found}
 
