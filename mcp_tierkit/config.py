@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -57,6 +57,7 @@ class Config(Record):
     stages: Stages
     budgets: Budgets
     budget_is_default: bool
+    budget_places: dict[str, str] = Field(description="Keys under [budget] that somebody set, and in which place.")
     on_exhausted: Literal["refuse", "ask"]
     checks: Checks
     policy: Policy
@@ -116,7 +117,7 @@ def load_config(
     root, places, notes = find_project(project, env), find_places(env), list[str]()
     if problem := make_private(places.state_dir):
         notes.append(problem)
-    own, budget_is_default = _own_settings(places.config_file, env, overrides or {}, notes)
+    own, budget_places = _own_settings(places.config_file, env, overrides or {}, notes)
     settings = narrowing.narrow(own, _read_toml(root / FILE, narrowing.PLACE, follow=False), notes)
     keys = find_keys(settings, places.user_dir, env, notes)
     _remark(root, places, env, notes)
@@ -125,7 +126,9 @@ def load_config(
     config = Config(
         project=root, repository=find_repository(root, env), tree=find_tree(root, env), **places.model_dump(),
         caller=settings.caller, tiers=tiers, dropped=settings.tiers.drop,
-        stages=settings.stages, budgets=_budgets(settings.budget), budget_is_default=budget_is_default,
+        stages=settings.stages, budgets=_budgets(settings.budget),
+        budget_is_default=not _sets_amount(budget_places),
+        budget_places=budget_places | dict.fromkeys(_lowered(own.budget, settings.budget), narrowing.PLACE),
         on_exhausted=settings.budget.on_exhausted, checks=settings.checks, policy=settings.policy,
         log_text=settings.log_text, **packaged("defaults")["limits"], notes=tuple(notes),
     )  # fmt: skip
@@ -140,6 +143,14 @@ def own_settings(env: Mapping[str, str]) -> Settings:
     Raises InvalidInput for a file that cannot be used.
     """
     return _own_settings(find_places(env).config_file, env, {}, [])[0]
+
+
+def _sets_amount(keys: Collection[str]) -> bool:
+    return any(f"{name}_usd" in keys for name in _AMOUNTS)
+
+
+def _lowered(own: Budget, narrowed: Budget) -> list[str]:
+    return [key for key in Budget.model_fields if getattr(own, key) != getattr(narrowed, key)]
 
 
 def _budgets(budget: Budget) -> Budgets:
@@ -168,10 +179,10 @@ def _read_toml(path: Path, place: str, *, follow: bool) -> dict[str, Any]:
 
 def _own_settings(
     path: Path, env: Mapping[str, str], overrides: Mapping[str, str], notes: list[str]
-) -> tuple[Settings, bool]:
-    """The user's settings over our defaults, and whether the budgets are still ours."""
+) -> tuple[Settings, dict[str, str]]:
+    """The user's settings over our defaults, and where each key under [budget] was set."""
     user = _read_toml(path, _MINE, follow=True)
-    given: dict[str, Any] = {}
+    given, budget_places = dict[str, Any](), dict[str, str]()
     for tables, place in (
         (user, _MINE),
         (_from_env(env, notes), "the environment"),
@@ -179,11 +190,11 @@ def _own_settings(
     ):
         check_settings(tables, place)
         given = _merged(given, tables)
+        budget_places |= dict.fromkeys(tables.get("budget", {}), place)
     defaults = {table: values for table, values in packaged("defaults").items() if table != "limits"}
-    budget_is_default = not any(f"{name}_usd" in given.get("budget", {}) for name in _AMOUNTS)
-    if not budget_is_default:
+    if _sets_amount(budget_places):
         defaults["budget"] = {}
-    return check_settings(_merged(defaults, given), "the settings"), budget_is_default
+    return check_settings(_merged(defaults, given), "the settings"), budget_places
 
 
 def _merged(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

@@ -139,6 +139,22 @@ def test_one_budget_of_the_users_replaces_all_of_ours(setup: Setup) -> None:
     assert not config.budget_is_default
 
 
+def test_a_limit_names_the_place_that_set_it(setup: Setup) -> None:
+    setup.mine('[budget]\nmonth_usd = "30"\nday_usd = "5"\n').theirs('[budget]\nday_usd = "1"\n')
+    config = setup.load(TIERKIT_BUDGET_TASK_USD="0.3")
+    assert config.budget_places == {
+        "month_usd": "your tierkit.toml", "day_usd": "the project's tierkit.toml", "task_usd": "the environment",
+    }  # fmt: skip
+    assert not config.budget_is_default
+
+
+def test_a_project_that_lowers_our_default_sets_no_budget_of_the_users(setup: Setup) -> None:
+    config = setup.theirs('[budget]\nday_usd = "1"\n').load()
+    assert (config.budgets.day, config.budgets.task) == (1_000_000_000, 500_000_000)
+    assert config.budget_places == {"day_usd": "the project's tierkit.toml"}
+    assert config.budget_is_default
+
+
 def test_arguments_beat_the_environment_which_beats_the_users_file(setup: Setup) -> None:
     setup.mine('[caller]\nmodel = "from-file"\n[budget]\ntask_usd = "1"\nday_usd = "5"\n')
     env = {"TIERKIT_CALLER_MODEL": "from-env", "TIERKIT_BUDGET_TASK_USD": "0.3"}

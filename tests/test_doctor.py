@@ -134,6 +134,19 @@ async def test_a_look_leaves_every_file_as_it_was(home: Home, port: int) -> None
 # --- settings and project
 
 
+@pytest.mark.parametrize(
+    ("toml", "said"),
+    [
+        ("", "budgets: $0.50 a task, $2.00 a day (ours, until you set one)"),
+        ('[budget]\nmonth_usd = "30"\n', "budgets: $30.00 a month"),
+    ],
+)
+async def test_the_limits_that_hold_are_named(home: Home, toml: str, said: str) -> None:
+    home.settings(toml)
+    told = {symptom.name: symptom for symptom in await home.look()}
+    assert told["settings"].what.endswith(said)
+
+
 async def test_refused_settings_are_a_fault_and_the_rest_is_looked_at_all_the_same(home: Home) -> None:
     home.settings("[budgets]\nday_usd = '1'\n")
     told = {symptom.name: symptom for symptom in await home.look()}

@@ -17,6 +17,7 @@ from mcp_tierkit.checkup.symptom import Level, Symptom, fine, problem, warning
 from mcp_tierkit.config import Config, load_config
 from mcp_tierkit.engines import find_engines
 from mcp_tierkit.errors import InvalidInput
+from mcp_tierkit.ledger.money import dollars
 from mcp_tierkit.places import find_places, find_project
 from mcp_tierkit.providers import Endpoint
 from mcp_tierkit.tiers import survey
@@ -90,7 +91,9 @@ def _settings(project: str | None, env: Mapping[str, str]) -> tuple[Config | Non
 def _said_of(config: Config) -> str:
     own = config.config_file
     file = f"{own}" if own.is_file() else f"our defaults; yours go in {own}"
-    return file if not config.budget_is_default else f"{file}; until you set a budget, ours hold"
+    held = {name: getattr(config.budgets, name) for name in ("call", "task", "day", "project", "month")}
+    limits = ", ".join(f"${dollars(limit)} a {name}" for name, limit in held.items() if limit is not None)
+    return f"{file}; budgets: {limits}" + (" (ours, until you set one)" if config.budget_is_default else "")
 
 
 def _notes(config: Config) -> Iterator[Symptom]:
