@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import pty
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ import pytest
 from mcp_tierkit.cli import run
 from mcp_tierkit.errors import OverBudget
 from mcp_tierkit.ledger import Ledger
+from mcp_tierkit.ledger.migrations import migrations
 from mcp_tierkit.ledger.sqlite import open_ledger
 from mcp_tierkit.types import (
     Budgets,
@@ -31,6 +34,7 @@ from mcp_tierkit.types import (
     TierName,
     Usage,
 )
+from tests.reports import add_call, open_task
 
 ROOT = Path(__file__).parent.parent
 NOW = datetime.now(UTC)
@@ -259,6 +263,23 @@ def _read(fd: int) -> bytes:
 @pytest.mark.parametrize("days", ["0", "-1", "x"])
 def test_a_number_of_days_that_cannot_be_is_wrong_usage(url: str, days: str) -> None:
     assert run(["report", "--days", days]) == 2
+
+
+def test_a_ledger_of_an_older_version_is_upgraded_and_told(
+    url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """After an update a report may well be what is asked for first."""
+    from sqlite_utils import Database
+
+    with closing(sqlite3.connect(tmp_path / "ledger.db", isolation_level=None)) as old:
+        migrations().apply(Database(old, execute_plugins=False), stop_before="m0006_sums_for_reports")
+        old.execute("pragma user_version = 5")
+        old.execute("insert into owners values ('o', 'lock', 1, 'then')")
+        open_task(old, "t1", NOW.isoformat())
+        add_call(old, "t1", at=NOW.isoformat(), cost_nanousd=7_000_000)
+    assert run(["report"]) == 0
+    assert "$0.007 for 1 model calls; 1 tasks opened." in capsys.readouterr().out
+    assert len(list(tmp_path.glob("ledger.db.schema5.*.backup"))) == 1
 
 
 def test_a_ledger_that_cannot_be_read_is_a_failure(url: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -310,6 +310,15 @@ def test_no_text_in_a_table_is_a_formula_or_steers_a_terminal(home: Path) -> Non
     assert told == ["'=1", "' +1", "' -1", "'＠SUM", "x ]0;y z ", "a b"]
 
 
+def test_a_name_of_any_length_makes_no_table_and_no_page_wide(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with new_ledger(home / "ledger.db") as conn:
+        open_task(conn, "t1", iso(), goal="g" * 5000)
+        add_call(conn, "t1", at=iso(), served_model="m" * 5000, category="c" * 5000, cost_nanousd=5)
+    assert max(len(text) for text in page_of(home).texts) <= 260
+    assert run(["report"]) == 0
+    assert max(map(len, capsys.readouterr().out.splitlines())) <= 200
+
+
 @pytest.mark.parametrize("words", [(), ("--levers",)])
 def test_a_terminal_that_knows_ascii_alone_is_told_all_the_same(home: Path, words: tuple[str, ...]) -> None:
     with new_ledger(home / "ledger.db") as conn:

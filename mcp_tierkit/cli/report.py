@@ -67,7 +67,7 @@ def _found(days: int, *, with_transcripts: bool) -> Told:
 
     more: dict[str, Any] = {}
     now = datetime.now(UTC)
-    with reading(find_places(os.environ).ledger_url) as conn:
+    with reading(find_places(os.environ).ledger_url, upgrades=True) as conn:
         try:
             config = load_config()
             more = {"budgets": config.budgets, "repository": str(config.repository)}

@@ -23,7 +23,7 @@ NUMBERS = (
     "per call", "of tokens", "of calls", "of USD", "cents", "before", "low", "high", "tasks", "count", "spent",
     "limit", "left", "used", "time", "rewrites", "comments", "defects", "clean-up", "C/S/A",
 )  # fmt: skip
-GOAL_WIDTH = 44
+GOAL_WIDTH, CELL_WIDTH = 44, 80
 MOST = 8
 DAYS = 14
 LEVERS = {
@@ -313,7 +313,8 @@ def _printable(text: str) -> str:
 
     A half of a surrogate pair is not printable either.
     """
-    shown = "".join(char if char.isprintable() else "?" for char in text)
+    line = text if len(text) <= CELL_WIDTH else text[: CELL_WIDTH - 1] + "…"
+    shown = "".join(char if char.isprintable() else "?" for char in line)
     encoding = sys.stdout.encoding or "utf-8"
     return shown.encode(encoding, "replace").decode(encoding)
 

@@ -10,7 +10,7 @@ from typing import Literal, TypeVar
 
 from mcp_tierkit.errors import NotFound
 from mcp_tierkit.ledger.migrations import SCHEMA, migrations
-from mcp_tierkit.ledger.opening import check_schema, explained, ledger_path, schema_number
+from mcp_tierkit.ledger.opening import check_schema, explained, ledger_path, prepare, schema_number
 from mcp_tierkit.ledger.owners import is_alive
 from mcp_tierkit.ledger.spent import OF_CALLS, SUMMED, Spent, spent_of
 from mcp_tierkit.types import CallStatus, Record, TaskState
@@ -134,12 +134,16 @@ class Health(Record):
 
 
 @contextmanager
-def reading(url: str) -> Iterator[sqlite3.Connection]:
+def reading(url: str, *, upgrades: bool = False) -> Iterator[sqlite3.Connection]:
     """A connection that cannot write; on a machine where nothing was recorded yet, to an empty ledger.
 
+    `upgrades` first brings a ledger of an older version to this one's, as the first write would, and keeps a copy.
     Raises LedgerError where the file is no ledger of this version.
     """
     path = ledger_path(url)
+    with explained():
+        if upgrades and path.exists() and _is_older(path):
+            prepare(path)
     with explained(), closing(_connect(path) if path.exists() else _empty()) as conn:
         conn.row_factory = sqlite3.Row
         check_schema(conn)
@@ -266,6 +270,11 @@ def health(url: str) -> Health:
             left_tasks=_left(conn, "tasks", "state = 'running'", dead),
             totals_agree=_totals_agree(conn),
         )
+
+
+def _is_older(path: Path) -> bool:
+    with closing(_connect(path)) as conn:
+        return 0 < schema_number(conn) < SCHEMA
 
 
 def _connect(path: Path) -> sqlite3.Connection:

@@ -43,7 +43,8 @@ def rankings(told: Told) -> list[Html]:
     if told.costliest:
         most = told.costliest[0].cost_nanousd
         rows = [
-            el("li", el("span", foreign(_short(task.goal)), el("small", _when(task, told.project_names[task.project])), klass="lines"),
+            el("li", el("span", foreign(_short(task.goal)),
+                        el("small", _when(task, told.project_names[task.project])), klass="lines"),
                el("span", f"{dollars(task.cost_nanousd)}{' or more' if task.unpriced_calls else ''}", klass="value"),
                bar(task.cost_nanousd / most, "t-plain"))
             for task in told.costliest[:MOST]

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from decimal import Decimal
 from html import escape
 
+LONG = 160
 VOID = {"rect", "line", "input", "meta", "link"}
 
 
@@ -52,8 +53,9 @@ def clean(text: str) -> str:
 
 
 def foreign(text: str) -> Html:
-    """A text from elsewhere, whose direction of writing stays its own."""
-    return el("bdi", " ".join(text.split()))
+    """A text from elsewhere in one line, cut where it is long, whose direction of writing stays its own."""
+    line = " ".join(text.split())
+    return el("bdi", line if len(line) <= LONG else line[: LONG - 1] + "…")
 
 
 def dollars(nanousd: int | None) -> str:

@@ -275,7 +275,7 @@ def next_dollar(told: Told) -> list[Html]:
 
 
 def _cents(part: Cents, projects: Mapping[str, str]) -> Html:
-    name: Child = foreign(projects[part.key]) if part.by == "project" else part.key or "unknown"
+    name: Child = foreign(projects[part.key] if part.by == "project" else part.key or "unknown")
     before = "" if part.share_before is None else f"was {part.share_before * 100:.0f}¢"
     label = el("span", el("b", name), el("small", before) if before else None)
     klass = tier_class(part.key) if part.by == "tier" else "t-plain"
