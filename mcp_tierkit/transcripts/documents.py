@@ -29,7 +29,8 @@ def document(path: Path, counts: Counter[str]) -> tuple[dict[str, Any] | None, b
     if not isinstance(told, dict):
         counts["broken"] += 1
         return None, False
-    counts["half"] += not is_whole
+    if not is_whole:
+        counts["half"] += 1
     return told, is_whole
 
 

@@ -68,5 +68,5 @@ def _mentions(file: Found, wanted: set[bytes]) -> bool:
                     return True
                 tail = piece[-longest:]
     except OSError:
-        return False
+        return file.client == "opencode"  # A session of its is no file of its own: it is read to be searched.
     return False

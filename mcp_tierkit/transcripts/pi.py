@@ -59,10 +59,9 @@ class _Reader:
         if role == "assistant":
             self._answer(message, at)
         elif role == "user" and at:
-            entry = row.get("id")
             text = texts(message.get("content"))
-            if text.strip():
-                self.taker.prompt(f"pi:{at}:{entry if isinstance(entry, str) else ''}", at, text)
+            if text.strip():  # A fork's copy of it is another prompt: the answers stay with the first.
+                self.taker.prompt(f"{self.taker.session}:{at}:{row.get('id')}", at, text)
         elif role == "toolResult":
             self.taker.result(message.get("toolCallId"), message.get("content"), is_sub=False)
 
