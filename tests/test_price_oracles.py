@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import random
+import re
 import tomllib
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -15,6 +17,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from mcp_tierkit.gateway import load_litellm
+from mcp_tierkit.price_map import map_path
 from mcp_tierkit.prices import Price, PriceTable, Rates, cost, time_cost, worst_cost
 from mcp_tierkit.types import Usage
 from tests.test_gateway import LITELLM_WARNS
@@ -118,6 +121,8 @@ def test_a_hundred_thousand_random_calls_cost_what_exact_arithmetic_says() -> No
         expected = exactly(row, counts, batch)
         assert cost(price, usage, batch=batch) == expected, (row, counts, batch)
         unknown += expected is None
+        if number % 4:
+            continue
         sent = (fresh or 0) + (read or 0) + written
         assert worst_cost(price, sent, output or 0) == at_most_exactly(row, sent, output or 0), (row, counts)
         assert time_cost(sent, hour) == -(-sent * hour // 3_600_000), (sent, hour)
@@ -146,6 +151,79 @@ def test_no_row_lets_a_call_cost_more_than_its_worst_case() -> None:
             fresh, read, written, output = (dice.randrange(200_000) for _ in range(4))
             paid = cost(price, Usage(input=fresh, cached_input=read, cache_write=written, output=output))
             assert (paid or 0) <= worst_cost(price, fresh + read + written, output), name
+
+
+# --- the table, read again by other code than the one that wrote it
+
+PRICED = re.compile(
+    r"(input_cost_per_token|output_cost_per_token|cache_read_input_token_cost|cache_creation_input_token_cost)"
+    r"(_above_1hr)?(?:_above_(\d+)k_tokens)?(_batches)?"
+)
+KINDS = {"input_cost": "input", "output_cost": "output", "cache_read": "cache_read", "cache_creation": "cache_write"}
+
+
+def figures_in_map(entry: dict[str, Any]) -> dict[tuple[str, int], Decimal]:
+    """Dollars per million tokens by rate and by the length from which on they hold, as the names in the map say it."""
+    found = {}
+    for key, value in entry.items():
+        if (said := PRICED.fullmatch(key)) and value is not None:
+            kind = next(ours for theirs, ours in KINDS.items() if said[1].startswith(theirs))
+            name = ("batch_" if said[4] else "") + kind + ("_1h" if said[2] else "")
+            found[name, int(said[3] or 0)] = Decimal(value) * 1_000_000
+    for tier in entry.get("tiered_pricing", ()):
+        for key in ("input", "output"):
+            found[key, int(tier["range"][0]) // 1000] = Decimal(tier[f"{key}_cost_per_token"]) * 1_000_000
+    return found
+
+
+def figures_in_row(row: dict[str, Any]) -> dict[tuple[str, int], Decimal]:
+    above = row.get("above", {})
+    beyond = -(-above.get("tokens", 0) // 1000)
+    rates = {*RATES, *BATCH}
+    own = {(name, 0): Decimal(value) for name, value in row.items() if name in rates}
+    return own | {(name, beyond): Decimal(value) for name, value in above.items() if name in rates}
+
+
+def test_every_figure_of_a_row_stands_in_the_map_under_its_own_name_and_no_other_does() -> None:
+    entries = json.loads((map_path() or Path()).read_bytes(), parse_float=Decimal)
+    seen = 0
+    for name in TABLE.models():
+        row = row_of(name)
+        if row["source"].startswith("litellm"):
+            assert figures_in_row(row) == figures_in_map(entries[name]), name
+            assert str(row.get("deprecated_on", "")) == entries[name].get("deprecation_date", ""), name
+            seen += len(figures_in_row(row))
+    assert seen > 400
+
+
+def test_every_figure_of_a_row_of_genai_prices_is_what_that_package_charges_for_it() -> None:
+    seen = 0
+    for name in TABLE.models():
+        row = row_of(name)
+        if not row["source"].startswith("genai-prices"):
+            continue
+        _, _, provider, model = row["source"].split()
+        for (rate, beyond), usd in figures_in_row(row).items():
+            asked, tokens = f"{model}:batch" if rate.startswith("batch") else model, beyond * 1000 + 1
+            assert charged_by_genai(provider, asked, rate.removeprefix("batch_"), tokens) == usd, (name, rate, beyond)
+            seen += 1
+    assert seen > 80
+
+
+def charged_by_genai(provider: str, model: str, rate: str, tokens: int) -> Decimal:
+    """Dollars per million tokens of one kind in a call whose input is that long."""
+    from genai_prices import Usage as Theirs
+    from genai_prices import calc_price
+
+    def paid(**counts: int) -> Decimal:
+        found = calc_price(Theirs(**counts), model, provider_id=provider, genai_request_timestamp=PEAK)
+        return Decimal(found.total_price)
+
+    if rate == "output":
+        return paid(input_tokens=tokens, output_tokens=1_000_000) - paid(input_tokens=tokens)
+    hour = {"cache_write_tokens": tokens} if rate == "cache_write_1h" else {}
+    counts = {"input_tokens": tokens} | ({} if rate == "input" else {f"{rate}_tokens": tokens} | hour)
+    return paid(**counts) * 1_000_000 / tokens
 
 
 # --- the two libraries
