@@ -32,6 +32,20 @@ CATEGORIES = ("code", "refactor", "tests", "docs", "classify", "extract", "summa
 TIERS = (("cheap", "tiny", "0.1/0.5"), ("mid", "middle", "0.6/3"), ("strong", "big", "4/20"))
 STAGES = ("draft", "repair", "climb", "review", "playbook")
 
+# Four drafts in five tasks, with a patch of some kilobytes each; every fifth task reviewed, every third one scored.
+ENDS = (
+    """insert into drafts (task_id, at, status, record) select task_id, created_at,
+        case rowid % 10 when 0 then 'needs_work' when 1 then 'unproven' when 2 then 'ready' else 'applied' end,
+        json_object('patch', hex(zeroblob(1500))) from tasks where rowid % 5""",
+    """insert into reviews (task_id, at, verdict, record) select task_id, created_at, 'findings',
+        json_object('model', 'big') from tasks where rowid % 5 = 0""",
+    """insert into findings (review_id, task_id, file, line, severity, klass, claim)
+        select review_id, task_id, 'a.py', 3, 'minor', 'edge_case', 'It fails on nothing.' from reviews""",
+    """insert into scores (task_id, at, outcome, record) select task_id, created_at,
+        iif(rowid % 7, 'accepted', 'reverted'), json_object('outcome', iif(rowid % 7, 'accepted', 'reverted'))
+        from tasks where rowid % 3 = 0""",
+)
+
 
 def _at(number: int, of: int) -> str:
     return (NOW - timedelta(days=DAYS) * (1 - number / of)).isoformat(timespec="milliseconds")
@@ -100,9 +114,17 @@ def build(path: Path, calls: int, tasks: int) -> None:
             """insert into decisions (task_id, at, kind, detail)
             select task_id, created_at, 'over_budget', 'day' from tasks where rowid % 50 = 0"""
         )
+        for sql in ENDS:
+            conn.execute(sql)
         for _, sql in triggers:
             conn.execute(sql)
         conn.execute("commit")
+
+
+def _bill(path: Path) -> None:
+    """As if a tier were within a subscription: the sums know it, and reports read those."""
+    with closing(sqlite3.connect(path)) as conn, conn:
+        conn.execute("update call_sums set billing = iif(tier = 'mid', 'subscription', 'api')")
 
 
 def timed(work: Callable[[], object]) -> float:
@@ -148,6 +170,7 @@ def main() -> int:
             build(path, args.calls, args.tasks)
             built = time.perf_counter()
             prepare(path)
+            _bill(path)
             print(f"built in {built - started:.0f} s, upgraded in {time.perf_counter() - built:.1f} s")
         return 0 if measure(path) else 1
 

@@ -81,7 +81,7 @@ def test_quota_is_no_dollars_and_machine_time_is_named(
     assert [(one["tier"], one["tokens"], one["cost"], one["quota"]) for one in found["shares"]] == [
         ("cheap", 0.75, 1.0, 0.0), ("strong", 0.25, 0.0, 1.0)
     ]  # fmt: skip
-    assert found["tasks"][0]["spend"]["quota_tokens"] == 1000
+    assert [found["tasks"][0]["spend"][name] for name in ("quota_tokens", "unpriced_calls")] == [1000, 0]
     text = shown(capsys)
     assert "$0.004 for 5 model calls; 1 tasks opened; 2 calls within a subscription: 1000 tokens of quota; " in text
     assert "$0.001 of it machine time." in text
@@ -173,6 +173,18 @@ def test_a_dry_run_of_a_playbook_is_no_run(
     end_of_each_kind(conn)
     found = told(capsys)
     assert (found["overview"]["playbook_runs"], [one["runs"] for one in found["playbooks"]]) == (1, [1])
+
+
+def test_what_a_skill_cost_is_listed_once(conn: sqlite3.Connection, capsys: pytest.CaptureFixture[str]) -> None:
+    for task_id in ("skill", "plain"):
+        open_task(conn, task_id, AT)
+        add_call(conn, task_id, at=AT, stage="playbook" if task_id == "skill" else "draft", cost_nanousd=70)
+    names = "task_id, at, playbook, version, digest, status, ms, record, kind, tokens, cost_nanousd"
+    row = ("skill", AT, "judge", "1.0.0", "ab", "ok", 5, "{}", "skill", 900, 70)
+    conn.execute(f"insert into playbook_runs ({names}) values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
+    assert told(capsys)["savings"]["unsaid"] == [
+        {"what": "playbooks", "count": 1, "cost_nanousd": 70}, {"what": "no_baseline", "count": 1, "cost_nanousd": 70}
+    ]  # fmt: skip
 
 
 def test_the_next_dollar_is_a_whole_one(conn: sqlite3.Connection) -> None:
