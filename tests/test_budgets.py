@@ -401,6 +401,50 @@ async def test_a_loop_is_forgotten_ten_minutes_after_its_first_call_and_a_failin
     await ledger.reserve(asked, 9, Budgets())
 
 
+async def test_the_minute_that_the_breaker_names_is_one_at_which_the_call_may_go_on(
+    opened: Opened, clock: list[datetime]
+) -> None:
+    ledger = opened()
+    asked = await routed(ledger, digest="same")
+    clock[0] = NOON + timedelta(seconds=37)
+    for _ in range(2):
+        await ledger.reserve(asked, 9, Budgets())
+    with pytest.raises(OverBudget, match="it may go on at 12:11 UTC"):
+        await ledger.reserve(asked, 9, Budgets())
+    clock[0] = NOON + timedelta(minutes=11)
+    await ledger.reserve(asked, 9, Budgets())
+
+
+async def test_what_a_clock_that_was_ahead_once_dated_holds_nothing_up_today(
+    opened: Opened, clock: list[datetime], tmp_path: Path
+) -> None:
+    """Else one wrong boot stops every call until that day has come: a loop, a runaway day, the count of unpriced."""
+    ledger, limits = opened(), Budgets(unpriced_calls=2)
+    asked = [await routed(ledger, f"t{n}", digest=f"d{n}") for n in range(40)]
+
+    async def spend(at: int, worst: int | None = 10**9) -> None:
+        await ledger.settle(await ledger.reserve(asked[at], worst, limits), paid(100_000_000))
+
+    for day in range(5):
+        clock[0] = NOON - timedelta(days=9 - day)
+        await spend(day)
+    clock[0] = NOON + timedelta(days=400)
+    for at in (5, 5, 6, 6):
+        await spend(at, None if at == 6 else 10**9)
+    for at in range(7, 14):
+        await spend(at)
+    with pytest.raises(OverBudget, match="over ten times the usual"):
+        await spend(14)
+    clock[0] = NOON
+    await spend(5)
+    await spend(6, None)
+    for at in range(20, 29):
+        await spend(at)  # It makes this day cost over ten times the usual, too.
+    with pytest.raises(OverBudget, match=r"This day has cost \$1.10, over ten times the usual"):
+        await spend(29)
+    assert decided(tmp_path) == ["day_rate", "day_rate"]
+
+
 async def test_a_task_over_ten_times_the_usual_is_stopped_and_let_go_on_after_ten_minutes(
     opened: Opened, clock: list[datetime], tmp_path: Path
 ) -> None:
@@ -477,6 +521,19 @@ async def test_calls_of_unknown_price_are_counted_since_dollars_do_not_hold_them
     await ledger.reserve(asked, 5, limits)
     clock[0] = NOON + timedelta(days=1)
     await ledger.reserve(asked, None, limits)
+
+
+async def test_calls_of_unknown_price_that_were_turned_away_leave_the_days_count_as_it_was(opened: Opened) -> None:
+    """A plan whose quota is used up for an hour must not use up the day's calls of it as well."""
+    ledger, limits = opened(), Budgets(unpriced_calls=1)
+    asked = await routed(ledger)
+    for _ in range(3):
+        turned_away = await ledger.reserve(asked, None, limits)
+        await ledger.settle(turned_away, Call(status="failed", cost_nanousd=0, error="rate_limit 429"))
+    failed = await ledger.reserve(asked, None, limits)
+    await ledger.settle(failed, Call(status="failed", error="timeout"))
+    with pytest.raises(OverBudget, match="may be called 1 times a day"):
+        await ledger.reserve(asked, None, limits)
 
 
 # --- the schema ---

@@ -16,6 +16,7 @@ from mcp_tierkit.ledger.money import committed, dollars
 from mcp_tierkit.types import Budgets, Request
 
 WINDOW = timedelta(minutes=10)
+ALMOST_A_MINUTE = timedelta(seconds=59, milliseconds=999)
 SAME_REQUESTS = 3
 TIMES_THE_USUAL = 10
 ENOUGH = 5
@@ -80,9 +81,10 @@ def outstanding(conn: sqlite3.Connection, budget: str, key: str) -> int:
 
 
 def _unpriced(conn: sqlite3.Connection, at: str, limit: int) -> OverBudget | None:
-    """Dollars hold no call of unknown price, so calls are counted."""
-    query = "select count(*) from calls where reserved_nanousd is null and at >= ?"
-    if conn.execute(query, (at[:10],)).fetchone()[0] < limit:
+    """Dollars hold no call of unknown price, so calls are counted: of this day, and none that was turned away."""
+    query = """select count(*) from calls where reserved_nanousd is null and at between ? and ?
+        and cost_nanousd is not 0"""
+    if conn.execute(query, (at[:10], f"{at[:10]}U")).fetchone()[0] < limit:
         return None
     return OverBudget(
         f"A model without a known price, or within a subscription, may be called {limit} times a day, and has been",
@@ -93,43 +95,44 @@ def _unpriced(conn: sqlite3.Connection, at: str, limit: int) -> OverBudget | Non
 
 def _tripped(conn: sqlite3.Connection, request: Request, at: str) -> Refusal | None:
     since = (datetime.fromisoformat(at) - WINDOW).isoformat(timespec="milliseconds")
+    # Up to now: where a clock was ahead once, what it dated would otherwise hold calls up until that day comes.
     return (
-        _loop(conn, request.digest, since)
-        or _runaway_task(conn, request.task_id, since)
-        or _runaway_day(conn, at[:10], since)
+        _loop(conn, request.digest, since, at)
+        or _runaway_task(conn, request.task_id, since, at)
+        or _runaway_day(conn, at[:10], since, at)
     )
 
 
-def _loop(conn: sqlite3.Connection, digest: str | None, since: str) -> Refusal | None:
+def _loop(conn: sqlite3.Connection, digest: str | None, since: str, at: str) -> Refusal | None:
     """The same request for the third time. Where the provider failed, asking again is no loop."""
-    query = """select at from calls where request_digest = ? and at > ?
+    query = """select at from calls where request_digest = ? and at > ? and at <= ?
         and status <> 'failed' order by at desc limit ?"""
-    found = conn.execute(query, (digest, since, SAME_REQUESTS - 1)).fetchall() if digest else []
+    found = conn.execute(query, (digest, since, at, SAME_REQUESTS - 1)).fetchall() if digest else []
     if len(found) < SAME_REQUESTS - 1:
         return None
     what = f"This very request was made {len(found)} times within ten minutes, so it looks like a loop"
     return Refusal("loop", _open(what, found[-1][0]))
 
 
-def _runaway_task(conn: sqlite3.Connection, task_id: str, since: str) -> Refusal | None:
+def _runaway_task(conn: sqlite3.Connection, task_id: str, since: str, at: str) -> Refusal | None:
     cost = conn.execute("select sum(cost_nanousd) from calls where task_id = ?", (task_id,)).fetchone()[0] or 0
     if cost <= TASK_FLOOR:
         return None
-    trips = "select at from decisions where task_id = ? and kind = 'task_rate' order by at"
+    trips = "select at from decisions where task_id = ? and kind = 'task_rate' and at <= ? order by at"
     others = """select sum(cost_nanousd) as cost from calls where task_id in
         (select task_id from tasks where task_id <> ? order by rowid desc limit 20) group by task_id having cost > 0"""
-    before, usual = _column(conn, trips, task_id), _column(conn, others, task_id)
+    before, usual = _column(conn, trips, task_id, at), _column(conn, others, task_id)
     return _runaway("task", "task_rate", cost, usual, before, since)
 
 
-def _runaway_day(conn: sqlite3.Connection, day: str, since: str) -> Refusal | None:
+def _runaway_day(conn: sqlite3.Connection, day: str, since: str, at: str) -> Refusal | None:
     held = committed(conn, "day", day)
     if held <= DAY_FLOOR:
         return None
-    trips = "select at from decisions where kind = 'day_rate' and at >= ? order by at"
+    trips = "select at from decisions where kind = 'day_rate' and at >= ? and at <= ? order by at"
     others = """select nanousd from budget_spend where budget = 'day' and key < ? and nanousd > 0
         order by key desc limit 30"""
-    before, usual = _column(conn, trips, day), _column(conn, others, day)
+    before, usual = _column(conn, trips, day, at), _column(conn, others, day)
     return _runaway("day", "day_rate", held - outstanding(conn, "day", day), usual, before, since)
 
 
@@ -146,7 +149,8 @@ def _runaway(
 
 
 def _open(what: str, at: str | None) -> OverBudget:
-    when = "in ten minutes" if at is None else f"at {(datetime.fromisoformat(at) + WINDOW):%H:%M} UTC"
+    # To the minute after: whoever comes at the minute that is named is let through.
+    when = "in ten minutes" if at is None else f"at {datetime.fromisoformat(at) + WINDOW + ALMOST_A_MINUTE:%H:%M} UTC"
     return OverBudget(
         f"{what}: the breaker stops it",
         next_step=f"Tell the user; it may go on {when}, or with breaker = false under [budget] in tierkit.toml.",
@@ -154,5 +158,5 @@ def _open(what: str, at: str | None) -> OverBudget:
     )
 
 
-def _column(conn: sqlite3.Connection, query: str, value: str) -> list[Any]:
-    return [row[0] for row in conn.execute(query, (value,))]
+def _column(conn: sqlite3.Connection, query: str, *values: str) -> list[Any]:
+    return [row[0] for row in conn.execute(query, values)]
