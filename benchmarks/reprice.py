@@ -28,8 +28,8 @@ TURNED_AWAY = frozenset({400, 401, 402, 403, 404, 413, 422, 429, 503, 529})
 """Statuses with which a provider charges nothing."""
 CUT_OFF = frozenset({"cancelled", "interrupted"})
 """Rows of calls that somebody stopped: the request may have been answered, under way, or never sent."""
-NEVER_SENT = ("failed", "timeout", 0)
-"""Status, error and cost of a row whose time ran out before its request had left."""
+NEVER_SENT = frozenset({("failed", "timeout", 0), ("cancelled", "cancelled", 0)})
+"""Status, error and cost of rows whose time ran out, or whose caller gave up, before their request had left."""
 
 
 class Asked(NamedTuple):
@@ -130,7 +130,7 @@ def paired(asked: Sequence[Asked], rows: Sequence[Row]) -> list[tuple[Row, Asked
 
 
 def is_unsent(row: Row) -> bool:
-    return (row.status, row.error, row.cost) == NEVER_SENT
+    return (row.status, row.error, row.cost) in NEVER_SENT
 
 
 def differences(row: Row, asked: Asked | None) -> list[str]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import anyio
+import anyio.lowlevel
 
 from mcp_tierkit.errors import ModelFailed, OverBudget, PolicyRefused
 from mcp_tierkit.kit import Kit
@@ -46,19 +47,21 @@ async def call_model(
     await anyio.to_thread.run_sync(_refuse_secrets, request)
     request, worst = await anyio.to_thread.run_sync(_priced, kit, request, tier)
     call_id = await _reserve(kit, request, worst)
-    started = time.monotonic()
+    started, was_sent = time.monotonic(), False
     try:
         await _keep(kit, call_id, "prompt", "\n\n".join(f"[{part.role}]\n{part.content}" for part in messages))
+        await anyio.lowlevel.checkpoint()  # Whoever gave up while the ledger was busy is charged nothing.
+        was_sent = True
         completion = await kit.gateway.complete(request)
     except anyio.get_cancelled_exc_class():
-        await _settle(kit, call_id, _ended("cancelled", tier, "cancelled", started))
+        await _settle(kit, call_id, _ended("cancelled", tier, "cancelled", started, was_sent))
         raise
     except ModelFailed as error:
         error.call_id = call_id
         await _settle(kit, call_id, _failed(tier, error, _ms_since(started)))
         raise
     except BaseException as error:
-        await _settle(kit, call_id, _ended("failed", tier, type(error).__name__, started))
+        await _settle(kit, call_id, _ended("failed", tier, type(error).__name__, started, was_sent))
         raise
     # The gateway's own figure where it has one: its first call loads for seconds, which no machine of a model works.
     took = _ms_since(started) if completion.duration_ms is None else completion.duration_ms
@@ -179,10 +182,10 @@ def _worst(request: Request, tier: Tier) -> int | None:
     return tier.worst(sent, request.max_output_tokens)
 
 
-def _ended(status: Literal["failed", "cancelled"], tier: Tier, error: str, started: float) -> Call:
-    """A call that gave no reply. What it cost is known where time is the price, and nowhere else."""
+def _ended(status: Literal["failed", "cancelled"], tier: Tier, error: str, started: float, was_sent: bool) -> Call:
+    """A call that gave no reply. What it cost is known where it was not sent, and where time is the price."""
     took = _ms_since(started)
-    return Call(status=status, cost_nanousd=tier.time_cost(took), error=error, duration_ms=took)
+    return Call(status=status, cost_nanousd=tier.time_cost(took) if was_sent else 0, error=error, duration_ms=took)
 
 
 def _failed(tier: Tier, error: ModelFailed, duration_ms: int) -> Call:

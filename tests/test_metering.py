@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import anyio
+import anyio.from_thread
 import pytest
 
 from mcp_tierkit.calls import DraftCall
 from mcp_tierkit.errors import InvalidInput
 from mcp_tierkit.failures import Trouble, failure
 from mcp_tierkit.gateway import ScriptedGateway
+from mcp_tierkit.kit import open_kit
 from mcp_tierkit.ledger import Row
+from mcp_tierkit.ledger.sqlite import open_ledger
+from mcp_tierkit.metering import call_model
 from mcp_tierkit.served import is_same_model
 from mcp_tierkit.tiers import Tier
+from mcp_tierkit.types import Message, Route, Task
 from tests.support import RIGHT, desk_at, make_config, make_project, said
 
 pytestmark = pytest.mark.anyio
@@ -85,3 +92,32 @@ async def test_a_call_whose_time_ran_out_cost_nothing_only_where_it_was_never_se
         [row] = await desk.kit.ledger.calls(done["task_id"])
     assert (row.status, row.cost_nanousd) == ("failed", cost)
     assert ("No model was called." in done["summary"]) is not was_sent
+
+
+async def test_a_call_that_was_cancelled_while_the_ledger_was_busy_is_not_sent_and_costs_nothing(
+    tmp_path: Path,
+) -> None:
+    """Otherwise its worst case stays counted against every budget for a request that nobody ever made."""
+    config = make_config(make_project(tmp_path / "app"), tmp_path / "home")
+    scope, armed = anyio.CancelScope(), list[bool]()
+
+    def clock() -> datetime:
+        if armed:  # In the ledger's thread, with the row about to be written.
+            anyio.from_thread.run_sync(scope.cancel)
+        return datetime.now(UTC)
+
+    gateway = ScriptedGateway([said(RIGHT)])
+    kit = open_kit(config, gateway=gateway)
+    kit.ledger = open_ledger(config.ledger_url, state_dir=config.state_dir, clock=clock)
+    route = Route(route_id="r1", task_id="t1", decision="draft", tier="cheap", rule="r", reason="r")
+    await kit.ledger.open_task(Task(task_id="t1", project="/p", goal="g", created_at=datetime.now(UTC)))
+    await kit.ledger.route(route)
+    tier, said_to = await kit.tier("cheap"), (Message(role="user", content="Do it."),)
+    armed.append(True)
+    with scope:
+        await call_model(kit, route, tier, stage="draft", messages=said_to, prompt_id="p")
+    armed.clear()
+    [row] = await kit.ledger.calls("t1")
+    await kit.ledger.close()
+    assert scope.cancelled_caught
+    assert (row.status, row.cost_nanousd, gateway.requests) == ("cancelled", 0, [])
