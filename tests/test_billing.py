@@ -95,6 +95,17 @@ async def test_each_call_keeps_how_it_was_paid_for_whatever_the_settings_say_lat
     assert kept == [("api", 1, 0, 1000), ("local", 2, 0, 2000), ("subscription", 1, 1, 1000)]
 
 
+async def test_a_receipt_says_how_its_calls_were_paid_for_when_they_were_made(home: Home) -> None:
+    """Not how the tier is paid for now: the first draft used the plan's quota, whatever the second one did."""
+    first = await asked(home.config(SUBSCRIBED), "draft_with_cheap_model", ScriptedGateway([said("No.")] * 9))
+    again = {"task_id": first["task_id"]}
+    config = home.config(HOUR + "[budget]\nbreaker = false\n")
+    async with client_at(config, ScriptedGateway([said(RIGHT)])) as client:
+        told = (await client.call_tool("draft_with_cheap_model", again)).structured_content["receipt"]["measured"]
+    assert {row["billing"] for row in home.rows()} == {"subscription", "local"}
+    assert (told["billing"], told["usd"]) == ("local, subscription", None)
+
+
 def test_a_ledger_of_schema_six_keeps_its_sums_and_does_not_guess_how_its_calls_were_paid_for(tmp_path: Path) -> None:
     from sqlite_utils import Database
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from typing import Any
 
 import anyio
@@ -17,9 +18,8 @@ from mcp_tierkit.reply import plan_reply
 from mcp_tierkit.stages.plan import Planned, tokens_in
 from mcp_tierkit.stages.playbook import Prepared
 from mcp_tierkit.stages.recipe import PreparedSkill, foresee
-from mcp_tierkit.tiers import Tier
 from mcp_tierkit.tokens import count, estimate
-from mcp_tierkit.types import Draft
+from mcp_tierkit.types import Billing, Draft
 
 PROMPT_TOKENS = 1200
 """Our own prompt text around a task, rounded up."""
@@ -43,7 +43,7 @@ async def account(
     spend = await kit.ledger.spend(planned.task.task_id)
     once = await first_time(kit, planned, spend.calls)
     rows = await kit.ledger.calls(planned.task.task_id)
-    are_known, paid_by = all(map(_names_tokens, rows)), await _paid_by(kit, {row.tier for row in rows})
+    are_known, paid_by = all(map(_names_tokens, rows)), _paid_by(rows)
 
     def told(with_receipt: dict[str, Any]) -> dict[str, Any]:
         caller = _caller_side(planned, call, with_receipt, schema_tokens)
@@ -57,16 +57,14 @@ async def account(
     return await anyio.to_thread.run_sync(told, shown | {"receipt": first})
 
 
-async def _paid_by(kit: Kit, used: set[str]) -> str | None:
-    """How the calls of these tiers are paid for, None where all are billed by the token."""
-    tiers = await kit.tiers() if used else {}
-    words = {_billing(tier) for tier in tiers.values() if tier.name in used}
+def _paid_by(rows: Iterable[Row]) -> str | None:
+    """How these calls were paid for when they were made, None where all are billed by the token."""
+    words = {_in_words(row.billing, is_free=row.reserved_nanousd == 0) for row in rows if row.billing is not None}
     return ", ".join(sorted(words)) if words - {"api"} else None
 
 
-def _billing(tier: Tier) -> str:
-    is_free = tier.billing == "local" and tier.hour_nanousd is None
-    return "local (machine time not priced)" if is_free else tier.billing
+def _in_words(billing: Billing, *, is_free: bool) -> str:
+    return "local (machine time not priced)" if billing == "local" and is_free else billing
 
 
 def _names_tokens(row: Row) -> bool:
@@ -128,7 +126,11 @@ async def plan_estimate(kit: Kit, planned: Planned) -> dict[str, Any] | None:
     sent = PROMPT_TOKENS + min(named, kit.config.pack_tokens)
     worst = tier.worst(sent, tier.max_output_tokens)
     told = {"model": tier.model, "input_tokens": sent, "draft_usd_at_most": usd(worst)}
-    return told if tier.billing == "api" else told | {"billing": _billing(tier)}
+    return (
+        told
+        if tier.billing == "api"
+        else told | {"billing": _in_words(tier.billing, is_free=tier.hour_nanousd is None)}
+    )
 
 
 async def run_estimate(prepared: Prepared | PreparedSkill) -> dict[str, Any]:
