@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from mcp_tierkit.audit.bill import MAX_TOOLS, OTHERS
 from mcp_tierkit.cli import run
 from mcp_tierkit.prices import PriceTable
 from mcp_tierkit.transcripts import lines
@@ -167,7 +168,8 @@ def test_the_dearer_step_of_a_model_is_a_matter_of_one_pass(home: Path, told: An
 
 def codex(home: Path, name: str, *rows: Any, **meta: Any) -> None:
     path = home / ".codex" / "sessions" / "2026" / "11" / "20" / f"rollout-2026-11-20T08-00-00-{name}.jsonl"
-    write(path, [event("session_meta", at(0), id=name, cwd="/home/ada/api", cli_version="0.150.0", **meta), *rows])
+    own = {"id": name, "cwd": "/home/ada/api", "cli_version": "0.150.0", **meta}
+    write(path, [event("session_meta", at(0), **own), *rows])
 
 
 def test_codex_counts_each_answer_once_by_its_record_by_its_total_and_in_forks(home: Path, told: Any) -> None:
@@ -420,6 +422,37 @@ def test_a_call_on_a_day_that_cannot_be_is_in_no_figure_and_never_fatal(
     assert (told()["total"]["calls"], told()["misdated"]) == (2, 4)
     assert run(["audit"]) == 0
     assert "4 calls on days to come or that there are not" in capsys.readouterr().out
+
+
+def test_halves_of_characters_in_names_break_no_output(home: Path, told: Any) -> None:
+    half = "x\ud800\x1b[2J"
+    claude(home, f"{S1}.jsonl", answer("a", at(1), usage(1), tool("t", half), model=half, cwd=half, version=half),
+           result("t", "x" * 40, at(2)), answer("b", at(3), usage(1), sessionId=half))  # fmt: skip
+    ran = event("response_item", at(0), type="function_call", name="exec_command", call_id="c", arguments=half)
+    codex(home, S2, event("turn_context", at(0), model=half), ran, counted([9, 0, 1], [9, 0, 1], at(1)), id=half,
+          cwd=half)  # fmt: skip
+    claude(home, os.fsdecode(b"\xff\xfe.jsonl"), asked("go", at(5), half), answer("f", at(6), usage(1)))
+    found = json.dumps(told(), ensure_ascii=False)
+    assert found.encode()
+    assert "\x1b" not in found
+    for words in ([], ["--session", "x"], ["--session", "x", "--json"]):
+        assert run(["audit", *words]) == 0
+
+
+def test_a_line_of_nothing_but_brackets_is_left_out_for_what_it_would_take_in_memory(home: Path, told: Any) -> None:
+    dense = '{"type":"assistant","message":{"usage":{"a":[' + "[]," * lines.MAX_VALUES + "0]}}}"
+    claude(home, f"{S1}.jsonl", *session(), dense, answer("v", at(6), usage(1)))
+    found = told()
+    assert (found["total"]["calls"], found["counts"]["long"]) == (3, 1)
+
+
+def test_more_tools_than_anybody_has_are_told_together(home: Path, told: Any) -> None:
+    names = [f"tool-{n}" for n in range(MAX_TOOLS + 20)]
+    uses = [tool(f"t{n}", name) for n, name in enumerate(names)]
+    results = [result(f"t{n}", "x" * 40, at(2)) for n in range(len(names))]
+    claude(home, f"{S1}.jsonl", answer("a", at(1), usage(1), *uses), *results, answer("b", at(3), usage(1, 90_000)))
+    found = {line["key"]: line["results"] for line in told()["by_tool"]}
+    assert (len(found), found[OTHERS]) == (MAX_TOOLS + 1, 20)
 
 
 def test_a_version_that_is_newer_than_what_was_checked_is_said(home: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,6 +11,10 @@ from mcp_tierkit.audit.money import Pricer
 from mcp_tierkit.audit.owners import Kept, begun, lineage, sort_out
 from mcp_tierkit.audit.sheet import CALL, RESULT, Call, Sheet, Tokens
 
+MAX_TOOLS = 100
+"""Each is weighed again with every call; of more names than anybody has tools, the others are told together."""
+OTHERS = "(other tools)"
+
 
 @dataclass(slots=True)
 class Sum:
@@ -160,6 +164,7 @@ def _tools(chosen: Sequence[tuple[Sheet, Kept]], pricer: Pricer) -> dict[str, To
     """What each tool's results cost: written once into the context, then read again by every later call in it."""
     found: dict[str, ToolSum] = defaultdict(ToolSum)
     seen: set[str] = set()
+    names: dict[str, str] = {}
     for sheet, own in chosen:
         contexts: dict[bool, _Context] = {False: _Context(), True: _Context()}
         for event in sheet.events:
@@ -170,7 +175,8 @@ def _tools(chosen: Sequence[tuple[Sheet, Kept]], pricer: Pricer) -> dict[str, To
                     context.read(call, own.get(event.at), found, pricer)
             elif event.kind == RESULT:
                 use = sheet.uses[event.at] if event.at >= 0 else None
-                context.add(use.name if use else "unknown", event.tokens, is_new=use is None or use.id not in seen)
+                names.setdefault(name := use.name if use else "unknown", name if len(names) < MAX_TOOLS else OTHERS)
+                context.add(names[name], event.tokens, is_new=use is None or use.id not in seen)
                 seen.add(use.id if use else "")
             else:
                 context.cut()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import time
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mcp_tierkit.cli.options import json_option, print_json
+from mcp_tierkit.cli.options import json_option
 
 if TYPE_CHECKING:
     from mcp_tierkit.audit.groups import Handed
@@ -67,7 +68,7 @@ def audit(days: int, since: datetime | None, project: str | None, session: str |
         _print_session(found, session, as_json=as_json)
     elif as_json:
         billing = {"billing": _billing(is_subscription), "ledger_problem": problem or None}
-        print_json({**found.model_dump(mode="json"), **billing, **_told(read)})
+        _print_json({**found.model_dump(), **billing, **_told(read)})
     else:
         seconds = time.monotonic() - begun
         audit_show.show(found, read, top, seconds=seconds, is_subscription=is_subscription, problem=problem)
@@ -127,6 +128,12 @@ def _told(read: Reading) -> dict[str, object]:
     return {"files": read.files, "bytes": read.bytes, "counts": dict(sorted(read.counts.items())), "looked_in": looked}
 
 
+def _print_json(value: object) -> None:
+    """Like any other record, whatever a file was called: half a character in a name is shown as a question mark."""
+    shown = json.dumps(value, indent=2, ensure_ascii=False, default=str)
+    click.echo(shown.encode("utf8", "replace").decode())
+
+
 def _print_session(found: Audit, session: str, *, as_json: bool) -> None:
     from mcp_tierkit.audit.tell import of_session
     from mcp_tierkit.cli import audit_show
@@ -139,7 +146,7 @@ def _print_session(found: Audit, session: str, *, as_json: bool) -> None:
             next_step="`tierkit audit` lists the dearest sessions; --days looks further back.",
         )
     if as_json:
-        print_json([task.model_dump(mode="json") for task in tasks])
+        _print_json([task.model_dump() for task in tasks])
     else:
         audit_show.show_tasks(tasks)
 

@@ -13,7 +13,7 @@ from mcp_tierkit.tables import packaged
 from mcp_tierkit.transcripts.commands import told
 from mcp_tierkit.transcripts.files import Found
 from mcp_tierkit.transcripts.lines import rows
-from mcp_tierkit.transcripts.taker import Taker, count, mapping, moment, texts
+from mcp_tierkit.transcripts.taker import Taker, count, mapping, moment, printable, texts
 
 _MARKS = (b'"usage"', b'"user"', b"compact_boundary", b"queued_command")
 _PASSES = 100
@@ -67,11 +67,11 @@ class _Reader:
         taker = self.taker
         taker.counts["known"] += 1
         if isinstance(session := row.get("sessionId"), str) and session:
-            self._sessions.setdefault(session)
+            self._sessions.setdefault(printable(session))
         if not taker.project and isinstance(cwd := row.get("cwd"), str):
-            taker.project = cwd
+            taker.project = printable(cwd)
         if isinstance(version := row.get("version"), str) and len(taker.versions) < 50:
-            taker.versions.add(version[:30])
+            taker.versions.add(printable(version[:30]))
 
     def _is_sub(self, row: dict[str, Any]) -> bool:
         return self.taker.is_sub or row.get("isSidechain") is True
@@ -153,7 +153,9 @@ def _tokens(usage: Mapping[str, Any]) -> tuple[Tokens, bool]:
 def _model(name: object, usage: Mapping[str, Any]) -> str:
     """The model's name, marked where it ran in a dearer way."""
     is_us = usage.get("inference_geo") == "us"
-    return marked(name[:120] if isinstance(name, str) else "", is_fast=usage.get("speed") == "fast", is_us=is_us)
+    return marked(
+        printable(name[:120]) if isinstance(name, str) else "", is_fast=usage.get("speed") == "fast", is_us=is_us
+    )
 
 
 def _passes(usage: Mapping[str, Any]) -> tuple[list[int], list[tuple[int, Mapping[str, Any]]]]:

@@ -13,7 +13,7 @@ from mcp_tierkit.tables import packaged
 from mcp_tierkit.transcripts.commands import told
 from mcp_tierkit.transcripts.files import Found
 from mcp_tierkit.transcripts.lines import rows
-from mcp_tierkit.transcripts.taker import Taker, count, mapping, moment
+from mcp_tierkit.transcripts.taker import Taker, count, mapping, moment, printable
 
 _MARKS = (
     b"token_count", b"turn_context", b"session_meta", b"user_message", b'_call"', b"_output", b"token_usage_record",
@@ -76,7 +76,7 @@ class _Reader:
         taker.session = _text(payload.get("id"), taker.session)[:80]
         taker.project = _text(payload.get("cwd"), "")
         if isinstance(version := payload.get("cli_version"), str):
-            taker.versions.add(version[:30])
+            taker.versions.add(printable(version[:30]))
         spawned = mapping(mapping(mapping(payload.get("source")).get("subagent")).get("thread_spawn"))
         above = payload.get("parent_thread_id") or spawned.get("parent_thread_id")
         taker.is_sub = bool(above) or payload.get("thread_source") == "subagent"
@@ -142,7 +142,7 @@ class _Reader:
 
 
 def _text(value: object, otherwise: str) -> str:
-    return value if isinstance(value, str) and value else otherwise
+    return printable(value) if isinstance(value, str) and value else otherwise
 
 
 def _vector(usage: Any) -> _Vector | None:
@@ -170,7 +170,7 @@ def _command(name: str, payload: Any) -> str:
     if isinstance(given, str):
         try:
             given = from_json(given)
-        except ValueError:
+        except (ValueError, TypeError):  # The second for half a character in it.
             return str(given)
     told = mapping(given).get("command", mapping(given).get("cmd"))
     if isinstance(told, list):

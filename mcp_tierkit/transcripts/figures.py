@@ -11,6 +11,7 @@ from mcp_tierkit.audit.money import Pricer
 from mcp_tierkit.audit.owners import begun, sort_out
 from mcp_tierkit.prices import Price
 from mcp_tierkit.transcripts.files import Found, find, roots
+from mcp_tierkit.transcripts.lines import opened
 from mcp_tierkit.transcripts.read import read_one
 from mcp_tierkit.types import NanoUsd, Record
 
@@ -60,7 +61,7 @@ def _figures(task_id: str, spent: Sum) -> CallerFigures:
 def _mentions(file: Found, wanted: set[bytes]) -> bool:
     longest = max(map(len, wanted), default=0)
     try:
-        with file.path.open("rb") as content:
+        with opened(file.path) as content:
             tail = b""
             while block := content.read(_BLOCK):
                 piece = tail + block

@@ -15,6 +15,8 @@ from pydantic_core import from_json
 
 MAX_LINE = 8_000_000
 """Longer lines are pictures and whole files in a tool's result; no usage row we saw was a hundredth of that."""
+MAX_VALUES = 200_000
+"""Lists and objects in a line: each is a hundred bytes in memory, and two in the file."""
 _BUFFER = 1 << 20
 
 
@@ -52,6 +54,9 @@ def _skip(file: Any) -> None:
 
 
 def _read(line: bytes, counts: Counter[str]) -> dict[str, Any] | None:
+    if len(line) > MAX_VALUES and line.count(b"[") + line.count(b"{") > MAX_VALUES:
+        counts["long"] += 1
+        return None
     try:
         row = from_json(line)
     except ValueError:
