@@ -543,6 +543,17 @@ def test_damage_in_any_agents_files_is_counted_and_never_ends_the_audit(
     assert run(["audit"]) == 0
 
 
+@pytest.mark.parametrize("place", ["storage", "storage/message", "storage/message/ses_1", "storage/part/msg_2"])
+def test_a_link_in_opencodes_folder_is_not_followed_to_another(home: Path, told: Any, place: str) -> None:
+    folder = data_home(home)
+    write_files(folder, "ses_1", oc_session())
+    (folder / place).rename(home / "elsewhere")
+    (folder / place).symlink_to(home / "elsewhere")
+    found = told()
+    assert found["total"]["calls"] == (2 if "part" in place else 0)
+    assert found["by_tool"] == []
+
+
 def test_odd_rows_in_an_opencode_database_are_left_out_and_the_others_counted(home: Path, told: Any) -> None:
     with database(data_home(home) / "opencode.db") as db:
         add_session(db, "ses_1")

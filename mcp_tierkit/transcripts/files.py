@@ -132,7 +132,8 @@ def _sessions(client: str, root: Path, since: float, counts: Counter[str]) -> It
             yield from _in_database(client, Path(entry.path), since, counts)
     if root.is_file():
         yield from _in_database(client, root, since, counts)
-    for entry in _listed(str(root / "storage" / "message"), counts):
+    messages = root / "storage" / "message"
+    for entry in () if messages.is_symlink() or messages.parent.is_symlink() else _listed(str(messages), counts):
         if entry.is_symlink():
             counts["links"] += 1
         elif entry.is_dir(follow_symlinks=False):

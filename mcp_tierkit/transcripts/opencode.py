@@ -56,6 +56,9 @@ def _read_files(found: Found) -> Sheet:
 
 def _objects(folder: Path, counts: Counter[str]) -> Iterator[tuple[Path, dict[str, Any]]]:
     """What stands in a folder's files, in the order of their names, which is that of their time."""
+    if folder.is_symlink() or folder.parent.is_symlink():
+        counts["links"] += 1
+        return
     try:
         with os.scandir(folder) as entries:
             paths = sorted(Path(entry.path) for entry in entries if entry.name.endswith(".json"))
@@ -78,6 +81,8 @@ def _needed(told: dict[str, Any]) -> dict[str, Any]:
 
 def _about_files(folder: Path, session: str) -> About:
     for path in folder.glob(f"*/{escape(session)}.json"):
+        if path.parent.is_symlink():
+            continue
         try:
             told, _ = document(path, Counter())
         except OSError:

@@ -11,7 +11,6 @@ from contextlib import closing
 from heapq import merge
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
-from urllib.parse import quote
 
 from pydantic_core import from_json
 
@@ -161,7 +160,7 @@ def _asked(path: Path, options: str, ask: Callable[[sqlite3.Connection], _T], st
     import sqlite3
 
     try:
-        where = f"file:{quote(str(path))}?mode=ro{options}"
+        where = f"{path.absolute().as_uri()}?mode=ro{options}"
         with closing(sqlite3.connect(where, uri=True, timeout=_BUSY_S, isolation_level=None)) as db:
             db.text_factory = bytes
             db.execute("BEGIN")  # One state of it, however many questions.
