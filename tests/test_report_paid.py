@@ -109,6 +109,8 @@ def test_who_pays_by_subscription_alone_sees_quota_first_and_no_empty_chart(
     assert "Delegating cost quota, no dollars; what it saved is not known" in drawn
     assert "Quota used of a subscription" in drawn
     assert "Spend over time" not in drawn
+    kinds = drawn.partition("What kind of work it was")[2].partition("</section>")[0]
+    assert '<rect class="t-plain" width="100.000%"' in kinds
     assert "not known, at most" not in drawn
 
 

@@ -58,8 +58,9 @@ _DRAFTS: tuple[LeverName, ...] = ("cheap_drafts", "dearer_drafts", "lost_drafts"
 # A playbook that asks a model is listed as one, and not again among the tasks without a baseline.
 _SKILL = """exists (select 1 from playbook_runs as run where run.task_id = known.task_id and kind = 'skill')
     and not exists (select 1 from drafts where drafts.task_id = known.task_id)"""
-_GROUPS = """select number, count(*) as tasks, sum(low) as low, sum(high) as high,
-        sum(calls > 0 and not is_skill) as called, sum(is_skipped and calls = 0) as skipped, sum(is_measured) as measured,
+_GROUPS = f"""select number, count(*) as tasks, sum(low) as low, sum(high) as high,
+        sum(calls > 0 and not is_skill) as called, sum(is_skipped and calls = 0) as skipped,
+        sum(is_measured) as measured,
         sum(cache_nanousd) as cached, sum(cache_nanousd <> 0) as cached_tasks,
         sum(review_nanousd) as reviewed, sum(review_nanousd > 0) as reviewed_tasks,
         sum(iif(is_skill, 0, cost_nanousd)) as cost, sum(iif(is_skill, 0, unpriced_calls)) as unpriced
@@ -67,13 +68,13 @@ _GROUPS = """select number, count(*) as tasks, sum(low) as low, sum(high) as hig
                 + iif(is_done, dearer_drafts > 0, 2) as number,
             iif(is_done, alone_low, 0) - paid as low, iif(is_done, alone_high, 0) - paid as high,
             calls, is_skipped, is_measured, cache_nanousd, review_nanousd, cost_nanousd, unpriced_calls,
-            paid is null and calls > 0 and {skill} as is_skill
+            paid is null and calls > 0 and {_SKILL} as is_skill
         from (select *, is_kept and not is_reverted as is_done, told.key is not null as is_measured,
                 iif(told.key is null, passed, json_extract(told.value, '$.' || unit))
                     + iif(unit = 'usd', cost_nanousd - review_nanousd + cache_nanousd, 0) as paid
             from task_sums left join (select key, value from json_each(:measured)) as told on told.key = task_id
             where at >= :since) as known)
-    group by number order by number""".format(skill=_SKILL)
+    group by number order by number"""
 _WITH_NET = "select task_id from task_sums where at >= ? and unit is not null"
 _REFUSED = "select count(*) from decisions where kind = 'over_budget' and at >= :since"
 

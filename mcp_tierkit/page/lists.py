@@ -34,12 +34,11 @@ WORDS = (
 def rankings(told: Told) -> list[Html]:
     """Types of task, models, projects and single tasks by what they cost."""
     made = [
-        _ranking("What kind of work it was", "Spend by type of task; the longest bar cost most.", told.by_category),
-        _ranking("Which models answered", "Spend by the model that answered, as its provider names it.", told.by_model),
+        _ranking("What kind of work it was", "type of task", told.by_category),
+        _ranking("Which models answered", "the model that answered, as its provider names it", told.by_model),
     ]
     if len(told.by_project) > 1:
-        how = "Spend by project folder."
-        made.append(_ranking("Which projects", how, told.by_project, told.project_names))
+        made.append(_ranking("Which projects", "project folder", told.by_project, told.project_names))
     if told.costliest:
         most = told.costliest[0].cost_nanousd
         rows = [
@@ -64,31 +63,44 @@ def _day(at: str) -> str:
     return f"{day.day} {day:%b}"
 
 
-def _ranking(title: str, how: str, totals: Sequence[Total], names: Mapping[str, str] | None = None) -> Html | None:
+def _ranking(title: str, by: str, totals: Sequence[Total], names: Mapping[str, str] | None = None) -> Html | None:
+    """The longest bar has most dollars; where none were spent at all, most tokens."""
     if not totals:
         return None
-    order = sorted(totals, key=lambda total: (-total.spend.cost_nanousd, total.key))
+    is_in_dollars = any(total.spend.cost_nanousd for total in totals)
+    weigh = _cost if is_in_dollars else _tokens
+    order = sorted(totals, key=lambda total: (-weigh([total]), total.key))
     shown = len(order) if len(order) <= MOST + 1 else MOST
     rest = order[shown:]
-    most = max(order[0].spend.cost_nanousd, sum(total.spend.cost_nanousd for total in rest), 1)
+    most = max(weigh(order[:1]), weigh(rest), 1)
     rows = [
-        _ranked(foreign((names or {}).get(total.key, total.key) or "unknown"), [total], most, "t-plain")
+        _ranked(
+            foreign((names or {}).get(total.key, total.key) or "unknown"), [total], weigh([total]) / most, "t-plain"
+        )
         for total in order[:shown]
     ]
     if rest:
-        rows.append(_ranked(f"{len(rest)} others", rest, most, "t-other"))
-    return card(title, how, el("ol", rows, klass="bars tight"))
+        rows.append(_ranked(f"{len(rest)} others", rest, weigh(rest) / most, "t-other"))
+    what = "Spend" if is_in_dollars else "Tokens, since no dollars were spent,"
+    return card(title, f"{what} by {by}.", el("ol", rows, klass="bars tight"))
 
 
-def _ranked(name: Child, totals: Sequence[Total], most: int, klass: str) -> Html:
-    cost = sum(total.spend.cost_nanousd for total in totals)
+def _cost(totals: Sequence[Total]) -> int:
+    return sum(total.spend.cost_nanousd for total in totals)
+
+
+def _tokens(totals: Sequence[Total]) -> int:
+    return sum(total.spend.input_tokens + total.spend.output_tokens for total in totals)
+
+
+def _ranked(name: Child, totals: Sequence[Total], share: float, klass: str) -> Html:
     unpriced = sum(total.spend.unpriced_calls for total in totals)
     calls = count(sum(total.spend.calls for total in totals), "call")
     more = f"{calls}, {unpriced:,} without a price" if unpriced else calls
     quota = sum(total.spend.quota_tokens for total in totals)
-    value = dollars(cost) if cost or not quota else f"{tokens(quota)} tokens of quota"
+    value = dollars(_cost(totals)) if _cost(totals) or not quota else f"{tokens(quota)} tokens of quota"
     label = el("span", el("b", name), el("small", more))
-    return el("li", label, el("span", value, klass="value"), bar(cost / most, klass))
+    return el("li", label, el("span", value, klass="value"), bar(share, klass))
 
 
 def playbooks(told: Told) -> list[Html]:
