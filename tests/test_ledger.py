@@ -21,6 +21,7 @@ from mcp_tierkit.ledger import Ledger, Standing, report
 from mcp_tierkit.ledger.migrations import SCHEMA, migrations
 from mcp_tierkit.ledger.money import dollars
 from mcp_tierkit.ledger.opening import Line, connect, ledger_path, prepare
+from mcp_tierkit.ledger.spent import Spent
 from mcp_tierkit.ledger.sqlite import PROVEN_CHECKS, open_ledger
 from mcp_tierkit.types import (
     Attempt,
@@ -985,7 +986,7 @@ async def test_a_full_disk_or_a_read_only_file_is_explained(ledger: Ledger, raw:
 async def test_a_report_on_nothing_is_empty(url: str) -> None:
     with report.reading(url) as conn:
         assert report.overview(conn) == report.Overview(
-            tasks=0, spend=Spend(), in_flight_calls=0, refused_calls=0, playbook_runs=0
+            tasks=0, spend=Spent(), in_flight_calls=0, refused_calls=0, playbook_runs=0
         )
         assert report.recent_tasks(conn) == ()
         assert (report.newest_row(conn), report.playbook_totals(conn)) == (None, ())
@@ -1018,11 +1019,11 @@ async def test_a_report_sums_what_is_known_and_counts_the_rest(ledger: Ledger, u
     for record in RECORDS:
         await ledger.save(record)
     await routed(ledger, "t2", project="/home/dev/other", goal="Second")
-    known = Spend(calls=1, cost_nanousd=5, input_tokens=3, cached_tokens=2, output_tokens=3)
-    unknown = Spend(calls=1, unpriced_calls=1, unknown_nanousd=90)
-    flying = Spend(calls=1)
-    rest = Spend(calls=2, unpriced_calls=1, unknown_nanousd=90)
-    everything = Spend(
+    known = Spent(calls=1, cost_nanousd=5, input_tokens=3, cached_tokens=2, output_tokens=3)
+    unknown = Spent(calls=1, unpriced_calls=1, unknown_nanousd=90)
+    flying = Spent(calls=1)
+    rest = Spent(calls=2, unpriced_calls=1, unknown_nanousd=90)
+    everything = Spent(
         calls=3, cost_nanousd=5, unpriced_calls=1, unknown_nanousd=90, input_tokens=3, cached_tokens=2, output_tokens=3
     )
     first = report.TaskSummary(
@@ -1033,7 +1034,7 @@ async def test_a_report_sums_what_is_known_and_counts_the_rest(ledger: Ledger, u
     second = first.model_copy(
         update={
             "task_id": "t2", "project": "/home/dev/other", "goal": "Second", "draft_status": None, "verdict": None,
-            "playbook_status": None, "outcome": None, "playbook_runs": 0, "spend": Spend(),
+            "playbook_status": None, "outcome": None, "playbook_runs": 0, "spend": Spent(),
         }
     )  # fmt: skip
     total = report.Total
