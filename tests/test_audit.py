@@ -6,6 +6,7 @@ import gzip
 import json
 import os
 import pty
+import re
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
@@ -439,6 +440,15 @@ def test_halves_of_characters_in_names_break_no_output(home: Path, told: Any) ->
         assert run(["audit", *words]) == 0
 
 
+def test_where_no_price_is_known_no_figure_in_dollars_is_shown(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    claude(home, f"{S1}.jsonl", asked("go", at(0), "u"), answer("x", at(0), usage(9), model="house-model-9"))
+    assert run(["audit"]) == 0
+    shown = capsys.readouterr().out
+    assert shown.startswith(f"Cost unknown, {NOW:%Y-%m-%d} to {NOW:%Y-%m-%d}: 1 call in 1 session of Claude Code\n")
+    assert "1 call has no known price (house-model-9)" in shown
+    assert "$" not in shown
+
+
 def test_a_line_of_nothing_but_brackets_is_left_out_for_what_it_would_take_in_memory(home: Path, told: Any) -> None:
     dense = '{"type":"assistant","message":{"usage":{"a":[' + "[]," * lines.MAX_VALUES + "0]}}}"
     claude(home, f"{S1}.jsonl", *session(), dense, answer("v", at(6), usage(1)))
@@ -461,11 +471,10 @@ def test_a_version_that_is_newer_than_what_was_checked_is_said(home: Path, capsy
     assert "Claude Code 9.4.1 is newer than 2.1" in capsys.readouterr().out
 
 
-def test_a_terminal_gets_bars_and_no_prompt_can_steer_it(home: Path) -> None:
-    claude(home, f"{S1}.jsonl", *session(1, "fix \x1b[2J\x07 it"))
+def on_terminal(home: Path, columns: int) -> str:
     master, slave = pty.openpty()
     paths = {"HOME": str(home), "PYTHONPATH": str(Path(__file__).parent.parent)}
-    env = {**os.environ, **paths, "COLUMNS": "120", "TERM": "xterm-256color"}
+    env = {**os.environ, **paths, "COLUMNS": str(columns), "TERM": "xterm-256color"}
     command = [sys.executable, "-m", "mcp_tierkit", "audit"]
     with subprocess.Popen(command, env=env, stdout=slave, stderr=slave) as child:
         os.close(slave)
@@ -474,9 +483,23 @@ def test_a_terminal_gets_bars_and_no_prompt_can_steer_it(home: Path) -> None:
             shown += piece
     os.close(master)
     assert child.returncode == 0
-    assert "█".encode() in shown
-    assert b"\x1b[2J" not in shown
-    assert b"\x07" not in shown
+    return shown.decode()
+
+
+def test_a_terminal_gets_bars_and_no_prompt_can_steer_it(home: Path) -> None:
+    claude(home, f"{S1}.jsonl", *session(1, "fix \x1b[2J\x07 it"))
+    shown = on_terminal(home, 120)
+    assert "█" in shown
+    assert "\x1b[2J" not in shown
+    assert "\x07" not in shown
+
+
+def test_in_a_narrow_terminal_nothing_is_broken_but_sentences(home: Path) -> None:
+    claude(home, f"{S1}.jsonl", *(row for n in range(4) for row in session(n, "run the tests")))
+    shown = [re.sub(r"\x1b\[[0-9;]*m", "", line).rstrip() for line in on_terminal(home, 44).splitlines()]
+    wide = [line.strip() for line in shown if len(line) > 44]
+    assert wide == ['tierkit playbook new pytest --from-command "pytest -q"'] * 2
+    assert not [line for line in shown if "playbook" in line and "tierkit playbook new pytest" not in line]
 
 
 def _read(master: int) -> bytes:

@@ -222,7 +222,8 @@ def _habits(audit: Audit) -> Iterable[tuple[int, str]]:
     """What a change of habit is worth, by the month; models without a price come before all."""
     if audit.unknown_models and audit.total.calls:
         models = ", ".join(audit.unknown_models[:3])
-        told = f"{audit.total.unpriced_calls} calls have no known price ({models}): name it in tierkit.toml."
+        calls = "1 call has" if audit.total.unpriced_calls == 1 else f"{audit.total.unpriced_calls:,} calls have"
+        told = f"{calls} no known price ({models}): name it in tierkit.toml."
         yield 10**15 if audit.total.unpriced_calls * 2 > audit.total.calls else 1, told
     if audit.by_tool and (tool := audit.by_tool[0]).share and tool.share >= 0.1:
         month = by_month(tool.cost_nanousd, audit.days)

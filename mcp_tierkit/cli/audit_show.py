@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
+import shutil
 import sys
+import textwrap
 from collections.abc import Sequence
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Literal
@@ -18,7 +21,9 @@ if TYPE_CHECKING:
     from mcp_tierkit.transcripts.read import Reading
 
 Rows = Sequence[Sequence[str]]
-_WIDE = ("first line", "same work", "what to type")
+TYPED = "what to type"
+_COMMAND = re.compile(r"[.:] (tierkit .*)")
+_WIDE = ("first line", "same work")
 _RIGHT = (
     "USD", "calls", "tokens", "read again", "share", "times", "could save a month", "results", "sub-agents",
     "USD a month",
@@ -57,7 +62,7 @@ def show(found: Audit, read: Reading, top: int, *, seconds: float, is_subscripti
     _table("What tools put into the context, estimated", tools, _tools(found, top))
     head = ("session", "begun", "project", "USD", "", "calls", "sub-agents", "first line")
     _table("Dearest tasks", head, _tasks(found.tasks[:top]))
-    groups = ("times", "USD", "could save a month", "same work", "what to type")
+    groups = ("times", "USD", "could save a month", "same work", TYPED)
     _table("The same work again and again: worth a playbook", groups, list(map(_group, found.repeated[:top])))
     _table("Needed no model: a command does it", groups, list(map(_group, found.needless[:top])))
     _table("Handed to a cheaper model: what the asking cost", ("task", "USD", "", "calls", "tokens"),
@@ -67,7 +72,7 @@ def show(found: Audit, read: Reading, top: int, *, seconds: float, is_subscripti
 
 
 def _show_handed(found: Audit, top: int, problem: str) -> None:
-    head = ("times", "calls", "USD", "USD a month", "could save a month", "same work", "what to type")
+    head = ("times", "calls", "USD", "USD a month", "could save a month", "same work", TYPED)
     title = "Handed to cheaper models again and again: worth a playbook"
     _table(title, head, list(map(_repeated, found.handed[:top])))
     if problem:
@@ -84,16 +89,25 @@ def show_tasks(tasks: Sequence[TaskLine]) -> None:
 
 def _head(found: Audit, *, is_subscription: bool) -> None:
     total, clients = found.total, ", ".join(found.versions)
-    money = f"{_amount(total.cost_nanousd, total.unpriced_calls)} at API prices, {found.first_day} to {found.last_day}"
-    _say(f"{money}: {total.calls:,} calls in {len(found.sessions):,} sessions of {clients}", bold=True)
+    is_known = total.cost_nanousd or not total.unpriced_calls
+    money = f"{_amount(total.cost_nanousd, total.unpriced_calls)} at API prices" if is_known else "Cost unknown"
+    counted = f"{_many(total.calls, 'call')} in {_many(len(found.sessions), 'session')} of {clients}"
+    _say(f"{money}, {found.first_day} to {found.last_day}: {counted}", bold=True)
     day, tokens = total.cost_nanousd // found.days, _whole(total)
     pace = f"{dollars(day)} a day, {dollars(day * 30)} a month at this pace"
     cached, subs = total.cache_read / (tokens or 1), found.sub_agents.cost_nanousd / (total.cost_nanousd or 1)
-    _say(f"{pace}; {_tokens(tokens)} tokens, {cached:.0%} read from a cache; sub-agents {subs:.0%} of the cost")
+    told = [pace] if is_known else []
+    told += [f"{_tokens(tokens)} tokens, {cached:.0%} read from a cache"]
+    told += [f"sub-agents {subs:.0%} of the cost"] if is_known else []
+    _say("; ".join(told))
     if is_subscription:
         _say("You pay by subscription: dollars are what the API would have charged, not your bill.")
     for number, told in enumerate(found.next, 1):
-        _say(("Do next:\n" if number == 1 else "") + f"  {number}. {told}")
+        if number == 1:
+            _say("Do next:")
+        _step(number, told)
+    if sys.stdout.isatty():
+        click.echo()
 
 
 def _show_nothing(found: Audit, read: Reading) -> None:
@@ -105,16 +119,21 @@ def _show_nothing(found: Audit, read: Reading) -> None:
 
 
 def _foot(found: Audit, read: Reading, seconds: float) -> None:
-    notes = [f"Read {read.files:,} files, {read.bytes / 1e6:,.0f} MB, in {seconds:.1f} s. Nothing was written or sent."]
-    copies = found.copies + read.counts["repeated"]
-    notes.append(f"Rows of an answer that is counted already: {copies:,}.")
+    whole = f"{_many(read.files, 'file')}, {read.bytes / 1e6:,.0f} MB"
+    notes = [f"Read {whole}, in {seconds:.1f} s. Nothing was written or sent."]
+    if copies := found.copies + read.counts["repeated"]:
+        notes.append(f"Rows of an answer that is counted already: {copies:,}.")
     if found.unknown_models:
         models = ", ".join(_printable(model) for model in found.unknown_models[:8])
-        notes.append(f"No known price, so not in the dollars: {found.total.unpriced_calls:,} calls of {models}.")
+        calls = _many(found.total.unpriced_calls, "call")
+        notes.append(f"No known price, so not in the dollars: {calls} of {models}.")
     if found.uncompared_tasks:
         notes.append(f"{found.uncompared_tasks:,} older tasks were not compared for repeated work.")
     notes += _newer(found)
-    click.echo("\n" + "\n".join(notes))
+    if not sys.stdout.isatty():  # There a table or a command ends with an empty line.
+        click.echo()
+    for note in notes:
+        _say(note)
     _left_out(read, found.misdated)
 
 
@@ -146,7 +165,7 @@ def _left_out(read: Reading, misdated: int) -> None:
         kinds = ", ".join(_printable(name.partition(": ")[2]) for name in sorted(unknown)[:5])
         told.append(f"{sum(unknown.values()):,} rows of kinds not known here ({kinds})")
     if told:
-        click.echo("Left out: " + "; ".join(told) + ".")
+        _say("Left out: " + "; ".join(told) + ".")
 
 
 def _barred(lines: Sequence[Line], *, short: bool = False) -> Rows:
@@ -192,7 +211,13 @@ def _repeated(group: Handed) -> Sequence[str]:
 
 def _amount(cost: int, unpriced: int) -> str:
     """What is known, and that there is more."""
+    if unpriced and not cost:
+        return f"{unpriced:,} unpriced"
     return dollars(cost) + (f" + {unpriced:,} unpriced" if unpriced else "")
+
+
+def _many(count: int, name: str) -> str:
+    return f"{count:,} {name}{'' if count == 1 else 's'}"
 
 
 def _whole(line: Line) -> int:
@@ -211,7 +236,30 @@ def _bar(part: int, largest: int) -> str:
 
 
 def _say(text: str, *, bold: bool = False) -> None:
-    click.secho(_printable(text), bold=bold)
+    click.secho("\n".join(_wrapped(text, "")), bold=bold)
+
+
+def _step(number: int, told: str) -> None:
+    """One thing to do. On a terminal the command at its end has a line of its own, which can be copied whole."""
+    why, command = told, ""
+    if sys.stdout.isatty() and (found := _COMMAND.search(told)):
+        why, command = told[: found.start(1)].rstrip(), _printable(found[1])
+    first, *rest = _wrapped(f"{number}. {why}", "     ")
+    click.echo("\n".join([f"  {first}", *rest]))
+    if command:
+        click.secho(f"     {command}", fg="cyan")
+
+
+def _wrapped(text: str, indent: str) -> list[str]:
+    """Lines that fit the terminal; in a pipe one, as long as it is."""
+    text = _printable(text)
+    if not sys.stdout.isatty():
+        return [text]
+    return textwrap.wrap(text, max(_width() - len(indent), 30), subsequent_indent=indent, break_on_hyphens=False)
+
+
+def _width() -> int:
+    return shutil.get_terminal_size().columns
 
 
 def _printable(text: str) -> str:
@@ -220,9 +268,19 @@ def _printable(text: str) -> str:
 
 
 def _table(title: str, head: Sequence[str], rows: Rows) -> None:
-    if rows:
-        clean = [[_printable(cell) for cell in row] for row in rows]
-        _rich(title, head, clean) if sys.stdout.isatty() else _plain(title, head, clean)
+    """On a terminal, what to type stands below the table: in a column a command would be broken."""
+    if not rows:
+        return
+    clean = [[_printable(cell) for cell in row] for row in rows]
+    if not sys.stdout.isatty():
+        _plain(title, head, clean)
+    elif head[-1] != TYPED:
+        _rich(title, head, clean)
+    else:
+        _rich(title, head[:-1], [row[:-1] for row in clean])
+        for row in clean:
+            click.secho(f"  {row[-1]}", fg="cyan")
+        click.echo()
 
 
 def _plain(title: str, head: Sequence[str], rows: Rows) -> None:
@@ -244,10 +302,10 @@ def _rich(title: str, head: Sequence[str], rows: Rows) -> None:
     kept = [at for at, name in enumerate(head) if not (is_wide and console.width < _ROOMY and name in _SPARED)]
     table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, expand=is_wide)
     for at in kept:
-        name, is_command = head[at], head[at] == "what to type"
+        name = head[at]
         justify: Literal["left", "right"] = "right" if name in _RIGHT else "left"
-        table.add_column(name, justify=justify, no_wrap=not is_command, style="" if name else "cyan",
-                         ratio=1 if name in _WIDE else None, overflow="fold" if is_command else "ellipsis")  # fmt: skip
+        table.add_column(name, justify=justify, no_wrap=True, style="" if name else "cyan",
+                         ratio=1 if name in _WIDE else None, overflow="ellipsis")  # fmt: skip
     for row in rows:
         table.add_row(*(Text(row[at]) for at in kept))
     console.print(table)
