@@ -166,6 +166,7 @@ def test_three_tasks_are_shown_with_every_figure_and_no_text_of_theirs_is_markup
         "Delegating saved $0.1000 to $0.3000 Net after all costs, as the receipts of 1 of 3 tasks estimate it.",
         "Spent on models $0.0950 4 model calls, 3 tasks opened and up to $0.0700 not known",
         "Done by the cheap tier 60.6% of all tokens, and 5.3% of the dollars",
+        "Left this month $0 of $0.0100, used up $1.",
         "cheap 60.6% · strong 39.4%",
         "83.3% of what models read was for repairs, climbs and reviews",
         "Your agent itself read 190 tokens of replies and wrote 60",
@@ -177,6 +178,24 @@ def test_three_tasks_are_shown_with_every_figure_and_no_text_of_theirs_is_markup
     assert {"lang": "en"} in page.named("html")
     heads = [one for one in page.named("th") if one.get("scope") == "col" and "data-kind" in one]
     assert [one["aria-sort"] for one in heads] == ["none"] * 10
+
+
+@pytest.mark.parametrize(
+    ("net", "sentence"),
+    [
+        (["-0.3000", "-0.1000"], "Delegating lost $0.1000 to $0.3000"),
+        (["-0.1000", "0.2000"], "Delegating came out between −$0.1000 and $0.2000"),
+        (["0.2000", "0.2000"], "Delegating saved $0.2000 Net"),
+        (None, "Delegating cost $0.0050; what it saved is not known No receipt says what was saved: name your agent"),
+    ],
+)
+def test_the_page_begins_with_what_was_saved_or_lost(home: Path, net: list[str] | None, sentence: str) -> None:
+    with new_ledger(home / "ledger.db") as conn:
+        open_task(conn, "t1", iso())
+        add_call(conn, "t1", at=iso(), cost_nanousd=5_000_000)
+        wide = float(net[1]) - float(net[0]) if net else 0
+        tell(conn, "t1", receipt("0.005", ["0.3000", f"{0.3 + wide:.4f}"], net))
+    assert sentence in page_of(home).text
 
 
 def test_ten_thousand_tasks_are_summed_up_and_the_newest_listed(home: Path) -> None:

@@ -62,9 +62,11 @@ def headline(told: Told) -> list[Child]:
     return ["Delegating came out between ", el("span", net.low_text), " and ", el("span", net.high_text)]
 
 
-def basis(told: Told) -> Html:
+def basis(told: Told) -> Html | None:
     """What the sentence rests on."""
     found = told.savings
+    if not told.overview.spend.calls and not found.tasks:
+        return None
     if not found.tasks:
         return el("p", "No receipt says what was saved: name your agent's model in tierkit.toml, under [caller].")
     also = [" besides ", nets(told)[1].text] if len(nets(told)) > 1 else []
