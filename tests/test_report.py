@@ -278,7 +278,7 @@ def test_a_ledger_of_an_older_version_is_upgraded_and_told(
         open_task(old, "t1", NOW.isoformat())
         add_call(old, "t1", at=NOW.isoformat(), cost_nanousd=7_000_000)
     assert run(["report"]) == 0
-    assert "$0.007 for 1 model calls; 1 tasks opened." in capsys.readouterr().out
+    assert "$0.007 for 1 model call; 1 task opened." in capsys.readouterr().out
     assert len(list(tmp_path.glob("ledger.db.schema5.*.backup"))) == 1
 
 

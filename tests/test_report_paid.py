@@ -83,7 +83,7 @@ def test_quota_is_no_dollars_and_machine_time_is_named(
     ]  # fmt: skip
     assert [found["tasks"][0]["spend"][name] for name in ("quota_tokens", "unpriced_calls")] == [1000, 0]
     text = shown(capsys)
-    assert "$0.004 for 5 model calls; 1 tasks opened; 2 calls within a subscription: 1000 tokens of quota; " in text
+    assert "$0.004 for 5 model calls; 1 task opened; 2 calls within a subscription: 1000 tokens of quota; " in text
     assert "$0.001 of it machine time." in text
     [strong] = [line.split() for line in text.splitlines() if line.startswith("strong")]
     assert strong == ["strong", "2", "900", "200", "100", "quota", "25.0%"]

@@ -138,7 +138,7 @@ def _net(found: Savings) -> str:
     if not told:
         return "What was saved is not known: no receipt of these days names a net (set caller.model)."
     seen = f" (your agent's side of {found.measured_tasks} measured in its transcripts)" if found.measured_tasks else ""
-    return f"Saved, as receipts estimate it for {found.tasks} tasks{seen}: {'; '.join(told)}."
+    return f"Saved, as receipts estimate it for {_count(found.tasks, 'task')}{seen}: {'; '.join(told)}."
 
 
 def _lever(lever: Lever) -> tuple[str, ...]:
@@ -204,9 +204,10 @@ def _gauge(gauge: Gauge) -> tuple[str, ...]:
 
 def _summary(told: Told) -> str:
     seen, spend = told.overview, told.overview.spend
-    parts = [f"${usd(spend.cost_nanousd)} for {spend.calls} model calls; {seen.tasks} tasks opened"]
+    counts = f"{_count(spend.calls, 'model call')}; {_count(seen.tasks, 'task')} opened"
+    parts = [f"${usd(spend.cost_nanousd)} for {counts}"]
     if spend.quota_calls:
-        parts.append(f"{spend.quota_calls} calls within a subscription: {spend.quota_tokens} tokens of quota")
+        parts.append(f"{_count(spend.quota_calls, 'call')} within a subscription: {spend.quota_tokens} tokens of quota")
     if machine := sum(total.spend.cost_nanousd for total in told.by_billing if total.key == "local"):
         parts.append(f"${usd(machine)} of it machine time")
     if spend.unpriced_calls:
@@ -220,6 +221,10 @@ def _summary(told: Told) -> str:
     if seen.playbook_runs:
         parts.append(f"playbooks run: {seen.playbook_runs}")
     return "; ".join(parts) + "."
+
+
+def _count(number: int, of: str) -> str:
+    return f"{number} {of}{'' if number == 1 else 's'}"
 
 
 def _at_most(spend: Spent) -> str:

@@ -88,13 +88,12 @@ def columns(days: Sequence[DayTier], since: date, until: date, unit: Unit) -> Ht
     ]  # fmt: skip
     grid = [el("line", klass="grid", x1="0", x2="100%", y1=f"{y}%", y2=f"{y}%") for y in (0, 25, 50, 75, 100)]
     scale = [el("span", text) for text in unit.axis([round(top * part / 4) for part in (4, 3, 2, 1, 0)])]
-    names = [el("span", found[at][0]) for at in _ticks(len(found))]
     plot = _svg("plot", *grid, *drawn, tabindex="0", aria_label="Over time; arrow keys read column by column")
     return el(
         "div",
         el("p", _each(since, until), klass="readout", aria_live="polite"),
         el("div", scale, klass="scale", aria_hidden="true"), plot,
-        el("div", names, klass="ticks", aria_hidden="true"), klass="columns",
+        _svg("ticks", *_names([label for label, _ in found])), klass="columns",
     )  # fmt: skip
 
 
@@ -183,6 +182,16 @@ def _each(since: date, until: date) -> str:
     step = _step(since, until)
     each = {"day": "One column is one day", "week": "One column is one week", "month": "One column is one month"}[step]
     return f"{each}, in UTC. Point at a column, tap it, or use the arrow keys, to read it."
+
+
+def _names(labels: Sequence[str]) -> Iterator[Html]:
+    """Some labels, each below the middle of its column; those at the ends of many columns stay within the chart."""
+    slot = 100 / len(labels)
+    for at in _ticks(len(labels)):
+        is_narrow, is_first, is_last = slot < 10, at == 0, at == len(labels) - 1
+        anchor = "start" if is_narrow and is_first else "end" if is_narrow and is_last else "middle"
+        x = {"start": 0.0, "end": 100.0, "middle": slot * (at + 0.5)}[anchor]
+        yield el("text", labels[at], x=f"{x:.3f}%", y="1.1em", text_anchor=anchor)
 
 
 def _ticks(columns: int) -> list[int]:

@@ -38,7 +38,7 @@ UNSAID = {
     "playbooks": ("playbook run", "that ended well"),
     "skipped": ("task", "that no model was asked for, since that would not have paid"),
     "refused": ("call", "refused by a budget"),
-    "no_baseline": ("other task", "with no estimate, or with a call of unknown price"),
+    "no_baseline": ("other task", "with no estimate, or with a call without a price in dollars"),
 }
 ENDS = {
     "kept": ("Kept", "handed over by a draft or a playbook, and not taken back", "gain"),
@@ -139,6 +139,8 @@ def savings(told: Told) -> list[Html]:
         "Each bar reaches from the least to the most that was saved, beside what your agent would have spent alone. "
         "Right of the line is saved, left of it is lost. Every dollar is in one bar only."
     )
+    if not told.savings.levers:
+        how = "No receipt of these days estimates what was saved."
     return [card("What was saved, and by what", how, *parts)]
 
 
@@ -182,7 +184,7 @@ def ends(told: Told) -> list[Html]:
         for end, (name, what, klass) in ENDS.items() if counts[end]
     ]  # fmt: skip
     is_all = told.ends.of == told.overview.tasks
-    how = f"How {'all' if is_all else 'the newest'} {count(told.ends.of, 'task')} ended, each counted once."
+    how = f"How the {'' if is_all else 'newest '}{count(told.ends.of, 'task')} ended, each counted once."
     return [card("What became of the tasks", how, el("ul", bars, klass="bars"), _worth(told))]
 
 
@@ -193,7 +195,7 @@ def _worth(told: Told) -> Html | None:
         return None
     title = el("h3", f"Was it worth it? Of the newest {count(len(told.scorecards), 'result')}")
     open_ = told.verdicts["unknown"]
-    waiting = f"{open_:,} have no verdict yet: record_outcome says what became of a change." if open_ else None
+    waiting = f"Without a verdict yet: {open_:,}. Tell record_outcome what became of a change." if open_ else None
     if not judged:
         return el("div", title, el("p", waiting, klass="how"))
     parts = [(klass, told.verdicts[name] / judged) for name, (_, klass) in WORTH.items()]

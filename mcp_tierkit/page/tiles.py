@@ -122,6 +122,8 @@ def _ends(told: Told) -> Html:
         for number, words in ((ends.reverted, "taken back"), (ends.lost, "without a result")) if number
     ]  # fmt: skip
     more = " · ".join(told_more) or "none taken back, none without a result"
+    if ends.of < told.overview.tasks:
+        more = f"of the newest {count(ends.of, 'task')}; {more}"
     return _tile("Results that were kept", f"{ends.kept:,} of {tried:,}", drawn, el("p", more))
 
 
