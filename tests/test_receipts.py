@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from decimal import Decimal
+from fractions import Fraction
+from pathlib import Path
 
+import pytest
+
+from mcp_tierkit.calls import DraftCall
+from mcp_tierkit.gateway import ScriptedGateway
+from mcp_tierkit.ledger.report import reading
 from mcp_tierkit.prices import Price
 from mcp_tierkit.receipts import NOTHING_SAVED, CallerSide, alone, receipt, usd
+from mcp_tierkit.tokens import count
 from mcp_tierkit.types import Spend
+from tests.support import JOB, RIGHT, desk_at, make_config, make_project, said
 
 OPUS = Price(input=Decimal(4), output=Decimal(20), cache_read=Decimal("0.20"), source="test")
 CALLER = CallerSide(arguments=60, reply=190, schemas=1000)
@@ -44,3 +54,23 @@ def test_a_subscription_shows_tokens_and_no_dollars_of_the_caller() -> None:
 
 def test_dollars_are_exact_to_the_nanodollar() -> None:
     assert [usd(n) for n in (0, 1, 20_000, 1_000_000_000, None)] == ["0", "0.000000001", "0.00002", "1", None]
+
+
+@pytest.mark.anyio
+async def test_the_net_of_a_second_round_carries_what_the_first_put_through_the_caller(tmp_path: Path) -> None:
+    """Our calls are summed over the task, so the caller's side is too: half of the hand-over is no net."""
+    config = make_config(make_project(tmp_path / "app"), tmp_path / "home")
+    async with desk_at(config, ScriptedGateway([said("I cannot say.")] * 2 + [said(RIGHT)])) as desk:
+        first = await desk.draft(DraftCall(**JOB))
+        second = await desk.draft(DraftCall(task_id=first["task_id"]))
+    assert (first["status"], second["status"]) == ("rejected", "applied")
+    before, after = (reply["receipt"]["measured"]["caller_tokens"] for reply in (first, second))
+    [read, wrote] = [late - early for late, early in zip(after, before, strict=True)]
+    shown = count(json.dumps(second, ensure_ascii=False, separators=(",", ":"))).tokens
+    assert abs(read - shown) <= 4  # the figure is a part of the reply that it counts
+    assert 0 < wrote < before[1]
+    low = Fraction(second["receipt"]["estimated"]["alone_usd"][0])
+    rates, spent = Fraction(after[0] * 4 + after[1] * 20, 10**6), Fraction(second["receipt"]["measured"]["usd"])
+    assert Fraction(second["receipt"]["net"][0]) <= low - spent - rates + Fraction(1, 10**4)
+    with reading(config.ledger_url) as conn:
+        assert tuple(conn.execute("select caller_read, caller_wrote from task_sums").fetchone()) == tuple(after)

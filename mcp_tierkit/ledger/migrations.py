@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from mcp_tierkit.ledger.billing import BILLING
-from mcp_tierkit.ledger.sums import SUMS
+from mcp_tierkit.ledger.sums import ASKED, READ_BACK, SUMS, TOLD
 
 if TYPE_CHECKING:
     from sqlite_utils.migrations import Migrations
@@ -272,6 +272,14 @@ LOOPS_AND_SPEED = (
     "create index calls_task on calls (task_id, cost_nanousd, reserved_nanousd)",
 )
 
+ROUNDS = (
+    "drop trigger task_sums_told",
+    # A receipt tells of all rounds of its task by now; of an older one, which told of its own alone, the sum stands.
+    f"""create trigger task_sums_told after update of reply on tasks when {TOLD.format(row="new")} begin
+        update task_sums set caller_read = max(caller_read, {READ_BACK.format(row="new")}),
+            caller_wrote = max(caller_wrote, {ASKED.format(row="new")}) where task_id = new.task_id; end""",
+)
+
 
 def m0001_tables(db: Any) -> None:
     _run(db, TABLES)
@@ -305,9 +313,14 @@ def m0007_billing(db: Any) -> None:
     _run(db, BILLING)
 
 
+def m0008_rounds_of_a_task(db: Any) -> None:
+    _run(db, ROUNDS)
+
+
 STEPS = (
     m0001_tables, m0002_totals_and_views, m0003_models_context_and_texts, m0004_costs_of_playbook_runs,
     m0005_loops_and_speed, m0006_sums_for_reports, m0007_billing,
+    m0008_rounds_of_a_task,
 )  # fmt: skip
 
 SCHEMA = len(STEPS)

@@ -100,10 +100,10 @@ RECEIPT = {
 }
 _SKIPS = "decision not in ('draft', 'single_cheap', 'run_playbook')"
 # By cases, which are looked at in order: a reply that is no JSON may not keep its task from being written down.
-_TOLD = """case when json_valid({row}.reply) then json_type({row}.reply, '$.reply.receipt.measured') is 'object'
+TOLD = """case when json_valid({row}.reply) then json_type({row}.reply, '$.reply.receipt.measured') is 'object'
     else 0 end"""
-_KNOWN = f"case when {_TOLD} then {_UNIT} is not null else 0 end"
-_READ_BACK, _ASKED = (
+_KNOWN = f"case when {TOLD} then {_UNIT} is not null else 0 end"
+READ_BACK, ASKED = (
     f"coalesce(cast(json_extract({{row}}.reply, '$.reply.receipt.measured.caller_tokens[{at}]') as integer), 0)"
     for at in (0, 1)
 )
@@ -141,9 +141,9 @@ SUMS = (
     f"create trigger sums_added after insert on calls begin {count_call('new', '+')} end",
     f"create trigger sums_changed after update on calls begin {count_call('old', '-')} {count_call('new', '+')} end",
     f"create trigger sums_removed after delete on calls begin {count_call('old', '-')} end",
-    f"""create trigger task_sums_told after update of reply on tasks when {_TOLD.format(row="new")} begin
-        update task_sums set caller_read = caller_read + {_READ_BACK.format(row="new")},
-            caller_wrote = caller_wrote + {_ASKED.format(row="new")} where task_id = new.task_id; end""",
+    f"""create trigger task_sums_told after update of reply on tasks when {TOLD.format(row="new")} begin
+        update task_sums set caller_read = caller_read + {READ_BACK.format(row="new")},
+            caller_wrote = caller_wrote + {ASKED.format(row="new")} where task_id = new.task_id; end""",
     f"""create trigger task_sums_receipt after update of reply on tasks when {_KNOWN.format(row="new")} begin
         update task_sums set {_receipt("new")} where task_id = new.task_id; end""",
     """create trigger task_sums_scored after insert on scores begin
@@ -158,8 +158,8 @@ SUMS = (
     f"""update task_sums set is_skipped = {_SKIPS} from routes
         where route_id = (select route_id from routes as newest
             where newest.task_id = task_sums.task_id and decision <> 'review' order by rowid desc limit 1)""",
-    f"""update task_sums set caller_read = {_READ_BACK.format(row="tasks")}, caller_wrote = {_ASKED.format(row="tasks")}
-        from tasks where tasks.task_id = task_sums.task_id and {_TOLD.format(row="tasks")}""",
+    f"""update task_sums set caller_read = {READ_BACK.format(row="tasks")}, caller_wrote = {ASKED.format(row="tasks")}
+        from tasks where tasks.task_id = task_sums.task_id and {TOLD.format(row="tasks")}""",
     f"""update task_sums set {_receipt("tasks")}
         from tasks where tasks.task_id = task_sums.task_id and {_KNOWN.format(row="tasks")}""",
     """update task_sums set is_reverted = 1 where 'reverted' =

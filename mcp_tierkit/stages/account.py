@@ -43,10 +43,11 @@ async def account(
     spend = await kit.ledger.spend(planned.task.task_id)
     once = await first_time(kit, planned, spend.calls)
     rows = await kit.ledger.calls(planned.task.task_id)
+    before = _passed_before((await kit.ledger.standing(planned.task.task_id)).reply)
     are_known, paid_by = all(map(_names_tokens, rows)), _paid_by(rows)
 
     def told(with_receipt: dict[str, Any]) -> dict[str, Any]:
-        caller = _caller_side(planned, call, with_receipt, schema_tokens)
+        caller = _caller_side(planned, call, with_receipt, schema_tokens, before)
         made = receipt(
             spend, caller, own, price, billing=config.caller.billing, are_tokens_known=are_known, paid_by=paid_by
         )
@@ -72,10 +73,25 @@ def _names_tokens(row: Row) -> bool:
     return (row.status == "failed" and row.cost_nanousd == 0) or None not in (row.input_tokens, row.output_tokens)
 
 
-def _caller_side(planned: Planned, call: DraftCall | ReviewCall, shown: dict[str, Any], schemas: int) -> CallerSide:
+def _passed_before(reply: str | None) -> tuple[int, int] | None:
+    """What the receipt of the last reply says of the caller's side, in all rounds up to it; None for no receipt."""
+    told = (json.loads(reply).get("reply") or {}) if reply else {}
+    match (told.get("receipt") or {}).get("measured"):
+        case {"caller_tokens": [int(read), int(wrote)]}:
+            return read, wrote
+    return None
+
+
+def _caller_side(
+    planned: Planned, call: DraftCall | ReviewCall, shown: dict[str, Any], schemas: int,
+    before: tuple[int, int] | None,
+) -> CallerSide:  # fmt: skip
+    """Over all rounds of the task, as our own calls are: each was read and written by the caller."""
     arguments = count(call.model_dump_json(exclude_defaults=True)).tokens
     reply = _tokens_of(shown)
-    if call.task_id is not None:
+    if before is not None:
+        reply, arguments = reply + before[0], arguments + before[1]
+    elif call.task_id is not None:
         asked = planned.task.model_dump_json(include={"goal", *PLAN_FIELDS}, exclude_defaults=True)
         arguments += count(asked).tokens
         reply += _tokens_of(plan_reply(planned.route, None, None))
