@@ -449,6 +449,20 @@ def test_where_no_price_is_known_no_figure_in_dollars_is_shown(home: Path, capsy
     assert "$" not in shown
 
 
+def test_a_short_table_has_the_dearest_of_all_and_all_are_counted(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for n in range(6):
+        name = f"{n}aaaaaaa-1111"
+        rows = asked(f"work {n}", at(0), f"u{n}"), answer(f"m{n}", at(1), usage(100 * (n * 5 % 6 + 1)))
+        claude(home, f"{name}.jsonl", *({**row, "sessionId": name} for row in rows))
+    assert run(["audit", "--top", "2"]) == 0
+    shown = capsys.readouterr().out
+    assert "6 calls in 6 sessions" in shown
+    table = shown.split("Dearest tasks")[1].split("\n\n")[0]
+    assert [line[0] for line in table.splitlines()[2:]] == ["1", "2"]
+
+
 def test_a_line_of_nothing_but_brackets_is_left_out_for_what_it_would_take_in_memory(home: Path, told: Any) -> None:
     dense = '{"type":"assistant","message":{"usage":{"a":[' + "[]," * lines.MAX_VALUES + "0]}}}"
     claude(home, f"{S1}.jsonl", *session(), dense, answer("v", at(6), usage(1)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
+from heapq import nlargest
 from pathlib import PurePath
 
 from pydantic import Field
@@ -89,6 +90,7 @@ class Audit(Record):
     by_project: tuple[Line, ...]
     by_tool: tuple[ToolLine, ...]
     sessions: tuple[SessionLine, ...]
+    session_count: int
     tasks: tuple[TaskLine, ...]
     repeated: tuple[Group, ...]
     needless: tuple[Group, ...]
@@ -102,8 +104,10 @@ class Audit(Record):
     next: tuple[str, ...]
 
 
-def tell(bill: Bill, *, since: str, today: date, handed: Sequence[Handed] = ()) -> Audit:
-    """Everything in dear-first order, days in their own. `today` ends the time that a month is reckoned from."""
+def tell(bill: Bill, *, since: str, today: date, handed: Sequence[Handed] = (), most: int | None = None) -> Audit:
+    """Everything in dear-first order, days in their own. `today` ends the time that a month is reckoned from. `most` is
+    how many sessions and tasks are told of: a record of each weighs more than all that is known of it.
+    """
     sums = defaultdict[str, Sum](Sum), defaultdict[str, Sum](Sum)
     for (day, model), spent in bill.days.items():
         sums[0][day].take(spent)
@@ -119,7 +123,8 @@ def tell(bill: Bill, *, since: str, today: date, handed: Sequence[Handed] = ()) 
         since=since, first_day=days[0] if days else "", last_day=days[-1] if days else "", days=length,
         total=_line("total", total), sub_agents=_line("sub-agents", _all(job.by_sub for job in bill.jobs)),
         by_day=tuple(_line(day, sums[0][day]) for day in days), by_model=_lines(sums[1]), by_project=_lines(projects),
-        by_tool=_tools(bill, total), sessions=_sessions(bill.jobs), tasks=_tasks(bill.jobs),
+        by_tool=_tools(bill, total), sessions=_sessions(bill.jobs, most), tasks=_tasks(bill.jobs, most),
+        session_count=len({job.session for job in bill.jobs}),
         repeated=tuple(repeated_groups(rest, length)), needless=tuple(needless), delegated=_lines(bill.delegated),
         handed=tuple(handed),
         uncompared_tasks=max(len(rest) - COMPARED, 0),
@@ -176,10 +181,13 @@ def _tools(bill: Bill, total: Sum) -> tuple[ToolLine, ...]:
     return tuple(sorted(lines, key=lambda line: (-line.cost_nanousd, -line.tokens, line.key)))
 
 
-def _sessions(jobs: Sequence[Job]) -> tuple[SessionLine, ...]:
+def _sessions(jobs: Sequence[Job], most: int | None) -> tuple[SessionLine, ...]:
     found: dict[str, list[Job]] = defaultdict(list)
     for job in jobs:
         found[job.session].append(job)
+    if most is not None:
+        dearest = nlargest(most, found.items(), key=lambda one: sum(job.spent.cost for job in one[1]))
+        found = defaultdict(list, dearest)
     lines = (
         SessionLine(key=session, **_figures(_all(job.spent for job in own)), client=own[0].client,
                     project=own[0].project, begun_at=own[0].at, tasks=len(own), prompt=line_of(own[0].text))
@@ -188,7 +196,8 @@ def _sessions(jobs: Sequence[Job]) -> tuple[SessionLine, ...]:
     return tuple(sorted(lines, key=_dear))
 
 
-def _tasks(jobs: Sequence[Job]) -> tuple[TaskLine, ...]:
+def _tasks(jobs: Sequence[Job], most: int | None) -> tuple[TaskLine, ...]:
+    jobs = jobs if most is None else nlargest(most, jobs, key=lambda job: job.spent.cost)
     lines = (
         TaskLine(key=job.key, **_figures(job.spent), session=job.session, project=job.project, at=job.at,
                  prompt=line_of(job.text), sub_agent_calls=job.by_sub.calls,

@@ -63,7 +63,8 @@ def audit(days: int, since: datetime | None, project: str | None, session: str |
     until = f"{today + timedelta(days=2)}"
     bill = settle(read.sheets, Pricer(table.price), since=f"{first}", until=until, wanted=wanted)
     groups, problem = _handed(first, today, wanted)
-    found = tell(bill, since=f"{first}", today=today, handed=groups)
+    most = None if session or as_json else top
+    found = tell(bill, since=f"{first}", today=today, handed=groups, most=most)
     if session:
         _print_session(found, session, as_json=as_json)
     elif as_json:

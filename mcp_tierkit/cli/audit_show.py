@@ -91,15 +91,13 @@ def _head(found: Audit, *, is_subscription: bool) -> None:
     total, clients = found.total, ", ".join(found.versions)
     is_known = total.cost_nanousd or not total.unpriced_calls
     money = f"{_amount(total.cost_nanousd, total.unpriced_calls)} at API prices" if is_known else "Cost unknown"
-    counted = f"{_many(total.calls, 'call')} in {_many(len(found.sessions), 'session')} of {clients}"
+    counted = f"{_many(total.calls, 'call')} in {_many(found.session_count, 'session')} of {clients}"
     _say(f"{money}, {found.first_day} to {found.last_day}: {counted}", bold=True)
     day, tokens = total.cost_nanousd // found.days, _whole(total)
     pace = f"{dollars(day)} a day, {dollars(day * 30)} a month at this pace"
     cached, subs = total.cache_read / (tokens or 1), found.sub_agents.cost_nanousd / (total.cost_nanousd or 1)
-    told = [pace] if is_known else []
-    told += [f"{_tokens(tokens)} tokens, {cached:.0%} read from a cache"]
-    told += [f"sub-agents {subs:.0%} of the cost"] if is_known else []
-    _say("; ".join(told))
+    read = f"{_tokens(tokens)} tokens, {cached:.0%} read from a cache"
+    _say(f"{pace}; {read}; sub-agents {subs:.0%} of the cost" if is_known else read)
     if is_subscription:
         _say("You pay by subscription: dollars are what the API would have charged, not your bill.")
     for number, told in enumerate(found.next, 1):
