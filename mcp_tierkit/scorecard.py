@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from decimal import Decimal
 from typing import Any, Literal, get_args
 
 from pydantic import Field
@@ -40,6 +41,16 @@ class Baseline(Record):
     ours: int = Field(description="Our calls and what passed through the caller.")
 
 
+class Measured(Record):
+    """Lines that the task's change brought in, and those rewritten since: all None where `reason` says why."""
+
+    changed_lines: int | None = None
+    rewritten_lines: int | None = None
+    is_taken_back: bool = Field(default=False, description="All of them are gone, and the files are as before it.")
+    reason: str | None = None
+    is_final: bool = False
+
+
 class Facts(Record):
     """A task in figures. None is unknown: nobody counted it, or there was nothing to count."""
 
@@ -62,6 +73,7 @@ class Facts(Record):
     cleanup_minutes: float | None = None
     changed_lines: int | None = None
     rewritten_lines: int | None = Field(default=None, description="Of the changed ones, within seven days.")
+    is_taken_back: bool = Field(default=False, description="Its files are again as they were before it.")
     are_lines_final: bool = Field(default=False, description="These days have passed, so that it stays at that.")
 
 
@@ -94,6 +106,7 @@ class Answer(Record):
     answer: Literal["strong", "weak"] | None
     good: int
     of: int
+    advice: str | None = Field(default=None, description="What to do about a weak one.")
 
 
 def score(facts: Facts, *, minute_nanousd: int | None = None, saved_minutes: float | None = None) -> Scorecard:
@@ -122,16 +135,17 @@ def _cleanup(facts: Facts, minute_nanousd: int | None) -> int | None:
         return 0
     if facts.cleanup_minutes is None or minute_nanousd is None:
         return None
-    return round(facts.cleanup_minutes * minute_nanousd)
+    return round(Decimal(str(facts.cleanup_minutes)) * minute_nanousd)
 
 
 def _cost(facts: Facts, cleanup: int) -> Grade | None:
-    base = facts.baseline
-    if base is None:
+    base, handed_over = facts.baseline, was_handed_over(facts)
+    if base is None or handed_over is None:
         return None
+    if not handed_over:
+        return 1  # The caller was spared nothing, so any cost is too much.
     alone, ours = (base.alone_low + base.alone_high) / 2, base.ours + (cleanup if base.unit == "usd" else 0)
-    # Where nothing was handed over there is nothing that the caller was spared, so any cost is too much.
-    return grade(ours / alone, _table("cost")["most"]) if alone else 1
+    return grade(ours / alone, _table("cost")["most"]) if alone else None
 
 
 def _speed(facts: Facts) -> Grade | None:
@@ -142,7 +156,7 @@ def _speed(facts: Facts) -> Grade | None:
 
 def _accuracy(facts: Facts) -> Grade | None:
     """The worst sign. A draft that was not handed over is none that could be right."""
-    handed_over = _was_handed_over(facts)
+    handed_over = was_handed_over(facts)
     if handed_over is None:
         return None
     if not handed_over or facts.is_uninformative:
@@ -155,6 +169,8 @@ def _accuracy(facts: Facts) -> Grade | None:
     grades = [grade(value, table[name]["most"]) for name, value in figures.items() if value is not None]
     if facts.outcome is not None:
         grades.append(table["outcome"][facts.outcome])
+    if facts.is_taken_back:
+        grades.append(table["outcome"]["reverted"])
     return min(grades, default=None)
 
 
@@ -166,7 +182,7 @@ def rewritten_share(facts: Facts) -> float | None:
     return 0.0 if facts.rewritten_lines <= few else facts.rewritten_lines / facts.changed_lines
 
 
-def _was_handed_over(facts: Facts) -> bool | None:
+def was_handed_over(facts: Facts) -> bool | None:
     """Whether the caller got something to use; None where nothing was tried, or it ended for a reason of its own."""
     ends = {facts.draft_status, facts.playbook_status}
     if ends & HANDED_OVER or facts.outcome in ("accepted", "edited"):
@@ -182,14 +198,16 @@ def _is_told(facts: Facts) -> bool:
 def _verdict(
     facts: Facts, cost: Grade | None, accuracy: Grade | None, saved_minutes: float | None
 ) -> tuple[Worth | None, str]:
-    if _was_handed_over(facts) is None:
+    if was_handed_over(facts) is None:
         return None, _no_end(facts)
     if came_back := _came_back(facts, saved_minutes):
         return "moved_work", came_back
     if not _is_told(facts):
         return None, "What became of the change is not known: record its outcome."
-    if cost is None or accuracy is None:
-        return None, "What it would have cost without delegating is not known: no receipt in money or tokens."
+    if cost is None:
+        return None, _no_cost(facts)
+    if accuracy is None:
+        return None, "How well it was done is not known: nothing of it was counted."
     enough = _table("helped")
     if cost >= enough["cost"] and accuracy >= enough["accuracy"]:
         return "helped", "It cost less, and little or nothing came back."
@@ -204,6 +222,12 @@ def _neither(cost: Grade, accuracy: Grade) -> str:
     return f"It cost less, but its accuracy is {accuracy} of 5."
 
 
+def _no_cost(facts: Facts) -> str:
+    if facts.baseline is None:
+        return "What it would have cost without delegating is not known: no receipt in money or tokens."
+    return "Its receipt puts the work alone at nothing: there is no cost to weigh it against."
+
+
 def _no_end(facts: Facts) -> str:
     status = facts.draft_status or facts.playbook_status
     return f"It ended as {status}: nothing to judge." if status else "Nothing was drafted and no playbook ran."
@@ -211,10 +235,12 @@ def _no_end(facts: Facts) -> str:
 
 def _came_back(facts: Facts, saved_minutes: float | None) -> str | None:
     """What of the work the caller still had to do, in a sentence; None where that is little or not known."""
-    if not _was_handed_over(facts):
+    if not was_handed_over(facts):
         return "Nothing was handed over: the caller has the work to do, and has paid for the attempt."
     if facts.outcome == "reverted":
         return "The change was taken back: the caller has the work to do."
+    if facts.is_taken_back:
+        return "Its files are again as they were before it: the caller has the work to do."
     limits = dict(_table("moved"))
     if saved_minutes is not None:
         limits["cleanup_minutes"] = saved_minutes
@@ -235,44 +261,61 @@ def _minutes_sentence(saved_minutes: float | None) -> str:
 
 
 def patterns(findings: Iterable[tuple[str, FindingClass]]) -> tuple[Pattern, ...]:
-    """The classes that came too often, the most frequent first; `findings` are task and class, of the newest tasks."""
+    """The classes that came in too many tasks, the most frequent first; `findings` are task and class.
+
+    Tasks count and not findings: three remarks in one review are one plan's fault.
+    """
     table, tasks = _table("pattern"), defaultdict[FindingClass, list[str]](list)
     for task_id, klass in findings:
         tasks[klass].append(task_id)
     found = [
         Pattern(klass=klass, times=len(ids), tasks=len(set(ids)), suggestion=table["suggestions"][klass])
         for klass, ids in tasks.items()
-        if len(ids) >= table["times"]
+        if len(set(ids)) >= table["times"]
     ]
     return tuple(sorted(found, key=lambda pattern: (-pattern.times, pattern.klass)))
 
 
-def checklist(cards: Iterable[Scorecard], repeated: Sequence[Pattern] = ()) -> tuple[Answer, ...]:
-    """The five answers, always in the same order. A class of finding that comes again makes the review's weak."""
+def checklist(cards: Iterable[Scorecard], _repeated: Sequence[Pattern] = ()) -> tuple[Answer, ...]:
+    """The five answers, always in the same order, each from the tasks alone.
+
+    Classes of finding that come again change none: in enough tasks some class always does.
+    """
     seen = [_does_well(card) for card in cards]
-    return tuple(_answer(name, [one[name] for one in seen], repeated) for name in get_args(Question))
+    return tuple(_answer(name, [one[name] for one in seen]) for name in get_args(Question))
 
 
 def is_weak(answers: Iterable[Answer]) -> bool:
     """Whether too many answers are weak to go on delegating as before."""
+    return sum(answer.answer == "weak" for answer in answers) >= too_many_weak()
+
+
+def too_many_weak() -> int:
     weak: int = _table("checklist")["weak"]
-    return sum(answer.answer == "weak" for answer in answers) >= weak
+    return weak
 
 
-def _answer(name: Question, told: Sequence[bool | None], repeated: Sequence[Pattern]) -> Answer:
+def least_tasks() -> int:
+    """How many tasks that can tell it takes to answer a question."""
+    least: int = _table("checklist")["least"]
+    return least
+
+
+def _answer(name: Question, told: Sequence[bool | None]) -> Answer:
     table = _table("checklist")
     known = [one for one in told if one is not None]
     answer: Literal["strong", "weak"] | None = None
-    if len(known) >= table["least"]:
+    if len(known) >= least_tasks():
         answer = "strong" if sum(known) / len(known) >= table["strong"] else "weak"
-    if name == "review" and repeated:
-        answer = "weak"
-    return Answer(name=name, question=table["questions"][name], answer=answer, good=sum(known), of=len(known))
+    return Answer(
+        name=name, question=table["questions"][name], answer=answer, good=sum(known), of=len(known),
+        advice=table["advice"][name] if answer == "weak" else None,
+    )  # fmt: skip
 
 
 def _does_well(card: Scorecard) -> dict[Question, bool | None]:
     """How the task answers each question; None where it says nothing of it."""
-    handed_over = _was_handed_over(card)
+    handed_over = was_handed_over(card)
     if handed_over is None:
         return dict.fromkeys(get_args(Question))
     was_reviewed = card.comments is not None or card.is_uninformative

@@ -25,6 +25,7 @@ COMMANDS = {
     "route": ("mcp_tierkit.cli.work:route", "Show which rule decides about a task; spends nothing."),
     "estimate": ("mcp_tierkit.cli.estimate:estimate", "Show what a piece of work would cost on each route."),
     "report": ("mcp_tierkit.cli.report:report", "Show what was spent, on what, and by which models."),
+    "outcome": ("mcp_tierkit.cli.score:outcome", "Say what became of a task's change, and see its scorecard."),
     "score": ("mcp_tierkit.cli.score:score", "Score a task, and say whether delegating it helped."),
     "checklist": ("mcp_tierkit.cli.score:checklist", "Answer five questions: is this way of working ready to spread?"),
     "audit": ("mcp_tierkit.cli.audit:audit", "Show what your coding agent itself cost, and what to do about it."),

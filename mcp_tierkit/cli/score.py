@@ -1,15 +1,21 @@
-"""`tierkit score`: what a delegated task was worth. `tierkit checklist`: whether to go on delegating."""
+"""`tierkit score`: what a delegated task was worth. `tierkit outcome`: what became of it.
+`tierkit checklist`: whether to go on delegating.
+"""
 
 from __future__ import annotations
 
 import os
+import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
+import anyio
 import click
 
+from mcp_tierkit.calls import OutcomeCall
 from mcp_tierkit.cli.options import json_option, print_json, project_option, transcripts_option
+from mcp_tierkit.types import Outcome as Word
 
 if TYPE_CHECKING:
     from mcp_tierkit.config import Config
@@ -32,7 +38,8 @@ def score(
     """Score the task TASK_ID from 5 to 1 by cost, speed and accuracy, and say whether it helped or moved the work.
 
     What is not known stays unknown and is left out of a score. Lines of its change that were rewritten within seven
-    days are counted anew each time, from git and from the working tree. Exit code 1 when the work was moved.
+    days are counted from git and from the working tree, anew each time until these days are over and then for good.
+    Exit code 1 when the work was moved.
 
     \b
     Example:
@@ -50,8 +57,49 @@ def score(
     if as_json:
         _print_json(found, with_transcripts=with_transcripts)
     else:
-        _print(found, with_transcripts=with_transcripts)
+        _print(found, with_transcripts=with_transcripts, saved_minutes=saved_minutes)
     return int(found.card.verdict == "moved_work")
+
+
+@click.command()
+@click.argument("task_id")
+@click.argument("word", metavar="accepted|edited|reverted", type=click.Choice(get_args(Word)))
+@click.option("--cleanup-minutes", type=float, help="Minutes somebody spent on cleaning up after it.")
+@click.option("--defects", type=int, help="Defects found in it later.")
+@click.option("--note", default="", help="Anything to remember about it.")
+@project_option
+@json_option
+def outcome(project: Path | None, task_id: str, word: Word, as_json: bool, **told: object) -> int:
+    """Say what became of the change of TASK_ID, and see its scorecard. May be said again: the newest counts.
+
+    It changes no file: to take a change back and have that recorded, use `tierkit undo`.
+
+    \b
+    Example:
+      tierkit outcome t048213377120 accepted
+      tierkit outcome t048213377120 edited --cleanup-minutes 4 --defects 0
+    """
+    from mcp_tierkit.cli.work import filled
+
+    call = filled(OutcomeCall, task_id=task_id, outcome=word, **told)
+    found = anyio.run(_noted, _config(task_id, project), call)
+    if as_json:
+        _print_json(found, with_transcripts=False)
+    else:
+        _print(found, with_transcripts=False)
+    return 0  # What was asked is done; what the task was worth is another matter.
+
+
+async def _noted(config: Config, call: OutcomeCall) -> Outcome:
+    from mcp_tierkit.kit import open_kit
+    from mcp_tierkit.stages.outcome import note_outcome
+    from mcp_tierkit.types import Score
+
+    kit = open_kit(config)
+    try:
+        return await note_outcome(kit, Score(**call.model_dump(exclude={"undo"})))
+    finally:
+        await kit.close()
 
 
 def _print_json(found: Outcome, *, with_transcripts: bool) -> None:
@@ -73,17 +121,26 @@ def _config(task_id: str, project: Path | None) -> Config:
     if project is not None:
         return load_config(project=str(project))
     with reading(find_places(os.environ).ledger_url) as conn:
-        return load_config(project=task_summary(conn, task_id).project)
+        return _config_of(task_summary(conn, task_id).project)
 
 
-def _print(found: Outcome, *, with_transcripts: bool) -> None:
+def _config_of(project: str) -> Config:
+    """The configuration of a project; of one that is gone, what the user alone has set: its figures outlive it."""
+    from mcp_tierkit.config import load_config
+    from mcp_tierkit.places import find_places, make_private
+
+    if Path(project).is_dir():
+        return load_config(project=project)
+    state = find_places(os.environ).state_dir
+    make_private(state)
+    return load_config(project=str(state)).model_copy(update={"project": Path(project)})
+
+
+def _print(found: Outcome, *, with_transcripts: bool, saved_minutes: float | None = None) -> None:
     from mcp_tierkit.receipts import usd
-    from mcp_tierkit.stages.outcome import rewritten
+    from mcp_tierkit.scorecard import was_handed_over
 
-    card, measured = found.card, found.measured
-    minutes = None if card.cleanup_minutes is None else f"{card.cleanup_minutes:g} minutes"
-    lines = rewritten(card) or f"{UNKNOWN}: {measured.reason}"
-    until = "" if measured.is_final or measured.reason else " so far; counted until seven days after"
+    card = found.card
     comments = None if card.comments is None else f"{card.comments}, {card.repeated_comments or 0} of them again"
     rows = {
         "cost": _grade(card.cost, f"{_usd(usd(card.cost_nanousd))} for {card.calls} calls{_against(found)}"),
@@ -93,15 +150,35 @@ def _print(found: Outcome, *, with_transcripts: bool) -> None:
         "rewrites": _or_unknown(card.rewrites),
         "review comments": _or_unknown(comments),
         "defects after": _or_unknown(card.defects),
-        "clean-up told": _or_unknown(minutes),
-        "clean-up in git": f"{lines}{until}",
+        "clean-up told": _minutes(card.cleanup_minutes, saved_minutes),
+        "clean-up in git": _lines(found),
         "total": _usd(usd(card.total_nanousd)),
     }
     click.echo(f"{card.task_id}  {card.verdict or 'no verdict'}: {card.why}")
     click.echo(f"  {_plain(card.goal)}\n")
     for name, text in rows.items():
         click.echo(f"  {name:<16} {text}")
+    if with_transcripts and found.caller and card.baseline:
+        click.echo("\n  Its calls read the conversation again at each step. The work alone is estimated without that.")
+    if card.outcome is None and was_handed_over(card):
+        click.echo(f"\n  To record its outcome: tierkit outcome {card.task_id} accepted|edited|reverted")
     _print_patterns(found.patterns)
+
+
+def _minutes(cleanup: float | None, saved: float | None) -> str:
+    told = UNKNOWN if cleanup is None else f"{cleanup:g} minutes"
+    return told if saved is None else f"{told}, weighed against {saved:g} saved"
+
+
+def _lines(found: Outcome) -> str:
+    from mcp_tierkit.stages.outcome import rewritten
+
+    lines = rewritten(found.card)
+    if lines is None:
+        return f"{UNKNOWN}: {found.measured.reason}"
+    return f"{lines} rewritten" + (
+        " within seven days" if found.card.are_lines_final else " so far; counted until seven days after"
+    )
 
 
 def _grade(grade: int | None, text: str) -> str:
@@ -129,8 +206,11 @@ def _caller(found: Outcome) -> str:
 
 def _against(found: Outcome) -> str:
     from mcp_tierkit.receipts import usd_short
+    from mcp_tierkit.scorecard import was_handed_over
 
     base = found.card.baseline
+    if base and not was_handed_over(found.card):
+        return "; nothing was handed over, so the work alone is still to be done"
     if base is None and found.caller and found.caller.cost_nanousd is None:
         return "; with the caller's side: unknown"
     if base is None:
@@ -178,8 +258,11 @@ def checklist(days: int, all_projects: bool, project: Path | None, as_json: bool
     own = None if all_projects else str(config.project)
     since, rate = f"{datetime.now(UTC).date() - timedelta(days=days - 1)}", config.caller.minute_usd
     with reading(config.ledger_url) as conn:
+        newest = scorecards(conn, since, limit=NEWEST, project=own)
+    _count_due(config, [card.task_id for card in newest])
+    with reading(config.ledger_url) as conn:
         cards = scorecards(conn, since, limit=NEWEST, project=own, minute_nanousd=rate)
-        patterns = repeated_findings(conn, project=own)
+        patterns = repeated_findings(conn, project=own, since=since)
     answers, tasks = answered(cards, patterns), len(cards)
     weak = is_weak(answers)
     if as_json:
@@ -187,13 +270,45 @@ def checklist(days: int, all_projects: bool, project: Path | None, as_json: bool
                 (("answers", answers), ("patterns", patterns))}  # fmt: skip
         print_json({"since": since, "tasks": tasks, "is_weak": weak, **told})
     else:
-        _print_answers(answers, patterns, f"{tasks} tasks since {since}", is_weak=weak)
+        which = f"the newest {tasks} tasks" if tasks == NEWEST else f"{tasks} task{'s' * (tasks != 1)}"
+        _print_answers(answers, patterns, tasks, f"{which} since {since}")
     return int(weak)
 
 
-def _print_answers(answers: tuple[Answer, ...], patterns: tuple[Pattern, ...], seen: str, *, is_weak: bool) -> None:
-    click.echo(f"From {seen}:\n")
+def _count_due(config: Config, task_ids: list[str]) -> None:
+    """Count the lines of the tasks whose seven days are over; a bar on a terminal, since each asks git."""
+    from rich.console import Console
+    from rich.progress import track
+
+    from mcp_tierkit.stages.outcome import count_lines, due
+
+    if left := due(config, task_ids):
+        err, is_hidden = Console(stderr=True), not sys.stderr.isatty()
+        steps = track(left, "Counting what was rewritten", console=err, transient=True, disable=is_hidden)
+        count_lines(config, steps, _config_of)
+
+
+def _print_answers(answers: tuple[Answer, ...], patterns: tuple[Pattern, ...], tasks: int, seen: str) -> None:
+    from mcp_tierkit.scorecard import least_tasks
+
+    click.echo(f"From {seen}. A task that cannot tell is left out; {least_tasks()} that can make an answer.\n")
     for number, row in enumerate(answers, 1):
-        click.echo(f"  {number}. {row.question}\n     {row.answer or UNKNOWN} ({row.good} of {row.of} tasks)")
+        left = f"; {tasks - row.of} cannot tell" if tasks > row.of else ""
+        click.echo(f"  {number}. {row.question}")
+        click.echo(f"     {row.answer or 'not known yet'}: {row.good} of {row.of} tasks{left}")
+        if row.advice:
+            click.echo(f"     {row.advice}")
     _print_patterns(patterns)
-    click.echo("\nTwo answers or more are weak: mend that before you roll it out." if is_weak else "")
+    click.echo(f"\n{_closing(answers)}")
+
+
+def _closing(answers: tuple[Answer, ...]) -> str:
+    from mcp_tierkit.scorecard import is_weak, too_many_weak
+
+    weak, open_ = (sum(row.answer == told for row in answers) for told in ("weak", None))
+    unknown = f" {open_} of {len(answers)} are not known yet." if open_ else ""
+    if is_weak(answers):
+        return f"{weak} of {len(answers)} answers are weak: mend that before you roll it out.{unknown}"
+    if weak:
+        return f"{weak} of {len(answers)} answers is weak; {too_many_weak()} would be too many.{unknown}"
+    return "No answer is weak." + (unknown or " Ready to roll out.")

@@ -6,18 +6,23 @@ import json
 import sqlite3
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from datetime import datetime
 from typing import Any, get_args
 
 from mcp_tierkit.ledger.money import SPEND, spend_of
-from mcp_tierkit.ledger.rows import require_task
-from mcp_tierkit.scorecard import HANDED_OVER, Baseline, Facts, Pattern, Scorecard, patterns, score
+from mcp_tierkit.ledger.opening import connect, explained, ledger_path, transaction
+from mcp_tierkit.ledger.rows import decide, require_task
+from mcp_tierkit.scorecard import HANDED_OVER, Baseline, Facts, Measured, Pattern, Scorecard, patterns, score
 from mcp_tierkit.tables import packaged
 from mcp_tierkit.types import DraftStatus, FindingClass, Record, Spend
 
 OF = "task_id in (select value from json_each(?))"
 GOALS = "select task_id, created_at, project, json_extract(record, '$.goal') as goal from tasks"
 REVIEWS = "select task_id, at, verdict, json_extract(record, '$.model') as model from reviews"
+COUNTED = "lines_counted"
+"""A decision that keeps how a change's lines came out, once its seven days are over."""
+GIVEN = "status in ('applied', 'ready')"
 WRITES = ("draft", "repair", "climb")
 """Calls that write a change, the first time or again; one that goes on after a cut is part of the call before."""
 
@@ -56,20 +61,51 @@ def facts_of(conn: sqlite3.Connection, task_id: str) -> Facts:
 
 def handed_over(conn: sqlite3.Connection, task_id: str) -> Handed | None:
     """The task's newest draft that was applied or left ready to be."""
-    query = """select at, status, json_extract(record, '$.patch') as patch from drafts
-        where task_id = ? and status in ('applied', 'ready') order by draft_id desc limit 1"""
+    query = f"""select at, status, json_extract(record, '$.patch') as patch from drafts
+        where task_id = ? and {GIVEN} order by draft_id desc limit 1"""
     row = conn.execute(query, (task_id,)).fetchone()
     if row is None:
         return None
     return Handed(at=datetime.fromisoformat(row["at"]), patch=row["patch"], is_applied=row["status"] == "applied")
 
 
-def repeated_findings(conn: sqlite3.Connection, *, project: str | None = None) -> tuple[Pattern, ...]:
-    """The classes of finding that came too often in the newest tasks that were reviewed."""
+def counted(conn: sqlite3.Connection, task_id: str) -> Measured | None:
+    """How the lines of the task's change came out after seven days; None where nobody has counted them then.
+
+    What was counted of an earlier change of the same task is none.
+    """
+    return _counted(conn, [task_id]).get(task_id)
+
+
+def uncounted(conn: sqlite3.Connection, ids: Sequence[str], *, until: datetime) -> tuple[str, ...]:
+    """Those of the tasks whose change was handed over by `until` and whose lines nobody has counted since."""
+    query = f"""select task_id from drafts where {OF} and {GIVEN} group by task_id having max(at) <= ?"""
+    due = [row[0] for row in conn.execute(query, (json.dumps(list(ids)), until.isoformat(timespec="milliseconds")))]
+    known = _counted(conn, due)
+    return tuple(task_id for task_id in due if task_id not in known)
+
+
+def keep_count(url: str, task_id: str, measured: Measured, *, at: datetime) -> None:
+    """Write down how a change's lines came out. The change is older than that: a later one makes it void."""
+    with explained(), closing(connect(ledger_path(url))) as conn, transaction(conn):
+        decide(conn, task_id, at.isoformat(timespec="milliseconds"), COUNTED, measured.model_dump_json())
+
+
+def _counted(conn: sqlite3.Connection, ids: Sequence[str]) -> dict[str, Measured]:
+    query = f"""select task_id, detail from decisions where {OF} and kind = ?
+        and at > (select max(at) from drafts where drafts.task_id = decisions.task_id and {GIVEN})
+        order by decision_id"""
+    found = conn.execute(query, (json.dumps(list(ids)), COUNTED))
+    return {row["task_id"]: Measured.model_validate_json(row["detail"]) for row in found}
+
+
+def repeated_findings(conn: sqlite3.Connection, *, project: str | None = None, since: str = "") -> tuple[Pattern, ...]:
+    """The classes of finding that came too often in the newest tasks from `since` on that were reviewed."""
     query = """select distinct task_id, klass, file, line from findings where task_id in (
-            select task_id from reviews join tasks using (task_id) where ? is null or project = ?
+            select task_id from reviews join tasks using (task_id)
+            where created_at >= ? and (? is null or project = ?)
             group by task_id order by max(review_id) desc limit ?)"""
-    found = conn.execute(query, (project, project, packaged("scorecard")["pattern"]["tasks"]))
+    found = conn.execute(query, (since, project, project, packaged("scorecard")["pattern"]["tasks"]))
     return patterns((row["task_id"], row["klass"]) for row in found if row["klass"] in get_args(FindingClass))
 
 
@@ -79,11 +115,11 @@ def _facts(conn: sqlite3.Connection, ids: Sequence[str]) -> Iterator[Facts]:
     spends = _by_task(conn, f"select task_id, {SPEND} from calls", ids, "group by task_id")
     calls = _by_task(conn, "select task_id, at, ended_at, stage, status from calls", ids, "order by at")
     drafts = _by_task(conn, "select task_id, at, status from drafts", ids, "order by draft_id")
-    reviews = _by_task(conn, REVIEWS, ids,
-                       "order by review_id")  # fmt: skip
+    reviews = _by_task(conn, REVIEWS, ids, "order by review_id")
     findings = _by_task(conn, "select task_id, review_id, klass, file from findings", ids)
     runs = _by_task(conn, "select task_id, status, ms from playbook_runs", ids, "order by run_id")
     scores = _by_task(conn, "select task_id, record from scores", ids, "order by score_id")
+    lines = _counted(conn, ids)
     sums = _by_task(conn, "select task_id, unit, alone_low, alone_high, passed from task_sums", ids)
     for task_id in ids:
         [task] = tasks[task_id]
@@ -98,6 +134,7 @@ def _facts(conn: sqlite3.Connection, ids: Sequence[str]) -> Iterator[Facts]:
             wall_s=_wall_s(calls[task_id], sorted(ended), runs[task_id]),
             rewrites=_rewrites(calls[task_id], runs[task_id]),
             **_reviewed(reviews[task_id], findings[task_id]), **_told(scores[task_id]),
+            **_lines(lines.get(task_id)),
         )  # fmt: skip
 
 
@@ -151,12 +188,20 @@ def _reviewed(reviews: Rows, findings: Rows) -> dict[str, Any]:
 
 def _told(scores: Rows) -> dict[str, Any]:
     """What was recorded of it: of each figure the newest, since defects are often told later than minutes."""
-    names = ("outcome", "defects", "cleanup_minutes", "changed_lines", "rewritten_lines")
+    # Not the lines: they were counted that day, and the seven days may not have been over.
+    names = ("outcome", "defects", "cleanup_minutes")
     found: dict[str, Any] = {}
     for row in scores:
         record = json.loads(row["record"])
         found |= {name: record[name] for name in names if record.get(name) is not None}
     return found
+
+
+def _lines(measured: Measured | None) -> dict[str, Any]:
+    if measured is None:
+        return {}
+    told = measured.model_dump(include={"changed_lines", "rewritten_lines", "is_taken_back"})
+    return told | {"are_lines_final": measured.is_final}
 
 
 def _baseline(sums: Rows, spend: Spend) -> Baseline | None:

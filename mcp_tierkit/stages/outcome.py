@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import anyio.to_thread
 
-from mcp_tierkit.cleanup import Measured, measure
+from mcp_tierkit.cleanup import WITHIN, measure
 from mcp_tierkit.config import Config
+from mcp_tierkit.errors import InvalidInput, LedgerError
 from mcp_tierkit.kit import Kit
 from mcp_tierkit.ledger.report import reading
-from mcp_tierkit.ledger.scores import facts_of, handed_over, repeated_findings
+from mcp_tierkit.ledger.scores import counted, facts_of, handed_over, keep_count, repeated_findings, uncounted
 from mcp_tierkit.receipts import usd
-from mcp_tierkit.scorecard import Pattern, Scorecard, score
+from mcp_tierkit.scorecard import Measured, Pattern, Scorecard, score
 from mcp_tierkit.stages.callers import in_facts
 from mcp_tierkit.types import Score
 from mcp_tierkit.workspace import Workspace
@@ -45,7 +48,7 @@ async def note_outcome(kit: Kit, told: Score) -> Outcome:
 def outcome_of(
     config: Config, task_id: str, *, saved_minutes: float | None = None, caller: CallerFigures | None = None
 ) -> Outcome:
-    """The same of a task as it stands now; nothing is written down. Raises NotFound.
+    """The same of a task as it stands now. Raises NotFound.
 
     With the `caller`'s own figures, what the task came to is measured where its receipt estimates.
     """
@@ -53,17 +56,48 @@ def outcome_of(
 
 
 def measure_task(config: Config, task_id: str) -> Measured:
-    """The lines of the task's change that were rewritten, as far as its project is the one at hand."""
+    """The lines of the task's change that were rewritten, as far as its project is the one at hand.
+
+    Once the seven days are over they are counted for good and kept: history can be rewritten, and undo records end.
+    """
     with reading(config.ledger_url) as conn:
         project, handed = facts_of(conn, task_id).project, handed_over(conn, task_id)
+        kept = counted(conn, task_id)
+    if kept is not None and kept.is_final:
+        return kept
     if project != str(config.project):
         return Measured(reason="It is a task of another project.")
     if handed is None:
         return Measured(reason="No draft of it was handed over.")
-    return measure(
-        Workspace(config.project, config.policy.deny), config.state_dir, task_id, at=handed.at, now=datetime.now(UTC),
+    now = datetime.now(UTC)
+    found = measure(
+        Workspace(config.project, config.policy.deny), config.state_dir, task_id, at=handed.at, now=now,
         patch=handed.patch, is_applied=handed.is_applied,
     )  # fmt: skip
+    if now > handed.at + WITHIN and found != kept:
+        _keep(config, task_id, found, now)
+    return found
+
+
+def count_lines(config: Config, task_ids: Iterable[str], config_of: Callable[[str], Config]) -> None:
+    """Count the lines of these tasks; `config_of` gives the configuration of another project than this one."""
+    for task_id in task_ids:
+        with reading(config.ledger_url) as conn:
+            project = facts_of(conn, task_id).project
+        with contextlib.suppress(InvalidInput):  # Another project's settings are no reason to answer nothing.
+            measure_task(config if project == str(config.project) else config_of(project), task_id)
+
+
+def due(config: Config, task_ids: Iterable[str]) -> tuple[str, ...]:
+    """Those whose seven days are over and whose lines nobody has tried to count since."""
+    with reading(config.ledger_url) as conn:
+        return uncounted(conn, list(task_ids), until=datetime.now(UTC) - WITHIN)
+
+
+def _keep(config: Config, task_id: str, found: Measured, now: datetime) -> None:
+    # A ledger that cannot be written now still answers, and the lines are counted again next time.
+    with contextlib.suppress(LedgerError):
+        keep_count(config.ledger_url, task_id, found, at=now)
 
 
 def _scored(
@@ -72,8 +106,8 @@ def _scored(
 ) -> Outcome:  # fmt: skip
     with reading(config.ledger_url) as conn:
         facts, found = facts_of(conn, task_id), repeated_findings(conn, project=str(config.project))
-    if measured.changed_lines is not None:  # Else what was measured when its outcome was recorded, if it was.
-        lines = measured.model_dump(include={"changed_lines", "rewritten_lines"})
+    if measured.changed_lines is not None:
+        lines = measured.model_dump(include={"changed_lines", "rewritten_lines", "is_taken_back"})
         facts = facts.model_copy(update={**lines, "are_lines_final": measured.is_final})
     facts = in_facts(facts, caller) if caller else facts
     card = score(facts, minute_nanousd=config.caller.minute_usd, saved_minutes=saved_minutes)

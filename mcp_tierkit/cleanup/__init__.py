@@ -1,0 +1,132 @@
+"""How much of a delegated change was written again within seven days: by its own lines, in the tree and in git."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from mcp_tierkit.cleanup.lines import Part, Unknown, alive, applied, lines_of, patched
+from mcp_tierkit.cleanup.tree import Tree, Version
+from mcp_tierkit.errors import TierkitError
+from mcp_tierkit.git import git, is_its_own
+from mcp_tierkit.scorecard import Measured
+from mcp_tierkit.workspace import Workspace
+
+WITHIN = timedelta(days=7)
+MOST_COMPARED = 400_000
+"""Lines of one file, times the commits that touched it: each is compared with each."""
+MOST_BRANCHES = 20
+
+
+def measure(
+    ws: Workspace, state: Path, task_id: str, *, at: datetime, now: datetime, patch: str | None = None,
+    is_applied: bool = True,
+) -> Measured:  # fmt: skip
+    """Count the lines of a task's change that were rewritten within seven days after `at`, when it was handed over.
+
+    A line counts as rewritten when the file's version of that day, committed or not, no longer has it, blanks and
+    moves within the file aside. The undo record says which lines they are, else the `patch`. Changes nothing, and
+    runs no program that the repository names.
+    """
+    try:
+        if not ws.root.is_dir():
+            raise Unknown("Its project is gone.")
+        parts = applied(ws, state, task_id) or patched(ws, patch, is_needed=not is_applied)
+        changed = sum(len(part.own) for part in parts)
+        tree = _tree_with(ws, parts, at, is_applied=is_applied)
+        rewritten = sum(_rewritten(tree, part, at + WITHIN, now) for part in parts)
+        is_taken_back = 0 < changed == rewritten and all(_is_as_before(tree, part) for part in parts)
+    except Unknown as unknown:
+        return Measured(reason=str(unknown))
+    except (TierkitError, OSError):
+        return Measured(reason="The record of its change cannot be read.")
+    return Measured(
+        changed_lines=changed, rewritten_lines=rewritten, is_taken_back=is_taken_back, is_final=now > at + WITHIN
+    )
+
+
+def _is_as_before(tree: Tree, part: Part) -> bool:
+    return part.before is not None and lines_of(tree.standing(part).text or "") == part.before
+
+
+def _rewritten(tree: Tree, part: Part, deadline: datetime, now: datetime) -> int:
+    """How many of the task's lines in one file were rewritten by the deadline. Raises Unknown."""
+    standing = tree.standing(part)
+    gone = part.own - alive(part, standing.text)
+    if not gone or now <= deadline:
+        return len(gone)
+    versions = tree.versions(part.path)
+    if len(versions) * len(part.lines) > MOST_COMPARED:
+        raise Unknown("A long file of it was committed too often since.")
+    if any(one.at <= deadline < one.committed for one in versions if one.at and one.committed):
+        # A commit made anew after the deadline keeps its date. What stood then may be known all the same.
+        gone -= tree.alive_at(part, deadline)
+    seen = [alive(part, version.text) for version in versions]
+    return sum(_went(line, versions, seen, standing, deadline) for line in gone)
+
+
+def _went(
+    line: int, versions: Sequence[Version], seen: Sequence[frozenset[int]], standing: Version, deadline: datetime
+) -> bool:
+    """Whether a line that is gone was there no longer by the deadline. Raises Unknown."""
+    last = max((at for at, lines in enumerate(seen) if line in lines), default=None)
+    if last is None:
+        # Gone before the change was ever committed: by then at the latest.
+        known = versions[0].at if versions else standing.at
+        if known is None or known > deadline:
+            raise _no_time()
+        return True
+    known = versions[last + 1].at if last + 1 < len(versions) else standing.at
+    if known is None:
+        raise _no_time()
+    return known <= deadline
+
+
+def _no_time() -> Unknown:
+    return Unknown("Lines were rewritten, and no commit or time of a file tells whether within seven days.")
+
+
+def _tree_with(ws: Workspace, parts: Sequence[Part], since: datetime, *, is_applied: bool) -> Tree:
+    """The working tree; where neither it nor its history has any of the lines, the newest branch that has some.
+
+    Raises Unknown where they are nowhere and were never seen, and where they were put aside.
+    """
+    has_git = is_its_own(ws.root)
+    tree = Tree(ws, since, has_git=has_git)
+    if _is_seen(tree, parts):
+        return tree
+    branches = (Tree(ws, since, has_git=True, commit=name) for name in (_branches(ws.root) if has_git else ()))
+    for branch in branches:
+        if any(alive(part, branch.standing(part).text) for part in parts):
+            return branch
+    if not is_applied:
+        raise Unknown("Its patch was not applied, as far as can be seen.")
+    if has_git and _are_aside(tree, ws.root, parts):
+        raise Unknown("Its lines were put aside: they are in a stash, or in a commit that no branch has.")
+    return tree
+
+
+def _branches(root: Path) -> list[str]:
+    """Branches, the newest first, then what else is checked out in a worktree of its own."""
+    listed = git(root, "for-each-ref", "--sort=-committerdate", f"--count={MOST_BRANCHES}",
+                 "--format=%(refname)", "refs/heads", "refs/remotes")  # fmt: skip
+    trees = (line.split() for line in (git(root, "worktree", "list", "--porcelain") or "").splitlines())
+    heads = [words[1] for words in trees if words[:1] == ["HEAD"] and words[1].strip("0")]
+    return [*(listed or "").split(), *heads[:MOST_BRANCHES]]
+
+
+def _are_aside(tree: Tree, root: Path, parts: Sequence[Part]) -> bool:
+    """Whether git has the lines where nobody works on them. What was committed over them since was not put aside."""
+    walk = ("rev-list", "--walk-reflogs", f"--max-count={MOST_BRANCHES}")
+    aside = (git(root, *walk, "--parents", "refs/stash", "--") or "").split()  # New files are in a parent of its own.
+    if not any(tree.versions(part.path) for part in parts):
+        aside += (git(root, *walk, "HEAD", "--") or "").split()
+    return any(tree.has_at(part, dict.fromkeys(aside)) for part in parts)
+
+
+def _is_seen(tree: Tree, parts: Sequence[Part]) -> bool:
+    """Whether any of the lines is in the tree, or was in a commit that led to it."""
+    if any(alive(part, tree.standing(part).text) for part in parts):
+        return True
+    return any(alive(part, version.text) for part in parts for version in tree.versions(part.path))
