@@ -55,26 +55,27 @@ class Savings(Record):
 # A group is one number, since rows are sorted by it: 3 for each unit, unknown last, and 1 for each kind of draft.
 _UNITS: tuple[Unit | None, ...] = ("nanousd", "tokens", None)
 _DRAFTS: tuple[LeverName, ...] = ("cheap_drafts", "dearer_drafts", "lost_drafts")
-# A playbook that asks a model is listed as one, and not again among the tasks without a baseline.
-_SKILL = """exists (select 1 from playbook_runs as run where run.task_id = known.task_id and kind = 'skill')
-    and not exists (select 1 from drafts where drafts.task_id = known.task_id)"""
-_GROUPS = f"""select number, count(*) as tasks, sum(low) as low, sum(high) as high,
-        sum(calls > 0 and not is_skill) as called, sum(is_skipped and calls = 0) as skipped,
-        sum(is_measured) as measured,
+_GROUPS = """select number, count(*) as tasks, sum(low) as low, sum(high) as high,
+        sum(calls > 0) as called, sum(is_skipped and calls = 0) as skipped, sum(is_measured) as measured,
         sum(cache_nanousd) as cached, sum(cache_nanousd <> 0) as cached_tasks,
         sum(review_nanousd) as reviewed, sum(review_nanousd > 0) as reviewed_tasks,
-        sum(iif(is_skill, 0, cost_nanousd)) as cost, sum(iif(is_skill, 0, unpriced_calls)) as unpriced
+        sum(cost_nanousd) as cost, sum(unpriced_calls) as unpriced
     from (select iif(paid is null or (unit = 'usd' and unpriced_calls > 0), 6, iif(unit = 'usd', 0, 3))
                 + iif(is_done, dearer_drafts > 0, 2) as number,
             iif(is_done, alone_low, 0) - paid as low, iif(is_done, alone_high, 0) - paid as high,
-            calls, is_skipped, is_measured, cache_nanousd, review_nanousd, cost_nanousd, unpriced_calls,
-            paid is null and calls > 0 and {_SKILL} as is_skill
+            calls, is_skipped, is_measured, cache_nanousd, review_nanousd, cost_nanousd, unpriced_calls
         from (select *, is_kept and not is_reverted as is_done, told.key is not null as is_measured,
                 iif(told.key is null, passed, json_extract(told.value, '$.' || unit))
                     + iif(unit = 'usd', cost_nanousd - review_nanousd + cache_nanousd, 0) as paid
             from task_sums left join (select key, value from json_each(:measured)) as told on told.key = task_id
-            where at >= :since) as known)
+            where at >= :since))
     group by number order by number"""
+# A playbook that asks a model is listed as one, and not again among the tasks without a baseline.
+_SKILLS = """select count(*) as called, coalesce(sum(cost_nanousd), 0) as cost,
+        coalesce(sum(unpriced_calls), 0) as unpriced
+    from task_sums as sums where at >= :since and unit is null and calls > 0
+        and task_id in (select task_id from playbook_runs where kind = 'skill' and at >= :since)
+        and not exists (select 1 from drafts where drafts.task_id = sums.task_id)"""
 _WITH_NET = "select task_id from task_sums where at >= ? and unit is not null"
 _REFUSED = "select count(*) from decisions where kind = 'over_budget' and at >= :since"
 
@@ -140,12 +141,15 @@ def _beside(lever: LeverName, groups: Sequence[sqlite3.Row], column: str, sign: 
 
 def _unsaid(conn: sqlite3.Connection, since: str, groups: Sequence[sqlite3.Row]) -> tuple[Unsaid, ...]:
     refused = conn.execute(_REFUSED, {"since": since}).fetchone()[0]
+    skills = conn.execute(_SKILLS, {"since": since}).fetchone()
     unsaid = [group for group in groups if _unit(group) is None]
-    cost = None if any(group["unpriced"] for group in unsaid) else sum(group["cost"] for group in unsaid)
+    called, unpriced, cost = (
+        sum(group[name] for group in unsaid) - skills[name] for name in ("called", "unpriced", "cost")
+    )
     counts: tuple[tuple[IdleName, int, int | None], ...] = (
         ("skipped", sum(group["skipped"] for group in groups), 0),
         ("refused", refused, 0),
-        ("no_baseline", sum(group["called"] for group in unsaid), cost),
+        ("no_baseline", called, None if unpriced else cost),
     )
     return tuple(Unsaid(what=what, count=count, cost_nanousd=cost) for what, count, cost in counts if count)
 
