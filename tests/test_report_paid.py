@@ -189,6 +189,21 @@ def test_what_a_skill_cost_is_listed_once(conn: sqlite3.Connection, capsys: pyte
     ]  # fmt: skip
 
 
+def test_what_reviews_keep_finding_is_of_these_days(
+    conn: sqlite3.Connection, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number in range(4):
+        task_id = f"old{number}"
+        open_task(conn, task_id, (NOW - timedelta(days=40)).isoformat())
+        row = (task_id, AT, "findings", "{}")
+        review = conn.execute("insert into reviews (task_id, at, verdict, record) values (?, ?, ?, ?)", row)
+        names = "review_id, task_id, file, line, severity, klass, claim"
+        found = (review.lastrowid, task_id, "a.py", 3, "minor", "edge_case", "x")
+        conn.execute(f"insert into findings ({names}) values (?, ?, ?, ?, ?, ?, ?)", found)
+    assert [pattern["times"] for pattern in told(capsys, "--days", "60")["patterns"]] == [4]
+    assert told(capsys)["patterns"] == []
+
+
 def test_the_next_dollar_is_a_whole_one(conn: sqlite3.Connection) -> None:
     open_task(conn, "a", AT)
     for category, cost in zip("abcdefg", (1, 1, 1, 5, 7, 11, 13), strict=True):

@@ -101,7 +101,7 @@ def queries(
     asked["next_dollar"] = partial(spending.next_dollar, today=now.date())
     asked["tasks"] = partial(report.recent_tasks, limit=newest, since=since)
     asked["scorecards"] = partial(scores.scorecards, since=since, limit=newest, minute_nanousd=minute_nanousd)
-    asked["patterns"] = scores.repeated_findings
+    asked["patterns"] = partial(scores.repeated_findings, since=since)
     return asked
 
 
