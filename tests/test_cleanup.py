@@ -158,14 +158,14 @@ def beside_an_odd_name(field: Field) -> None:
     field.commit(THEN + DAY)
     for name in ("a\x01b", "\x01c", "line\nbreak", "R100"):
         (field.root / name).write_text("x")
-    field.write(MENDED, THEN + 2 * DAY)
+    field.write(MENDED, THEN + 20 * DAY)
     field.commit(THEN + 2 * DAY)
 
 
 def in_another_encoding(field: Field) -> None:
     field.git("config", "i18n.logOutputEncoding", "UTF-16")
     field.commit(THEN + DAY)
-    field.write(MENDED, THEN + 2 * DAY)
+    field.write(MENDED, THEN + 20 * DAY)  # Its time must not be what tells.
     field.commit(THEN + 2 * DAY)
 
 
@@ -227,6 +227,13 @@ def amended_late(field: Field) -> None:
     field.git("commit", "-q", "--amend", "--no-edit", "--date", (THEN + DAY).isoformat(), at=THEN + 20 * DAY)
 
 
+def amended_to_something_else(field: Field) -> None:
+    field.commit(THEN + DAY)
+    field.write("print(1)\n", THEN + 2 * DAY)
+    field.git("add", "-A")
+    field.git("commit", "-q", "--amend", "--no-edit", at=THEN + 2 * DAY)
+
+
 def moved_in_two_commits(field: Field) -> None:
     deleted(field)
     (field.root / "cart.py").write_text(NEW)
@@ -280,6 +287,7 @@ ASIDE = "Its lines were put aside: they are in a stash, or in a commit that no b
         (replaced_by_a_link, 30, CANNOT_READ), (moved_away, 3, "Its project is gone."), (stashed, 1, ASIDE),
         (stashed, 30, ASIDE), (committed_on_no_branch, 1, ASIDE), (committed_on_no_branch, 30, ASIDE),
         (checked_out_beside, 3, 2), (checked_out_beside, 30, 2), (deleted_unseen, 3, 5), (deleted_unseen, 30, NO_TIME),
+        (amended_to_something_else, 3, 5), (amended_to_something_else, 30, 5),
         (amended_late, 30, 0), (moved_in_two_commits, 5, 0), (moved_in_two_commits, 30, 0),
     ],
 )  # fmt: skip
@@ -310,6 +318,15 @@ def test_a_change_whose_files_are_as_before_it_is_taken_back(tmp_path: Path) -> 
     field.commit(THEN + DAY)
     field.git("switch", "-q", "main")
     assert field.measured(1) == Measured(changed_lines=5, rewritten_lines=0)
+
+
+def test_of_equal_lines_as_many_are_the_tasks_as_it_added(tmp_path: Path) -> None:
+    field = Field(tmp_path)
+    other, change = field.root / "other.py", Content(data=b"x = 1\ny = 2\nx = 1\n")
+    apply(field.ws, field.state, "t2", {"other.py": change}, {"other.py": field.ws.digest("other.py")})
+    for text, wanted in (("x = 1\nx = 1\ny = 2\n", 0), ("y = 2\nx = 1\n", 1), ("x = 1\n", 2)):
+        other.write_text(text)
+        assert measure(field.ws, field.state, "t2", at=THEN, now=THEN + DAY).rewritten_lines == wanted
 
 
 def test_a_long_file_is_counted_in_a_second(tmp_path: Path) -> None:

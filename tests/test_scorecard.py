@@ -469,6 +469,8 @@ out; 5 that can make an answer.
 
 1 of 5 answers is weak; 2 would be too many. 2 of 5 are not known yet.
 """
+    run(["checklist", "--days", "1", "--json"])  # They were all of yesterday.
+    assert json.loads(capsys.readouterr().out)["patterns"] == []
     )
 
 
