@@ -87,9 +87,10 @@ class Config(Record):
             return self.budgets
 
     def price_table(self) -> PriceTable:
-        """Prices, the user's own before the packaged ones."""
-        priced = [(tier.models, tier.own_price()) for tier in self.tiers.values()]
-        return PriceTable({model: price for models, price in priced if price for model in models})
+        """Prices, the user's own before the packaged ones; those of a tier with an address hold at that address."""
+        own = [(tier.base_url, tier.models, price) for tier in self.tiers.values() if (price := tier.own_price())]
+        at = {(url, model): price for url, models, price in own if url for model in models}
+        return PriceTable({model: price for url, models, price in own if not url for model in models}, at)
 
     @property
     def prompt_dir(self) -> Path:

@@ -18,6 +18,8 @@ from mcp_tierkit.prices import LongContext, Price, names
 
 MAP_NAME = "model_prices_and_context_window_backup.json"
 ROUTED = "openrouter/"
+_ALWAYS_SEARCHES = re.compile(r"\bperplexity/|-search\b|deep-research")
+"""Names of models that look things up on every call, for a fee that the lists file under searches, asked for or not."""
 _FROM_THE_STEP_ON = ("xai",)
 """Providers, by the map's names, that charge a call whose input is as long as the step already at the step's rates."""
 _KEYS = {
@@ -37,8 +39,11 @@ _KEYS = {
 def price_in_map(model: str) -> Price | None:
     """The price that the installed litellm names, None where it names none we can vouch for.
 
-    Of OpenRouter's models, which it names none of, what genai-prices says today, where that is installed.
+    Of OpenRouter's models, which it names none of, what genai-prices says today, where that is installed. None of a
+    model that takes a fee for each call besides: its tokens alone are no price to hold a budget by.
     """
+    if _ALWAYS_SEARCHES.search(model):
+        return None
     source = f"litellm {map_version()} model_prices map"
     entries = (entry for name in names(model) if isinstance(entry := _map().get(name), dict))
     listed = next((price for e in entries if (price := from_entry(e, source=source, as_of=None)) is not None), None)

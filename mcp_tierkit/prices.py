@@ -22,6 +22,8 @@ STALE_DAYS = 90
 _DATA = Path(__file__).parent / "data"
 # Routes in front of a model's own name under which the price map files the vendor's bare name.
 _VENDORS = ("openai/", "anthropic/", "deepseek/")
+_AT_ANY_LEVEL = ("tierkit.toml", "local")
+"""Sources of prices that hold at any level of service: what the user says is paid, and what is paid to nobody."""
 
 
 class Rates(Record):
@@ -77,7 +79,10 @@ def cost(price: Price, usage: Usage, *, batch: bool = False) -> int | None:
 
     Of what was written to the cache, the part that the provider says it keeps for an hour has a rate of its own; more
     kept than written is no count to believe. `batch` is a call that may wait for its answer, at the rates for those.
+    Lists tell what the standard level of service costs, so by them a call at another one has no known cost.
     """
+    if usage.level is not None and price.source not in _AT_ANY_LEVEL:
+        return None
     hour, written = usage.cache_write_1h or 0, usage.cache_write
     if written is not None and hour > written:
         return None
@@ -88,13 +93,14 @@ def cost(price: Price, usage: Usage, *, batch: bool = False) -> int | None:
     return round(sum(known, Fraction(0))) if len(known) == len(parts) else None
 
 
-def worst_cost(price: Price, input_tokens: int, max_output: int) -> int:
-    """The most a call can cost, in nanodollars: all input at the dearest input rate, all output used.
+def worst_cost(price: Price, input_tokens: int, max_output: int, *, hour: bool = False) -> int:
+    """The most a call can cost, in nanodollars: all input at the dearest input rate, all output used. Rounded up.
 
-    Hour-long cache writes are left out, since no request of ours asks for them. Rounded up.
+    No request of ours asks for cache writes that are kept for an hour; with `hour` somebody on its way may.
     """
     rates = _rates(price, input_tokens)
-    dearest = max(rate for rate in (rates.input, rates.cache_read, rates.cache_write) if rate is not None)
+    named = (rates.input, rates.cache_read, rates.cache_write, rates.cache_write_1h if hour else None)
+    dearest = max(rate for rate in named if rate is not None)
     return math.ceil(_nanos(input_tokens, dearest) + _nanos(max_output, rates.output))
 
 
@@ -129,16 +135,25 @@ def _nanos(tokens: int, usd_per_mtok: Decimal) -> Fraction:
 
 
 class PriceTable:
-    """Prices by litellm's model names: the user's own first, then the packaged ones, then what is installed."""
+    """Prices by litellm's model names: the user's own first, then the packaged ones, then what is installed.
 
-    def __init__(self, overrides: Mapping[str, Price] | None = None) -> None:
-        self._overrides = dict(overrides or {})
+    `at` has those of the user's that hold at one address alone, by address and model.
+    """
 
-    def price(self, model: str) -> Price | None:
+    def __init__(
+        self, overrides: Mapping[str, Price] | None = None, at: Mapping[tuple[str, str], Price] | None = None
+    ) -> None:
+        self._overrides, self._at = dict(overrides or {}), dict(at or {})
+
+    def price(self, model: str, base_url: str | None = None) -> Price | None:
         """The price of a model, None where nobody named one. Zero for a model on this machine."""
-        if model in self._overrides:
-            return self._overrides[model]
+        if own := self.own(model, base_url):
+            return own
         return self.packaged(model) or (LOCAL_PRICE if is_local(model) else _in_map(model))
+
+    def own(self, model: str, base_url: str | None = None) -> Price | None:
+        """The user's own price: the one for that address, else the one for wherever the model is called."""
+        return self._at.get((base_url or "", model)) or self._overrides.get(model)
 
     def packaged(self, model: str) -> Price | None:
         """The price in the dated table we ship, without a look at litellm's map."""
@@ -152,7 +167,8 @@ class PriceTable:
     @cached_property
     def digest(self) -> str:
         """Twelve hex digits over the packaged rows, the user's own prices and the versions of the installed maps."""
-        own = {model: price.model_dump(mode="json") for model, price in sorted(self._overrides.items())}
+        given = [*self._overrides.items(), *((f"{model} {address}", row) for (address, model), row in self._at.items())]
+        own = {name: price.model_dump(mode="json") for name, price in sorted(given, key=lambda pair: pair[0])}
         text = json.dumps([own, _map_version()], sort_keys=True)
         return hashlib.sha256((_DATA / "prices.toml").read_bytes() + text.encode()).hexdigest()[:12]
 

@@ -24,7 +24,7 @@ def is_same_model(tier: Tier, served: str | None) -> bool:
 def pinned_price(prices: PriceTable, tier: Tier) -> Price | None:
     """The price of what the tier names first."""
     is_own = tier.requested_model == tier.model or not tier.is_by_token
-    return tier.price if is_own else prices.price(tier.requested_model)
+    return tier.price if is_own else prices.price(tier.requested_model, tier.base_url)
 
 
 def served_price(prices: PriceTable, tier: Tier, served: str | None) -> Price | None:
@@ -39,7 +39,7 @@ def served_price(prices: PriceTable, tier: Tier, served: str | None) -> Price | 
         return own
     provider, vendor = tier.model.partition("/")[0], tier.model.rpartition("/")[0]
     names = (f"{provider}/{served}", f"{vendor}/{_bare(served)}", served)
-    return next((price for name in names if (price := prices.price(name))), own)
+    return next((price for name in names if (price := prices.price(name, tier.base_url))), own)
 
 
 def alert(prices: PriceTable, tier: Tier, served: str | None) -> str | None:

@@ -57,7 +57,8 @@ class Tier(Record):
         """The most that one call can cost, in nanodollars; None where no price is known."""
         if self.hour_nanousd is not None:
             return self.time_cost(math.ceil(self.timeout_s * 1000))
-        return worst_cost(self.price, input_tokens, max_output) if self.price else None
+        # Behind an address of the user's own a proxy may ask for what we do not.
+        return worst_cost(self.price, input_tokens, max_output, hour=self.base_url is not None) if self.price else None
 
     def time_cost(self, ms: int) -> int | None:
         """Nanodollars of a call that took `ms`, where time is the price; none takes longer than its time limit.
@@ -140,7 +141,7 @@ def _usable(
     if billing == "api" and price is None and not config.policy.allow_unpriced:
         return (
             f"The {name} tier names {model}, whose price is unknown; add `price` to [tiers.{name}] "
-            "or set policy.allow_unpriced."
+            f"or set policy.allow_unpriced.{_more_prices(model)}"
         )
     return _tier(
         name, model, written, key=key, price=price, source=source, provider=provider.name if provider else None,
@@ -193,12 +194,22 @@ def _token_price(model: str, written: TierConfig, prices: PriceTable, billing: B
     return None if price == LOCAL_PRICE else price  # Whoever says `api` of such an address is sent a bill.
 
 
+def _more_prices(model: str) -> str:
+    from mcp_tierkit.price_map import hint
+
+    told = hint(model)
+    return f" {told}" if told else ""
+
+
 def _listed_price(model: str, written: TierConfig, prices: PriceTable) -> Price | None:
-    """The table's price; zero for an unlisted model behind a keyless address of this machine."""
+    """The table's price; zero for an unlisted model behind a keyless address of this machine.
+
+    What the user named for that model wherever it is called goes first, what another tier's address costs does not.
+    """
     if written.base_url is None:
         return prices.price(model)
     here = is_loopback(written.base_url) and written.api_key_env is None and can_draft(model)
-    return prices.packaged(model) or (LOCAL_PRICE if here else None)
+    return prices.own(model) or prices.packaged(model) or (LOCAL_PRICE if here else None)
 
 
 def is_loopback(url: str) -> bool:

@@ -172,6 +172,7 @@ class Usage(Record):
     cache_write_1h: Tokens | None = Field(default=None, description="The part of `cache_write` kept for an hour.")
     output: Tokens | None = Field(default=None, description="Output, reasoning included.")
     reasoning: Tokens | None = Field(default=None, description="The part of `output` that was reasoning.")
+    level: str | None = Field(default=None, description="Level of service it ran at; None for the standard one.")
 
 
 class Completion(Record):

@@ -52,6 +52,23 @@ _REASONING = (
     ("completion_token_details", "reasoning_tokens"),
     ("reasoning_tokens",),
 )
+_LEVELS = (
+    ("service_tier",),
+    ("service_tier_used",),
+    ("serviceTier", "type"),
+    ("performanceConfig", "latency"),
+    ("usage", "service_tier"),
+    ("usage", "speed"),
+    ("usage", "inference_geo"),
+    ("usageMetadata", "trafficType"),
+    ("usageMetadata", "serviceTier"),
+)
+"""Where a reply says how it was served: OpenAI, Groq and their like, Cerebras, Bedrock twice, Anthropic, Gemini."""
+_STANDARD = {
+    "default", "standard", "on_demand", "auto", "global", "not_available", "traffic_type_unspecified",
+    "service_tier_unspecified",
+}  # fmt: skip
+"""Words for the level that price lists mean. `auto` is what was asked, not what was given, and we ask for none."""
 
 
 class _ImpossibleError(ValueError):
@@ -71,7 +88,7 @@ def read_usage(body: Mapping[str, Any], *, has_text: bool = True) -> Usage:
     """Four buckets that never overlap, each None where the provider did not say and its convention leaves it open.
 
     All are None where the counts cannot be true, or hold no input at all. No output beside a text (`has_text`) is
-    unknown too.
+    unknown too. With them comes the level of service, since the same tokens cost more or less at another one.
     """
     try:
         usage = _usage(body)
@@ -79,9 +96,17 @@ def read_usage(body: Mapping[str, Any], *, has_text: bool = True) -> Usage:
         return Usage()
     if not (usage.input or usage.cached_input or usage.cache_write):
         return Usage()
-    if has_text and usage.output == 0:
-        return usage.model_copy(update={"output": None, "reasoning": None})
-    return usage
+    unsaid = {"output": None, "reasoning": None} if has_text and usage.output == 0 else {}
+    return usage.model_copy(update={**unsaid, "level": service_level(body)})
+
+
+def service_level(body: Mapping[str, Any]) -> str | None:
+    """What a reply says of how it was served where that is not the standard way, such as `priority`; else None."""
+    for path in _LEVELS:
+        said = _at(body, path)
+        if isinstance(said, str) and said and said.lower() not in _STANDARD:
+            return _ODD.sub("_", said.lower())[:40]
+    return None
 
 
 def served_model(body: Mapping[str, Any]) -> str | None:
@@ -248,12 +273,15 @@ def _sum(objects: Iterable[Mapping[str, Any]], path: tuple[str, ...]) -> int | N
 
 def _first(usage: Mapping[str, Any], paths: tuple[tuple[str, ...], ...]) -> int | None:
     for path in paths:
-        value: Any = usage
-        for name in path:
-            value = _map(value).get(name)
-        if (count := _count(value)) is not None:
+        if (count := _count(_at(usage, path))) is not None:
             return count
     return None
+
+
+def _at(value: Any, path: tuple[str, ...]) -> Any:
+    for name in path:
+        value = _map(value).get(name)
+    return value
 
 
 def _count(value: Any) -> int | None:

@@ -112,7 +112,7 @@ def test_the_documented_example_is_read_word_for_word(setup: Setup) -> None:
     )
     assert price is not None
     assert (price.input, price.cache_read, price.cache_write) == (Decimal("0.10"), Decimal("0.01"), None)
-    assert config.price_table().price("openai/some-model") == price
+    assert config.price_table().price("openai/some-model", cheap.base_url) == price
     assert (config.stages.draft, config.stages.climb, config.stages.review) == ("cheap", ("mid",), "strong")
     assert config.budgets == Budgets(
         call=200_000_000, task=1_000_000_000, day=10_000_000_000, project=100_000_000_000, month=200_000_000_000

@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from packaging.requirements import Requirement
 
 from mcp_tierkit.cli import run
-from mcp_tierkit.cli.prices import _warn
+from mcp_tierkit.cli.prices import Row, _warn
 from mcp_tierkit.ledger.pins import last_calls
 from mcp_tierkit.ledger.report import reading
 from mcp_tierkit.ledger.sqlite import open_ledger
@@ -31,7 +31,7 @@ from mcp_tierkit.pins import LastCall, retests
 from mcp_tierkit.price_map import MAP_NAME, from_entry, map_path, map_version, price_in_map
 from mcp_tierkit.prices import LOCAL_PRICE, STALE_DAYS, LongContext, Price, PriceTable, cost, worst_cost
 from mcp_tierkit.providers import can_draft, is_local, known, provider_of
-from mcp_tierkit.settings import Stages
+from mcp_tierkit.settings import Stages, TierConfig, TierPrice
 from mcp_tierkit.types import Budgets, Call, Request, Route, Task, TierName, Usage
 
 ROOT = Path(__file__).parent.parent
@@ -237,6 +237,12 @@ def test_a_vendors_route_in_front_of_a_model_finds_its_bare_row() -> None:
         "dashscope/qwen-plus-latest",
         "dashscope/qwen-turbo",
         "perplexity/pplx-7b-online",
+        "perplexity/sonar",
+        "perplexity/sonar-pro",
+        "openrouter/perplexity/sonar",
+        "openai/gpt-4o-search-preview",
+        "gpt-5-search-api",
+        "gemini/deep-research-preview-04-2026",
         "azure_ai/model_router",
     ],
 )
@@ -272,6 +278,31 @@ def test_the_users_price_beats_the_table_and_changes_the_digest() -> None:
     assert own.price("my-model") == price(input="7")
     assert own.digest != TABLE.digest
     assert PriceTable().digest == TABLE.digest
+
+
+def test_a_price_of_one_address_is_known_there_alone_and_changes_the_digest() -> None:
+    here, there = price(input="3"), price(input="4")
+    own = PriceTable({"gpt-5.4": here}, {("http://there/v1", "gpt-5.4"): there, ("http://there/v1", "mine"): there})
+    assert [own.price("gpt-5.4", url) for url in (None, "http://there/v1", "http://else/v1")] == [here, there, here]
+    assert [own.price("mine", url) for url in (None, "http://there/v1", "http://else/v1")] == [None, there, None]
+    assert own.digest != PriceTable({"gpt-5.4": here}).digest
+
+
+@pytest.mark.parametrize("level", ["priority", "flex", "fast"])
+def test_at_another_level_of_service_a_listed_price_says_nothing_and_a_price_of_the_users_own_holds(level: str) -> None:
+    used = Usage(input=1000, cached_input=0, cache_write=0, output=500, level=level)
+    listed = TABLE.packaged("gpt-5.4-mini")
+    assert listed is not None
+    assert (cost(listed, used), cost(listed, used, batch=True)) == (None, None)
+    assert cost(listed, used.model_copy(update={"level": None})) == 3_000_000
+    own = TierConfig(models=("m",), price=TierPrice.model_validate({"input": "1.5", "output": "9"})).own_price()
+    assert own is not None
+    assert (cost(own, used), cost(LOCAL_PRICE, used)) == (6_000_000, 0)
+
+
+def test_an_hour_of_caching_counts_in_the_worst_case_where_somebody_on_the_way_may_ask_for_it() -> None:
+    row = price(input="1", cache_write="1.25", cache_write_1h="2", output="5")
+    assert (worst_cost(row, 1000, 10), worst_cost(row, 1000, 10, hour=True)) == (1_300_000, 2_050_000)
 
 
 def test_two_pricing_tiers_of_the_map_become_one_long_step_and_three_are_not_read() -> None:
@@ -476,6 +507,47 @@ def test_a_tier_whose_price_or_model_changed_since_its_last_call_is_to_be_tried_
         assert set(last_calls(conn, newest=2)) == {"strong"}
 
 
+def test_a_price_of_a_tiers_own_address_is_shown_beside_the_listed_one_and_never_as_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = tmp_path / "tierkit.toml"
+    settings.write_text(
+        TIER.format(tier="cheap", model="gpt-5.4-mini", input="0.001", output="0.002")
+        + TIER.format(tier="mid", model="openai/of-my-own", input="1", output="4")
+    )
+    (tmp_path / "project").mkdir()
+    monkeypatch.chdir(tmp_path / "project")
+    for name, value in {"CONFIG": settings, "STATE_DIR": tmp_path / "state"}.items():
+        monkeypatch.setenv(f"TIERKIT_{name}", str(value))
+    assert run(["prices", "gpt-5.4-mini", "openai/of-my-own", "--json"]) == 0
+    shown = [(row["model"], row["tier"], row["input"]) for row in json.loads(capsys.readouterr().out)]
+    assert shown == [
+        ("gpt-5.4-mini", None, "0.75"), ("gpt-5.4-mini", "cheap", "0.001"), ("openai/of-my-own", "mid", "1"),
+    ]  # fmt: skip
+    assert run(["prices"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    for tier, model, figure in (("cheap", "gpt-5.4-mini", "0.001"), ("mid", "openai/of-my-own", "1")):
+        at = lines.index(f"tierkit.toml [tiers.{tier}], at http://127.0.0.1:9/v1 alone")
+        assert lines[at + 1].split()[:2] == [model, figure]
+
+
+def test_an_address_whose_key_is_gone_is_no_changed_price(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings, url = tmp_path / "tierkit.toml", f"sqlite://{tmp_path}/ledger.db"
+    settings.write_text(
+        TIER.format(tier="cheap", model="openai/gpt-6-luna", input="0.001", output="0.002")
+        + 'api_key_env = "NOBODY_SET_IT"\n'
+    )
+    (tmp_path / "project").mkdir()
+    monkeypatch.chdir(tmp_path / "project")
+    for name, value in {"CONFIG": settings, "STATE_DIR": tmp_path / "state", "LEDGER": url}.items():
+        monkeypatch.setenv(f"TIERKIT_{name}", str(value))
+    anyio.run(called, url, "cheap", "openai/gpt-6-luna", "0.001/0.002", datetime(2026, 10, 1, tzinfo=UTC))
+    assert run(["prices", "--pins", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"retest": []}
+
+
 def test_a_tier_without_its_key_is_compared_by_the_model_of_its_last_call() -> None:
     last = LastCall(at="2026-10-01T00:00:00Z", model="openai/gpt-6-luna", price="0.1/0.4")
     (found,) = retests({"cheap": last}, {}, TABLE, Stages())
@@ -487,7 +559,7 @@ def test_a_tier_without_its_key_is_compared_by_the_model_of_its_last_call() -> N
 
 
 def test_a_model_that_is_withdrawn_soon_is_warned_of(capsys: pytest.CaptureFixture[str]) -> None:
-    rows = [(name, TABLE.packaged(name)) for name in ("claude-sonnet-4-5", "gpt-5.4")]
+    rows = [Row(name, TABLE.packaged(name)) for name in ("claude-sonnet-4-5", "gpt-5.4")]
     for day, words in ((date(2026, 11, 22), "will be withdrawn"), (date(2026, 11, 30), "was withdrawn")):
         _warn(rows, day)
         assert capsys.readouterr().err == f"Warning: claude-sonnet-4-5 {words} by its provider on 2026-11-30.\n"

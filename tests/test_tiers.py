@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import sys
+from datetime import UTC, datetime
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from mcp_tierkit.config import Config, load_config
-from mcp_tierkit.prices import LOCAL_PRICE
+from mcp_tierkit.errors import OverBudget
+from mcp_tierkit.gateway import ScriptedGateway
+from mcp_tierkit.kit import open_kit
+from mcp_tierkit.metering import call_model
+from mcp_tierkit.prices import LOCAL_PRICE, PriceTable
 from mcp_tierkit.providers import Provider, known
-from mcp_tierkit.tiers import Engine, Tier, no_model, survey
+from mcp_tierkit.served import served_price
+from mcp_tierkit.tiers import NAMES, Engine, Tier, no_model, survey
+from mcp_tierkit.types import Call, Message, Route, Task
+from tests.support import said
 
 OLLAMA = Engine(
     name="Ollama", base_url="http://127.0.0.1:11434/v1", models=("nomic-embed-text", "big:cloud", "qwen3:8b")
@@ -127,6 +137,92 @@ def test_an_address_of_the_users_never_gets_a_providers_key(home: Path) -> None:
     assert cheap.api_key_env is None
     assert cheap.price is not None
     assert cheap.price.input == Decimal("0.1")
+
+
+ELSEWHERE = """[tiers.cheap]
+models = ["openai/gpt-6-luna"]
+base_url = "https://elsewhere.example/v1"
+price = { input = "0.001", output = "0.001" }
+[tiers.mid]
+models = ["openai/gpt-6-luna"]
+"""
+
+
+def test_a_price_of_one_address_is_not_what_the_model_costs_anywhere_else(home: Path) -> None:
+    given = config(home, ELSEWHERE, OPENAI_API_KEY="k")
+    cheap, mid = (survey(given).tiers[name] for name in ("cheap", "mid"))
+    listed = PriceTable().price("openai/gpt-6-luna")
+    assert listed is not None
+    assert (mid.price, given.price_table().price("openai/gpt-6-luna")) == (listed, listed)
+    assert cheap.price is not None
+    assert cheap.price.input == Decimal("0.001")
+    assert mid.worst(10**5, 0) == max(listed.input, listed.cache_write or 0) * 10**8
+
+
+@pytest.mark.anyio
+async def test_a_call_is_reserved_settled_and_shown_at_the_price_of_where_it_goes(home: Path) -> None:
+    given = config(home, ELSEWHERE + '[stages]\ndraft = "mid"\n[budget]\ncall_usd = "0.0001"\n', OPENAI_API_KEY="k")
+    replies = [said("Hi.", input=1000, output=200).model_copy(update={"served_model": "gpt-6-luna"})] * 4
+    kit = open_kit(given, gateway=ScriptedGateway(replies))
+    task = Task(task_id="t", project=str(given.project), goal="x", created_at=datetime.now(UTC))
+    await kit.ledger.open_task(task)
+    rows: list[Call | None] = []
+    for name in NAMES[:2]:
+        route = Route(route_id=name, task_id="t", decision="draft", tier=name, rule="x", reason="x")
+        await kit.ledger.route(route)
+        ask = partial(call_model, kit, route, await kit.tier(name), stage="draft", prompt_id="draft.v1@0")
+        for tokens in (150, 1500):
+            # 1,500 tokens of output are within the budget at $0.001 a million, and not at $0.5.
+            words = (Message(role="user", content=f"Say {tokens}."),)
+            try:
+                rows.append((await ask(messages=words, max_output_tokens=tokens)).call)
+            except OverBudget:
+                rows.append(None)
+    await kit.close()
+    costs = [row and row.cost_nanousd for row in rows]
+    assert costs == [1200, 1200, 1000 * 100 + 200 * 500, None]
+    assert [row and row.served_price for row in rows] == ["0.001/0.001", "0.001/0.001", "0.1/0.5", None]
+
+
+def test_what_answers_is_priced_by_the_address_that_it_answered_from(home: Path) -> None:
+    text = ELSEWHERE.replace('["openai/gpt-6-luna"]', '["openai/gpt-6-luna", "openai/other"]', 1)
+    given = config(home, text, OPENAI_API_KEY="k")
+    cheap, mid = (survey(given).tiers[name] for name in ("cheap", "mid"))
+    table = given.price_table()
+    assert served_price(table, cheap, "other") == cheap.price
+    assert served_price(table, mid, "gpt-6-luna") == served_price(table, mid, "gpt-6-luna-2026-10-01") == mid.price
+    assert served_price(table, mid, "other") is None
+
+
+def test_a_price_without_an_address_is_the_models_wherever_it_is_called(home: Path) -> None:
+    text = ELSEWHERE.replace('base_url = "https://elsewhere.example/v1"\n', "")
+    text += '[tiers.strong]\nmodels = ["openai/gpt-6-luna"]\nbase_url = "https://elsewhere.example/v1"\n'
+    tiers = survey(config(home, text, OPENAI_API_KEY="k")).tiers
+    assert {name: tier.price and tier.price.input for name, tier in tiers.items()} == dict.fromkeys(
+        ("cheap", "mid", "strong"), Decimal("0.001")
+    )
+
+
+def test_behind_an_address_of_the_users_a_cache_kept_for_an_hour_is_reserved_for(home: Path) -> None:
+    text = '[tiers.cheap]\nmodels = ["anthropic/claude-haiku-5-5"]\n'
+    direct = survey(config(home, text, ANTHROPIC_API_KEY="k")).tiers["cheap"]
+    proxied = survey(config(home, text + 'base_url = "https://proxy.example"\n')).tiers["cheap"]
+    assert direct.price == proxied.price
+    assert direct.price is not None
+    hour, minutes = direct.price.cache_write_1h, direct.price.cache_write
+    assert hour is not None
+    assert minutes is not None
+    assert (direct.worst(10**5, 0), proxied.worst(10**5, 0)) == (int(minutes * 10**8), int(hour * 10**8))
+
+
+@pytest.mark.parametrize("is_installed", [False, True])
+def test_a_model_of_openrouters_without_a_price_is_refused_with_where_prices_come_from(
+    home: Path, monkeypatch: pytest.MonkeyPatch, is_installed: bool
+) -> None:
+    if not is_installed:
+        monkeypatch.setitem(sys.modules, "genai_prices", None)
+    text = '[tiers.cheap]\nmodels = ["openrouter/nobody/made-up-9"]\n'
+    assert ("mcp-tierkit[openrouter]" in reason(home, text, OPENROUTER_API_KEY="k")) is not is_installed
 
 
 def test_a_dropped_tier_is_gone_whoever_wrote_it(home: Path) -> None:

@@ -152,6 +152,9 @@ def test_the_buckets_at_the_models_prices_are_the_bill_that_the_provider_states(
     assert cost(Price.model_validate({**rates, "source": "published"}), read_usage(body)) == reported_cost(body)
 
 
+PRICE = Price(input=Decimal(1), output=Decimal(1), cache_read=Decimal(1), cache_write=Decimal(1), source="x")
+
+
 # --- through the gateway, onto the ledger ---------------------------------------------------------
 
 CALLED = [name for name in RECORDED if recorded(name)["model"]]
@@ -213,8 +216,54 @@ async def test_what_a_reply_does_not_tell_whole_is_null_on_the_ledger(tmp_path: 
     assert _costs(tmp_path / "home/ledger.db") == {name: None}
 
 
-async def _call(kit: Kit, name: str, reply: Reply) -> None:
-    fixture = recorded(name)
+PRIORITY = {"service_tier": "priority"}
+SERVED: dict[str, tuple[str, dict[str, Any], bool]] = {
+    "openai_default": ("openai_cached", {"service_tier": "default"}, True),
+    "openai_auto": ("openai_cached", {"service_tier": "auto"}, True),
+    "openai_null": ("openai_cached", {"service_tier": None}, True),
+    "openai_priority": ("openai_cached", PRIORITY, False),
+    "openai_flex": ("openai_cached", {"service_tier": "flex"}, False),
+    "cerebras_used": ("cerebras", {"service_tier": "auto", "service_tier_used": "priority"}, False),
+    "groq_on_demand": ("groq", {"service_tier": "on_demand"}, True),
+    "groq_performance": ("groq", {"service_tier": "performance"}, False),
+    "anthropic_standard": ("anthropic_read", {"usage": {"speed": "standard", "inference_geo": "global"}}, True),
+    "anthropic_priority": ("anthropic_read", {"usage": PRIORITY}, False),
+    "anthropic_batch": ("anthropic_read", {"usage": {"service_tier": "batch"}}, False),
+    "anthropic_fast": ("anthropic_read", {"usage": {"speed": "fast"}}, False),
+    "anthropic_us": ("anthropic_read", {"usage": {"inference_geo": "us"}}, False),
+    "gemini_on_demand": ("gemini_cached", {"usageMetadata": {"trafficType": "ON_DEMAND"}}, True),
+    "gemini_priority": ("gemini_cached", {"usageMetadata": {"trafficType": "ON_DEMAND_PRIORITY"}}, False),
+    "gemini_provisioned": ("gemini_cached", {"usageMetadata": {"trafficType": "PROVISIONED_THROUGHPUT"}}, False),
+    "gemini_tier": ("gemini_cached", {"usageMetadata": {"serviceTier": "flex"}}, False),
+    "bedrock_default": ("bedrock_5m_write", {"serviceTier": {"type": "default"}}, True),
+    "bedrock_priority": ("bedrock_5m_write", {"serviceTier": {"type": "priority"}}, False),
+    "bedrock_optimized": ("bedrock_5m_write", {"performanceConfig": {"latency": "optimized"}}, False),
+    "stated_priority": ("openrouter_write", PRIORITY, True),  # What the provider says it billed is billed.
+}
+
+
+@pytest.mark.anyio
+@pytest.mark.filterwarnings("ignore:.*`ReadOnly` qualifier:UserWarning")
+async def test_a_call_at_another_level_of_service_than_the_listed_one_has_no_known_cost_and_keeps_its_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION_NAME"):
+        monkeypatch.setenv(name, "us-east-1")
+    config = make_config(make_project(tmp_path / "app", git=False), tmp_path / "home")
+    kit, rows = open_kit(config, gateway=LiteLLMGateway({"A_KEY": "sk-none"}.get)), {}
+    for case, (name, said, _) in SERVED.items():
+        body = body_of(recorded(name))
+        within = {key: {**body[key], **more} for key, more in said.items() if isinstance(more, dict) and key in body}
+        await _call(kit, name, Reply(raw=_raw(body | said | within)), case)
+        rows[case] = _last(tmp_path / "home/ledger.db")
+    await kit.close()
+    costs = _costs(tmp_path / "home/ledger.db")
+    assert {case: costs[case] is not None for case in SERVED} == {case: known for case, (_, _, known) in SERVED.items()}
+    assert rows == {case: ("settled", *RECORDED[name][:5]) for case, (name, _, _) in SERVED.items()}
+
+
+async def _call(kit: Kit, name: str, reply: Reply, task_id: str | None = None) -> None:
+    fixture, task_id = recorded(name), task_id or name
 
     def answer(asked: Asked) -> Reply:
         # litellm asks Ollama about the model first; that costs nothing.
@@ -225,14 +274,14 @@ async def _call(kit: Kit, name: str, reply: Reply) -> None:
         tier = Tier(
             name="cheap", model=fixture["model"], requested_model=fixture["model"], api_key_env="A_KEY",
             base_url=upstream.root_url if at_root else upstream.base_url, max_output_tokens=100, timeout_s=20,
-            price=Price(input=Decimal(1), output=Decimal(1), source="x"), scratchpad=False, source="config",
+            price=PRICE, scratchpad=False, source="config",
         )  # fmt: skip
-        task = Task(task_id=name, project=str(kit.config.project), goal="x", created_at=datetime.now(UTC))
-        route = Route(route_id=name, task_id=name, decision="draft", tier="cheap", rule="x", reason="x")
+        task = Task(task_id=task_id, project=str(kit.config.project), goal="x", created_at=datetime.now(UTC))
+        route = Route(route_id=task_id, task_id=task_id, decision="draft", tier="cheap", rule="x", reason="x")
         await kit.ledger.open_task(task)
         await kit.ledger.route(route)
         # Each asks something else, or the breaker would take them for a loop.
-        messages = (Message(role="user", content=f"Do {name}."),)
+        messages = (Message(role="user", content=f"Do {task_id}."),)
         await call_model(kit, route, tier, stage="draft", messages=messages, prompt_id="draft.v1@0")
 
 

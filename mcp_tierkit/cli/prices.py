@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from datetime import UTC, date, datetime
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
@@ -18,6 +18,7 @@ from mcp_tierkit.prices import STALE_DAYS, Price, PriceTable, Rates, names, with
 
 if TYPE_CHECKING:
     from mcp_tierkit.pins import Retest
+    from mcp_tierkit.types import TierName
 
 _COLUMNS = ("input", "output", "cache_read", "cache_write")
 _HOW = (
@@ -25,6 +26,15 @@ _HOW = (
     "The tier's next call is what later prices are compared with."
 )
 _HEAD = ("input", "output", "cached", "written")
+
+
+class Row(NamedTuple):
+    """A price to show: a model's, or what one tier of the user's pays for it, at its own address if it has one."""
+
+    model: str
+    price: Price | None
+    tier: str | None = None
+    base_url: str | None = None
 
 
 @click.command()
@@ -55,16 +65,31 @@ def prices(models: tuple[str, ...], drift: bool, pins: bool, as_json: bool) -> N
 def _list(models: tuple[str, ...], as_json: bool) -> bool:
     config = _config()
     table = config.price_table() if config else PriceTable()
-    rows = [(model, table.price(model)) for model in models or table.models()]
+    own = [row for row in _of_tiers(config) if not models or row.model in models]
+    named = {row.model for row in own}
+    rows = [Row(model, table.price(model)) for model in models or table.models()]
+    rows = [*(row for row in rows if row.price or row.model not in named), *own]
     today = datetime.now(UTC).date()
     if as_json:
-        print_json([_record(model, price, today) for model, price in rows])
+        print_json([_record(row, today) for row in rows])
     else:
         _print_table(rows, today, in_full=bool(models))
         _warn(rows, today)
         if not models:
             _print_pins(_retests(config) or ())
-    return any(price is None for _, price in rows)
+    return any(row.price is None for row in rows)
+
+
+def _of_tiers(config: Config | None) -> list[Row]:
+    """What the user's tiers pay by a price of their own that the table does not tell: at one address, or unlisted."""
+    listed = PriceTable()
+    return [
+        Row(model, price, tier, written.base_url)
+        for tier, written in (config.tiers if config else {}).items()
+        if (price := written.own_price())
+        for model in written.models
+        if written.base_url or listed.packaged(model) is None
+    ]
 
 
 def _config() -> Config | None:
@@ -76,12 +101,14 @@ def _config() -> Config | None:
     return load_config()
 
 
-def _record(model: str, price: Price | None, today: date) -> dict[str, object]:
+def _record(row: Row, today: date) -> dict[str, object]:
+    model, price, tier, base_url = row
+    whose = {"model": model, "tier": tier, "base_url": base_url}
     if price is None:
         unknown = dict.fromkeys((*Price.model_fields, "age_days", "stale", "deprecated"))
-        return {"model": model, "known": False, **unknown}
+        return {**whose, "known": False, **unknown}
     return {
-        "model": model,
+        **whose,
         "known": True,
         **price.model_dump(mode="json"),
         "age_days": _age(price, today),
@@ -94,27 +121,29 @@ def _age(price: Price, today: date) -> int | None:
     return (today - price.as_of).days if price.as_of else None
 
 
-def _print_table(rows: Sequence[tuple[str, Price | None]], today: date, *, in_full: bool) -> None:
+def _print_table(rows: Sequence[Row], today: date, *, in_full: bool) -> None:
     """One table, its rows below where and when they were read: so the figures fit eighty columns."""
-    width = max([len(model) for model, _ in rows] + [5])
+    width = max([len(row.model) for row in rows] + [5])
     click.echo(f"{'dollars per million tokens':<{width}}" + "".join(f"{name:>9}" for name in _HEAD))
     groups: dict[str, list[tuple[str, Price]]] = {}
-    for model, price in rows:
-        if price is not None:
-            groups.setdefault(_read_from(price, today), []).append((model, price))
+    for row in rows:
+        if row.price is not None:
+            groups.setdefault(_read_from(row, row.price, today), []).append((row.model, row.price))
     for place, known in groups.items():
         click.secho(place, bold=True)
         for model, price in known:
             click.echo(f"{model:<{width}}" + "".join(f"{_figure(getattr(price, name)):>9}" for name in _COLUMNS))
             for line in _further(price) if in_full else ():
                 click.echo(f"  {line}")
-    for model in (model for model, price in rows if price is None):
+    for model in (row.model for row in rows if row.price is None):
         click.echo(f"{model:<{width}}  unknown: name its price in tierkit.toml before it is used")
 
 
-def _read_from(price: Price, today: date) -> str:
-    """The artefact and its version, and how old what was read there is."""
+def _read_from(row: Row, price: Price, today: date) -> str:
+    """The artefact and its version, and how old what was read there is; of a tier's own price, where it holds."""
     place, age = " ".join(price.source.split()[:2]), _age(price, today)
+    if row.tier:
+        return f"{place} [tiers.{row.tier}]" + (f", at {row.base_url} alone" if row.base_url else "")
     return place if age is None else f"{place}, read {price.as_of}, {age} d ago"
 
 
@@ -145,20 +174,20 @@ def _figure(value: Decimal | None) -> str:
     return "?" if value is None else f"{value.normalize():f}"
 
 
-def _warn(rows: Sequence[tuple[str, Price | None]], today: date) -> None:
+def _warn(rows: Sequence[Row], today: date) -> None:
     from mcp_tierkit.price_map import hint
 
-    stale = [model for model, price in rows if price and price.is_stale(today)]
+    stale = [row for row in rows if row.price and row.price.is_stale(today)]
     if stale:
         click.echo(
             f"Warning: {len(stale)} prices are older than {STALE_DAYS} days, so costs may be wrong. "
             "Upgrade mcp-tierkit, or name current prices in tierkit.toml.",
             err=True,
         )
-    for model, price in rows:
-        if price and (told := withdrawal(model, price, today)):
+    for row in rows:
+        if row.price and (told := withdrawal(row.model, row.price, today)):
             click.echo(f"Warning: {told}", err=True)
-    unknown = [model for model, price in rows if price is None]
+    unknown = [row.model for row in rows if row.price is None]
     for told in dict.fromkeys(filter(None, map(hint, unknown))):
         click.echo(told, err=True)
 
@@ -258,4 +287,12 @@ def _retests(config: Config | None) -> tuple[Retest, ...] | None:
             last = last_calls(conn)
     except LedgerError:
         return None
-    return retests(last, survey(config).tiers, config.price_table(), config.stages)
+    tiers = survey(config).tiers
+    # The price of an address says nothing of where such a tier's model is sold otherwise.
+    last = {name: call for name, call in last.items() if name in tiers or not _has_address(name, config)}
+    return retests(last, tiers, config.price_table(), config.stages)
+
+
+def _has_address(name: TierName, config: Config) -> bool:
+    written = config.tiers.get(name)
+    return written is not None and written.base_url is not None
