@@ -26,6 +26,7 @@ from mcp_tierkit.ledger.report import call_log, newest_row, reading, recent_task
 from mcp_tierkit.ledger.sqlite import open_ledger
 from mcp_tierkit.places import find_places
 from mcp_tierkit.playbook.load import builtin_root
+from mcp_tierkit.prices import PriceTable, withdrawal
 from mcp_tierkit.providers import Endpoint
 from mcp_tierkit.server import schema_tokens
 from mcp_tierkit.types import Budgets, Changes, Content, Request, Route, Task
@@ -314,6 +315,17 @@ async def test_an_unknown_price_is_told_with_the_line_to_write(home: Home) -> No
     assert (await home.faults())["price_unknown"].level == "warning"
 
 
+async def test_a_price_that_an_extra_would_bring_is_told_with_its_name(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "genai_prices", None)  # As where that package is not installed.
+    home.env["OPENROUTER_API_KEY"] = OPENROUTER
+    home.settings(tier := '[tiers.cheap]\nmodels = ["openrouter/nobody/made-up-9"]\n')
+    assert "mcp-tierkit[openrouter]" in (await home.faults())["price_unknown"].what
+    home.settings(tier + "[policy]\nallow_unpriced = true\n")
+    assert "mcp-tierkit[openrouter]" in (await home.faults())["price_unknown"].fix
+
+
 async def test_prices_grow_stale_after_ninety_days(home: Home) -> None:
     home.env["ANTHROPIC_API_KEY"] = ANTHROPIC
     read = datetime(2026, 11, 22, 12, tzinfo=UTC)
@@ -327,6 +339,13 @@ async def test_a_model_that_is_withdrawn_soon_or_already_is_told(home: Home) -> 
     before = await home.faults(now=datetime(2026, 11, 29, tzinfo=UTC))
     after = await home.faults(now=datetime(2026, 12, 1, tzinfo=UTC))
     assert (before["model_deprecated"].level, after["model_deprecated"].level) == ("warning", "problem")
+    # As long before as `tierkit prices` and `tierkit estimate` tell of it.
+    day, listed = datetime(2026, 11, 30, 12, tzinfo=UTC), PriceTable().packaged("claude-sonnet-4-5")
+    assert listed is not None
+    for days, is_told in ((90, True), (91, False)):
+        now = day - timedelta(days=days)
+        assert ("model_deprecated" in await home.faults(now=now)) is is_told
+        assert (withdrawal("claude-sonnet-4-5", listed, now.date()) is not None) is is_told
 
 
 async def test_a_server_on_this_machine_that_is_not_there_is_told(home: Home) -> None:

@@ -9,7 +9,7 @@ import re
 import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 from mcp_tierkit.cascade import chain_of
@@ -19,7 +19,7 @@ from mcp_tierkit.engines import is_listening
 from mcp_tierkit.errors import ModelFailed, TierkitError
 from mcp_tierkit.kit import Kit, open_kit
 from mcp_tierkit.metering import call_model
-from mcp_tierkit.prices import STALE_DAYS
+from mcp_tierkit.prices import STALE_DAYS, withdrawal
 from mcp_tierkit.providers import is_local, known
 from mcp_tierkit.receipts import usd
 from mcp_tierkit.redact import find_secrets
@@ -190,15 +190,18 @@ def _price(tier: Tier, today: date) -> Iterator[Symptom]:
         return
     if price is None:
         what = f"{tier.model} has no known price: its calls are unpriced, and dollar budgets do not hold them."
-        yield warning("price_unknown", what, f'Under {section}: price = {{ input = "…", output = "…" }}.')
+        from mcp_tierkit.price_map import hint
+
+        more = hint(tier.model)
+        fix = f'Under {section}: price = {{ input = "…", output = "…" }}.'
+        yield warning("price_unknown", what, f"{fix} {more}" if more else fix)
         return
     if price.is_stale(today):
         what = f"The price of {tier.model} was read on {price.as_of}, more than {STALE_DAYS} days ago."
         yield warning("price_stale", what, f"pip install -U mcp-tierkit, or name the price under {section}.")
-    if price.deprecated_on is not None and price.deprecated_on <= today + timedelta(days=60):
+    if price.deprecated_on is not None and (told := withdrawal(tier.model, price, today)):
         level = problem if price.deprecated_on <= today else warning
-        what = f"{tier.model} is withdrawn by its provider on {price.deprecated_on}."
-        yield level("model_deprecated", what, f"Name another model under {section}.")
+        yield level("model_deprecated", told, f"Name another model under {section}.")
 
 
 async def _unreachable(standing: Standing) -> list[Symptom]:
