@@ -39,6 +39,7 @@ _AMOUNTS = tuple(name for name in Budgets.model_fields if name not in _LIMITS)
 # Variables that are no settings: places, and what other rooms read for themselves.
 _OTHER_VARIABLES = ("TIERKIT_PROJECT", "TIERKIT_CONFIG", "TIERKIT_STATE_DIR", "TIERKIT_LEDGER", "TIERKIT_NO_SANDBOX")
 _MINE = "your tierkit.toml"
+ENVIRONMENT, ARGUMENTS = "the environment", "the arguments"
 
 
 class Config(Record):
@@ -186,8 +187,8 @@ def _own_settings(
     given, budget_places = dict[str, Any](), dict[str, str]()
     for tables, place in (
         (user, _MINE),
-        (_from_env(env, notes), "the environment"),
-        (_from_arguments(overrides), "the arguments"),
+        (_from_env(env, notes), ENVIRONMENT),
+        (_from_arguments(overrides), ARGUMENTS),
     ):
         check_settings(tables, place)
         given = _merged(given, tables)
@@ -223,7 +224,7 @@ def _placed(dotted: str, value: str) -> dict[str, Any]:
     table, _, key = dotted.rpartition(".")
     settable = _settable()
     if dotted not in settable:
-        raise unknown_key(tuple(dotted.split(".")), "the arguments")
+        raise unknown_key(tuple(dotted.split(".")), ARGUMENTS)
     held = [part.strip() for part in value.split(",") if part.strip()] if settable[dotted] else value
     return {table: {key: held}} if table else {key: held}
 

@@ -11,6 +11,7 @@ from typing import Literal
 import anyio
 import anyio.lowlevel
 
+from mcp_tierkit.config import ARGUMENTS, ENVIRONMENT, Config
 from mcp_tierkit.errors import ModelFailed, OverBudget, PolicyRefused
 from mcp_tierkit.kit import Kit
 from mcp_tierkit.ledger import TextKind
@@ -78,18 +79,31 @@ async def _reserve(kit: Kit, request: Request, worst: int | None) -> str:
     try:
         return await kit.ledger.reserve(request, worst, budgets)
     except OverBudget as error:
-        if kit.config.on_exhausted == "ask":
-            error.next_step = _what_to_ask(error, request)
+        error.next_step = _way_on(kit.config, error, request)
         raise
 
 
-def _what_to_ask(error: OverBudget, request: Request) -> str:
-    """What the user is to raise, by how much, and how the work then goes on."""
+def _way_on(config: Config, error: OverBudget, request: Request) -> str:
+    """What the user is to raise, where and to how much, and how the work then goes on."""
+    is_asked = config.on_exhausted == "ask"
     told = error.next_step.rstrip(".")
     if error.needed_usd is not None:
-        told = f'Ask the user to set {error.budget}_usd = "{error.needed_usd}" or more under [budget] in tierkit.toml'
+        told, is_read_at_start = _raise_it(config, f"{error.budget}_usd", error.needed_usd)
+        told += " and start the server again" if is_read_at_start or not is_asked else ""
     again = "the same inputs" if request.stage == "playbook" else f"task_id {request.task_id}"
-    return f"{told}; then call again with {again}."
+    return f"{told}; then call again with {again}." if is_asked else f"{told}, or go on without it."
+
+
+def _raise_it(config: Config, key: str, needed: str) -> tuple[str, bool]:
+    """Who is to set a limit where, and whether that place is read at the start alone."""
+    place, wanted = config.budget_places.get(key), f'{key} = "{needed}" or more under [budget]'
+    if place == ENVIRONMENT:
+        return f"Ask the user to set TIERKIT_BUDGET_{key.upper()}={needed} or more in the server's environment", True
+    if place == ARGUMENTS:
+        return f"Ask the user to set budget.{key} to {needed} or more where the server is started", True
+    if place is None:
+        return f"Ask the user to set {wanted} in tierkit.toml, and the other limits wanted: ours end with it", False
+    return f"Ask the user to set {wanted} in {place.replace('your', 'their')}", False
 
 
 async def _refuse_above_pin(kit: Kit, route: Route, tier: TierName, stage: Stage) -> None:

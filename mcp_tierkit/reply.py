@@ -27,7 +27,7 @@ NEXT = {
     "conflict": "Files moved meanwhile; nothing was applied. Try git apply on the patch, or draft again.",
     "rejected": "Nothing was applied. Do it yourself, or draft once more.",
     "unrunnable": "Nothing was spent. Mend the check's command or environment, then call again.",
-    "over_budget": "Nothing was applied. Do it yourself, or ask the user to raise the budget.",
+    "over_budget": "Nothing was applied. Do it yourself.",
     "stop_rule": "Do it yourself; this task has had its drafts.",
     "cancelled": "Nothing was applied.",
     "interrupted": "Call draft_with_cheap_model again if the change is still wanted.",
@@ -64,8 +64,8 @@ def draft_reply(draft: Draft, receipt: dict[str, Any]) -> dict[str, Any]:
 
 def _draft_next(draft: Draft) -> str:
     """What to do now; a patch or a digest is named only where there is one."""
-    if draft.ask is not None:
-        return draft.ask
+    if told := draft.ask or draft.way_on:
+        return told
     if draft.status == "unproven" and draft.patch is None:
         return "Name a check that is red now, or do it yourself."
     if draft.status == "needs_work" and draft.patch is None:

@@ -299,6 +299,7 @@ class Draft(Record):
     isolation: Isolation | None = None
     question: str | None = None
     ask: str | None = Field(default=None, description="What the user is to raise for it to go on; None: it does not.")
+    way_on: str | None = Field(default=None, description="Of one that a budget ended: what would have admitted it.")
 
 
 class Finding(Record):

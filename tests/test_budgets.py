@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, closing
@@ -13,7 +14,7 @@ import anyio
 import pytest
 
 from mcp_tierkit.calls import DraftCall, PlaybookCall, ReviewCall
-from mcp_tierkit.config import Config
+from mcp_tierkit.config import Config, load_config
 from mcp_tierkit.demo_upstream import Upstream
 from mcp_tierkit.desk import Desk
 from mcp_tierkit.errors import OverBudget, TierkitError
@@ -23,7 +24,7 @@ from mcp_tierkit.ledger.migrations import SCHEMA, migrations
 from mcp_tierkit.ledger.opening import connect, prepare
 from mcp_tierkit.ledger.sqlite import open_ledger
 from mcp_tierkit.types import Budgets, Call, Request, Route, Task
-from tests.support import JOB, REPAIR, RIGHT, WRONG, desk_at, make_config, make_project, said
+from tests.support import JOB, REPAIR, RIGHT, WRONG, commit_all, desk_at, make_config, make_env, make_project, said
 from tests.test_ledger_processes import children
 from tests.test_recipes import RIGHT as TERMS
 from tests.test_recipes import RUN
@@ -317,7 +318,69 @@ async def test_without_ask_a_raised_budget_waits_for_the_next_start(project: Pat
         raise_to(config, "1")
         again = await desk.draft(DraftCall(task_id=refused["task_id"]))
     assert (again["status"], gateway.requests) == ("over_budget", [])
-    assert again["next"] == "Nothing was applied. Do it yourself, or ask the user to raise the budget."
+    way_on = r'Ask the user to set task_usd = "0\.\d+" or more under \[budget\] in their tierkit\.toml'
+    assert re.fullmatch(way_on + r" and start the server again, or go on without it\.", again["next"]), again["next"]
+
+
+@pytest.mark.parametrize(
+    ("mine", "theirs", "variable", "wanted"),
+    [
+        ("", 'day_usd = "0.00001"', "", 'day_usd = "0.0*" or more under [budget] in the project\'s tierkit.toml; then'),
+        (
+            "",
+            "",
+            "0.00001",
+            "TIERKIT_BUDGET_DAY_USD=0.0* or more in the server's environment and start the server again;",
+        ),
+        (
+            'day_usd = "0.00001"',
+            "",
+            "",
+            'day_usd = "0.0*" or more under [budget] in their tierkit.toml; then call again',
+        ),
+    ],
+    ids=["the project's file", "a variable", "the user's file"],
+)
+async def test_a_pause_names_the_place_that_holds_the_limit(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mine: str, theirs: str, variable: str, wanted: str
+) -> None:
+    if theirs:
+        (project / "tierkit.toml").write_text(f"[budget]\n{theirs}\n")
+        commit_all(project)
+    toml = f'[budget]\non_exhausted = "ask"\n{mine}\n'
+    extra = {"TIERKIT_BUDGET_DAY_USD": variable} if variable else {}
+    config = load_config(project=str(project), env=make_env(tmp_path / "home", toml=toml, **extra))
+    async with desk_at(config, ScriptedGateway([said(RIGHT)])) as desk:
+        paused = await desk.draft(DraftCall(**JOB))
+    begins, ends = wanted.split("*")
+    assert paused["next"].startswith(f"Ask the user to set {begins}"), paused["next"]
+    assert ends in paused["next"]
+
+
+async def test_a_default_that_is_in_the_way_says_that_setting_one_limit_ends_both(
+    project: Path, tmp_path: Path
+) -> None:
+    env = make_env(tmp_path / "home")
+    file = tmp_path / "home/tierkit.toml"
+    file.write_text(re.sub(r"price = .*", 'price = { input = "9000", output = "9000" }', file.read_text()))
+    config = load_config(project=str(project), env=env)
+    async with desk_at(config, ScriptedGateway([said(RIGHT)])) as desk:
+        refused = await desk.draft(DraftCall(**JOB))
+    assert refused["status"] == "over_budget"
+    assert "in tierkit.toml, and the other limits wanted: ours end with it" in refused["next"]
+
+
+async def test_a_call_that_the_breaker_stops_says_when_it_may_go_on_and_not_what_to_raise(
+    project: Path, tmp_path: Path
+) -> None:
+    config = make_config(project, tmp_path / "home", toml='[budget]\ntask_usd = "5"\n')
+    async with desk_at(config, ScriptedGateway([said("No idea.")] * 9)) as desk:
+        replies = [await desk.draft(DraftCall(**JOB)) for _ in range(3)]
+    assert replies[2]["status"] == "over_budget"
+    assert re.fullmatch(
+        r"Tell the user; it may go on at \d\d:\d\d UTC, or with breaker = false under \[budget\] in tierkit\.toml, "
+        r"or go on without it\.", replies[2]["next"],
+    ), replies[2]["next"]  # fmt: skip
 
 
 async def test_a_file_that_cannot_be_used_leaves_the_budgets_as_they_were(project: Path, tmp_path: Path) -> None:

@@ -203,8 +203,10 @@ async def _attempt_all(job: Job) -> Ending:
         try:
             await _attempt(job, step)
         except OverBudget as error:
-            asks = error.next_step if job.kit.config.on_exhausted == "ask" else None
-            return replace(job.ending, status="over_budget", note=error.what, ask=asks)
+            over = replace(job.ending, status="over_budget", note=error.what)
+            if job.kit.config.on_exhausted == "ask":
+                return replace(over, ask=error.next_step)
+            return replace(over, way_on=error.next_step)
         except ModelFailed as error:
             await _note_failure(job, step, error)
             return replace(job.ending, status="needs_work", note=f"{error.what} {error.next_step}")
@@ -342,6 +344,7 @@ def _record(job: Job, ending: Ending) -> Draft:
         isolation=job.setting.bench.isolation,
         question=ending.question,
         ask=ending.ask,
+        way_on=ending.way_on,
     )
 
 

@@ -29,6 +29,7 @@ class Ending:
     guards: tuple[CheckResult, ...] = ()
     question: str | None = None
     ask: str | None = None
+    way_on: str | None = None
     outcome: AttemptOutcome = "failed"
     feedback: str = ""
     edits: dict[str, str | None] = field(default_factory=dict)

@@ -160,8 +160,7 @@ class _Asking:
         except OverBudget as error:
             if fault is None:
                 raise
-            asks = f" {error.next_step}" if self.kit.config.on_exhausted == "ask" else ""
-            self.note = f"it was not asked again: {error.what}{asks}"
+            self.note = f"it was not asked again: {error.what} {error.next_step}"
             return None
 
     async def _call(self, messages: tuple[Message, ...], prompt_id: str) -> Said:
