@@ -229,6 +229,11 @@ def _placed(dotted: str, value: str) -> dict[str, Any]:
     return {table: {key: held}} if table else {key: held}
 
 
+def variable(dotted: str) -> str:
+    """The environment variable that sets a key."""
+    return "TIERKIT_" + dotted.replace(".", "_").upper()
+
+
 def _from_arguments(overrides: Mapping[str, str]) -> dict[str, Any]:
     given: dict[str, Any] = {}
     for dotted, value in overrides.items():
@@ -238,7 +243,7 @@ def _from_arguments(overrides: Mapping[str, str]) -> dict[str, Any]:
 
 def _from_env(env: Mapping[str, str], notes: list[str]) -> dict[str, Any]:
     """Settings out of variables such as TIERKIT_BUDGET_TASK_USD; an unknown one is a note, not an error."""
-    variables = {"TIERKIT_" + dotted.replace(".", "_").upper(): dotted for dotted in _settable()}
+    variables = {variable(dotted): dotted for dotted in _settable()}
     given: dict[str, Any] = {}
     for name in sorted(env):
         if name in variables and env[name].strip():

@@ -11,7 +11,7 @@ from typing import Literal
 import anyio
 import anyio.lowlevel
 
-from mcp_tierkit.config import ARGUMENTS, ENVIRONMENT, Config
+from mcp_tierkit.config import ARGUMENTS, ENVIRONMENT, Config, variable
 from mcp_tierkit.errors import ModelFailed, OverBudget, PolicyRefused
 from mcp_tierkit.kit import Kit
 from mcp_tierkit.ledger import TextKind
@@ -98,7 +98,8 @@ def _raise_it(config: Config, key: str, needed: str) -> tuple[str, bool]:
     """Who is to set a limit where, and whether that place is read at the start alone."""
     place, wanted = config.budget_places.get(key), f'{key} = "{needed}" or more under [budget]'
     if place == ENVIRONMENT:
-        return f"Ask the user to set TIERKIT_BUDGET_{key.upper()}={needed} or more in the server's environment", True
+        named = variable(f"budget.{key}")
+        return f"Ask the user to set {named}={needed} or more in the server's environment", True
     if place == ARGUMENTS:
         return f"Ask the user to set budget.{key} to {needed} or more where the server is started", True
     if place is None:
