@@ -43,6 +43,7 @@ from mcp_tierkit.types import (
 )
 from mcp_tierkit.workspace import Workspace
 from tests.support import JOB, REPAIR, WRONG, client_at, make_env, make_project, said
+from tests.transcripts import answer, asked, result, tool, usage, write
 
 DAY = timedelta(days=1)
 THEN = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -408,7 +409,7 @@ def test_a_score_on_the_command_line_tells_what_is_known_and_what_is_not(
         "t0  moved_work: It saved 5 minutes and took 20 to clean up.",
         "  Fix the? sum",
         "",
-        "  cost             - of 5  $0.000000005 for 1 calls; alone: unknown",
+        "  cost             - of 5  $0.000000005 for 1 call; alone: unknown",
         "  speed            1 of 5  2000.0 s of work",
         "  accuracy         1 of 5  accepted",
         "  rewrites         0",
@@ -645,6 +646,39 @@ def test_where_nothing_was_handed_over_the_work_alone_is_still_to_be_done(
         run(["score", task_id])
         cost = capsys.readouterr().out.splitlines()[3]
         assert cost == (
-            f"  cost             {grade} of 5  $0.000000005 for 1 calls; "
+            f"  cost             {grade} of 5  $0.000000005 for 1 call; "
             "nothing was handed over, so the work alone is still to be done"
         )
+
+
+async def fill_priced(book: Book, project: str, unit: str) -> None:
+    alone = {"alone_usd": ["0.0100", "0.0200"]} if unit == "usd" else {"alone_tokens": [100, 200]}
+    net = ["0.0080", "0.0180"] if unit == "usd" else [80, 180]
+    receipt = {"measured": {"usd": "0.000000005"}, "estimated": alone, "net": net}
+    await book.opened("t000000000001", project)
+    await book.called("t000000000001", "draft", 5)
+    await book.drafted("t000000000001")
+    await book.ledger.claim("t000000000001")
+    await book.ledger.finish("t000000000001", "done", json.dumps({"reply": {"receipt": receipt}}))
+    await book.ledger.close()
+
+
+@pytest.mark.parametrize("unit", ["usd", "tokens"])
+def test_what_a_transcript_measured_is_not_weighed_against_an_estimate_without_a_word(
+    unit: str, book: Book, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("CLAUDE_CONFIG_DIR", raising=False)
+    anyio.run(fill_priced, book, str(Path.cwd()), unit)
+    now = datetime.now(UTC)
+    write(tmp_path / ".claude" / "projects" / "-p" / "session.jsonl", [
+        asked("Fix it.", now, "u1"),
+        answer("asks", now, usage(10, 100, 0, 40, 20), tool("d1", "mcp__tierkit__draft_with_cheap_model", task="Fix")),
+        result("d1", json.dumps({"task_id": "t000000000001", "status": "applied"}), now),
+    ])  # fmt: skip
+    remark = "Its calls read the conversation again at each step. The work alone is estimated without that."
+    run(["score", "t000000000001", "--transcripts"])
+    # Tokens read again from a cache are left out of a count of tokens.
+    assert (remark in capsys.readouterr().out) == (unit == "usd")
+    run(["score", "t000000000001"])
+    assert remark not in capsys.readouterr().out

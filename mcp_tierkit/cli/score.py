@@ -143,7 +143,7 @@ def _print(found: Outcome, *, with_transcripts: bool, saved_minutes: float | Non
     card = found.card
     comments = None if card.comments is None else f"{card.comments}, {card.repeated_comments or 0} of them again"
     rows = {
-        "cost": _grade(card.cost, f"{_usd(usd(card.cost_nanousd))} for {card.calls} calls{_against(found)}"),
+        "cost": _grade(card.cost, f"{_usd(usd(card.cost_nanousd))} for {_calls(card.calls)}{_against(found)}"),
         **({"caller's side": _caller(found)} if with_transcripts else {}),
         "speed": _grade(card.speed, UNKNOWN if card.wall_s is None else f"{card.wall_s:.1f} s of work"),
         "accuracy": _grade(card.accuracy, card.outcome or "no outcome recorded"),
@@ -158,7 +158,7 @@ def _print(found: Outcome, *, with_transcripts: bool, saved_minutes: float | Non
     click.echo(f"  {_plain(card.goal)}\n")
     for name, text in rows.items():
         click.echo(f"  {name:<16} {text}")
-    if with_transcripts and found.caller and card.baseline:
+    if with_transcripts and found.caller and card.baseline and card.baseline.unit == "usd":
         click.echo("\n  Its calls read the conversation again at each step. The work alone is estimated without that.")
     if card.outcome is None and was_handed_over(card):
         click.echo(f"\n  To record its outcome: tierkit outcome {card.task_id} accepted|edited|reverted")
@@ -185,6 +185,10 @@ def _grade(grade: int | None, text: str) -> str:
     return f"{grade or '-'} of 5  {text}"
 
 
+def _calls(count: int) -> str:
+    return "1 call" if count == 1 else f"{count} calls"
+
+
 def _usd(text: str | None) -> str:
     return UNKNOWN if text is None else f"${text}"
 
@@ -201,7 +205,7 @@ def _caller(found: Outcome) -> str:
         return "no transcript on this machine tells of it; the estimate stands"
     written = own.cache_write_5m + own.cache_write_1h
     tokens = f"{own.input:,} in, {own.cache_read:,} from a cache, {written:,} into it, {own.output:,} out"
-    return f"{_usd(usd_short(own.cost_nanousd))} for {own.calls} calls: {tokens} ({SOURCE})"
+    return f"{_usd(usd_short(own.cost_nanousd))} for {_calls(own.calls)}: {tokens} ({SOURCE})"
 
 
 def _against(found: Outcome) -> str:
