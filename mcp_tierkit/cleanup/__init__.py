@@ -122,7 +122,11 @@ def _are_aside(tree: Tree, root: Path, parts: Sequence[Part]) -> bool:
     aside = (git(root, *walk, "--parents", "refs/stash", "--") or "").split()  # New files are in a parent of its own.
     if not any(tree.versions(part.path) for part in parts):
         aside += (git(root, *walk, "HEAD", "--") or "").split()
-    return any(tree.has_at(part, dict.fromkeys(aside)) for part in parts)
+    # One question for all files, and none more of a commit that has them as they are at HEAD.
+    same = ("diff-tree", "-r", "--quiet", "HEAD")
+    paths = [f"./{part.path}" for part in parts]
+    others = [commit for commit in dict.fromkeys(aside) if git(root, *same, commit, "--", *paths) is None]
+    return any(tree.has_at(part, others) for part in parts)
 
 
 def _is_seen(tree: Tree, parts: Sequence[Part]) -> bool:
