@@ -225,7 +225,7 @@ async def test_a_second_call_with_the_same_beginning_reports_cached_tokens_once(
             second = (await gateway.complete(request(model, base))).usage
             assert (first.cached_input, second.cached_input) == (0, 10)
             assert _input(first) == _input(second) == 11
-        assert [served.tokens for served in upstream.served][-1] == Tokens(fresh=0, cached=10, written=1, output=1)
+        assert upstream.wait_served(4)[-1].tokens == Tokens(fresh=0, cached=10, written=1, output=1)
 
 
 def _input(usage: Usage) -> int:
