@@ -370,6 +370,22 @@ def test_the_table_names_every_route_and_fits_eighty_columns(project: Path, caps
     assert max(map(len, table)) <= 80
 
 
+def test_work_that_no_model_is_cheaper_for_is_left_to_the_caller_and_shares_are_rounded_down(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    refusal = "No route that asks a model pays here: let the caller do it.\n"
+    assert run(["estimate", "--input", "20", "--output", "10", "--caller", "claude-haiku-5-5"]) == 0
+    said = capsys.readouterr().out
+    assert refusal in said
+    assert "of them fail" not in said
+    assert run(["estimate", "--input", "9000", "--output", "3000", "--caller", "claude-opus-5-5"]) == 0
+    said = capsys.readouterr().out
+    assert refusal not in said
+    [share] = re.findall(r"no more than (\d+)% of them fail", said)
+    [ratio] = re.findall(r"^cheap draft .* ([\d.]+)%", said, re.M)
+    assert int(share) <= 100 - float(ratio) < int(share) + 1
+
+
 @pytest.mark.parametrize(
     ("option", "value"),
     [

@@ -153,7 +153,11 @@ def _told_break_even(found: Estimate) -> list[str]:
     if found.terms.billing == "subscription":
         lines.append("of alone: tokens of the caller's subscription. The dollars are those of our calls.")
     if draft.may_fail_share:
-        lines.append(f"Cheap drafts pay as long as no more than {draft.may_fail_share:.0%} of them fail.")
+        share = int(draft.may_fail_share * 100)  # Rounded down: it is a promise.
+        lines.append(f"Cheap drafts pay as long as no more than {share}% of them fail.")
+    ratios = [route.ratio for route in found.routes if route.calls]
+    if None not in ratios and min(filter(None, ratios), default=0) > 1:
+        lines.append("No route that asks a model pays here: let the caller do it.")
     if draft.turns_per_run:
         lines.append(
             f"Our schemas are read on each turn: one cheap draft in {draft.turns_per_run:,} turns pays for it."
