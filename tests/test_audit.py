@@ -20,7 +20,7 @@ from mcp_tierkit.cli import run
 from mcp_tierkit.prices import PriceTable
 from mcp_tierkit.transcripts import lines
 from mcp_tierkit.transcripts.figures import caller_figures
-from tests.transcripts import answer, asked, counted, event, result, stamp, tool, usage, write
+from tests.transcripts import answer, asked, at_home, counted, event, result, stamp, tool, usage, write
 
 NOW = datetime.now(UTC).replace(microsecond=0) - timedelta(hours=3)
 S1, S2 = "11111111-1111-4111-8111-111111111111", "22222222-2222-4222-8222-222222222222"
@@ -32,11 +32,7 @@ def at(minutes: float) -> datetime:
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.chdir(tmp_path)  # A home folder is no project, so no settings are read.
-    for name in ("CLAUDE_CONFIG_DIR", "CODEX_HOME", "XDG_CONFIG_HOME", "TIERKIT_PROJECT", "CLAUDE_PROJECT_DIR"):
-        monkeypatch.delenv(name, raising=False)
-    return tmp_path
+    return at_home(tmp_path, monkeypatch)
 
 
 @pytest.fixture
@@ -115,7 +111,7 @@ def test_an_unknown_model_is_counted_and_never_free(home: Path, told: Any, capsy
     assert (found["total"]["cost_nanousd"], found["total"]["unpriced_calls"]) == (COST, 2)
     assert found["unknown_models"] == ["claude-haiku-4-5-fast", "house-model-9"]
     assert run(["audit"]) == 0
-    assert "+ 2 unpriced" in capsys.readouterr().out.splitlines()[0]
+    assert " and 2 calls of no known price" in capsys.readouterr().out.splitlines()[0]
 
 
 def by_model(found: Any) -> dict[str, tuple[int, int]]:
@@ -250,7 +246,7 @@ def test_with_nothing_to_read_it_says_where_it_looked_and_what_to_do(
     assert run(["audit"]) == 0
     out = capsys.readouterr().out
     for folder in (".claude/projects", ".config/claude/projects", ".codex/sessions"):
-        assert f"{home / folder} (not there" in out
+        assert f"{home / folder}, which is not there" in out
     assert "CLAUDE_CONFIG_DIR" in out
     assert "tierkit demo" in out
 
@@ -513,7 +509,7 @@ def test_in_a_narrow_terminal_nothing_is_broken_but_sentences(home: Path) -> Non
     shown = [re.sub(r"\x1b\[[0-9;]*m", "", line).rstrip() for line in on_terminal(home, 44).splitlines()]
     wide = [line.strip() for line in shown if len(line) > 44]
     assert wide == ['tierkit playbook new pytest --from-command "pytest -q"'] * 2
-    assert not [line for line in shown if "playbook" in line and "tierkit playbook new pytest" not in line]
+    assert not [line for line in shown if "tierkit playbook" in line and line.strip() not in wide]
 
 
 def _read(master: int) -> bytes:

@@ -14,6 +14,7 @@ from mcp_tierkit.cli import run
 from mcp_tierkit.ledger import Ledger
 from mcp_tierkit.ledger.sqlite import open_ledger
 from mcp_tierkit.types import Budgets, Call, Check, Draft, Request, Route, Score, Task
+from tests.transcripts import at_home
 
 NOW = datetime.now(UTC)
 SECRET = "ghp_" + "a1B2" * 9
@@ -95,11 +96,8 @@ def ledger(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture
 def home(ledger: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder that is no project, without transcripts and settings."""
-    monkeypatch.setenv("HOME", str(tmp_path))
+    at_home(tmp_path, monkeypatch)
     monkeypatch.setenv("TIERKIT_LEDGER", ledger)
-    monkeypatch.chdir(tmp_path)
-    for name in ("CLAUDE_CONFIG_DIR", "CODEX_HOME", "XDG_CONFIG_HOME", "TIERKIT_CONFIG"):
-        monkeypatch.delenv(name, raising=False)
     return tmp_path
 
 
@@ -130,11 +128,13 @@ def test_a_group_says_how_often_what_it_cost_by_the_month_and_what_to_type(
         "phrase": "write the changelog since {version}", "example": "write the changelog since v2.4",
         "name": "write-changelog", "count": 5, "calls": 10, "cost_nanousd": 5 * 4_000_000,
         "month_nanousd": 5 * 4_000_000 * 30 // 10, "unpriced": 0, "saving_month_nanousd": 4 * 4_000_000 * 30 // 10,
-        "files": ["CHANGELOG.md"], "checks": ["make lint"],
+        "files": ["CHANGELOG.md"], "checks": ["make lint"], "by": "make",
         "next": "tierkit playbook new write-changelog --from-task t000000000011",
         "task_ids": [f"t{number:012}" for number in (11, 10, 9, 8, 7)],
     }  # fmt: skip
-    assert found["next"][0].startswith("5 times handed to us, “write the changelog since {version}”: save $0.0480")
+    assert found["next"][0]["why"].startswith(
+        "5 times handed to us, “write the changelog since {version}”: save $0.0480"
+    )
     assert SECRET not in json.dumps(found)
 
 

@@ -117,6 +117,7 @@ def test_a_group_says_how_often_what_it_cost_and_what_to_type() -> None:
     assert group.model_dump(exclude={"task_keys", "saving", "tokens"}) == {
         "kind": "command", "phrase": "pytest", "example": "run the tests", "name": "pytest", "count": 4, "sessions": 4,
         "cost_nanousd": 4000, "month_nanousd": 12000, "unpriced_calls": 0, "command": "pytest -q --maxfail=1",
+        "by": "make", "projects": ("/home/ada/shop",),
         "next": 'tierkit playbook new pytest --from-command "pytest -q --maxfail=1"',
     }  # fmt: skip
     assert needless_groups(jobs[:2], days=10) == []
@@ -162,14 +163,15 @@ def test_a_command_with_a_secret_is_neither_shown_nor_offered() -> None:
 @pytest.mark.parametrize(
     ("command", "is_offered"),
     [("make x\nrm -rf y", False), ("make x\ttab", False), ("make -f \N{REPLACEMENT CHARACTER}[2J", False),
-     ("make " + "x" * 200, False), ("make & rm -rf y", True), ("make x; rm -rf y", True), ("make $(rm -rf y)", True)],
+     ("make " + "x" * 200, False), ("make & rm -rf y", False),
+     ("make x; rm -rf y", False), ("make & touch y", True), ("make $(id)", True)],
 )  # fmt: skip
 def test_what_would_run_something_else_when_pasted_is_never_offered(command: str, is_offered: bool) -> None:
     turns = [job(at, "run the tests", bash(command)) for at in range(4)]
     groups = [*needless_groups(turns, 30), *repeated_groups(turns, 30)]
     wanted = ["--from-command", command] if is_offered else []
-    assert [shlex.split(group.next)[4:] for group in groups] == [wanted] * len(groups)
-    assert "rm" not in command or [group.kind for group in groups] == ["prompt"]  # It was more than a plain command.
+    assert [shlex.split(group.next)[4:6] for group in groups] == [wanted] * len(groups)
+    assert "&" not in command or [group.kind for group in groups] == ["prompt"]  # It was more than a plain command.
 
 
 def test_a_line_to_type_gives_a_shell_the_very_command_that_was_run() -> None:
@@ -194,7 +196,7 @@ def test_the_jobs_of_one_program_are_told_apart() -> None:
     ]
 
 
-def test_a_month_is_never_reckoned_from_less_than_a_week() -> None:
+def test_a_month_is_never_reckoned_from_less_than_a_week_nor_a_day_from_more_than_there_were() -> None:
     jobs = [job(1, "add a note", [])]
     told = tell(Bill(jobs, {(jobs[0].at[:10], "m"): jobs[0].spent}, {}, {}, 0, {}), since="", today=BEGUN.date())
-    assert told.days == 7
+    assert (told.days, told.month_days) == (1, 7)

@@ -3,16 +3,32 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 Row = dict[str, Any]
 BEGUN = datetime(2026, 11, 1, 8, tzinfo=UTC)
 MODELS = ("claude-opus-4-6", "claude-haiku-4-5-20251001", "claude-sonnet-4-6[1m]", "claude-haiku-5-5", "house-model-9")
 ASKED = ("run the tests", "fix the rounding in shop/cart.py", "why is it slow?", "add a note", "list the files in src")
+
+
+OTHERS = ("XDG_", "PI_", "GEMINI_", "OPENCODE_", "CLAUDE_", "CODEX_", "TIERKIT_")
+
+
+def at_home(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A home folder with nothing in it, and no variable that leads elsewhere. It is no project, so has no settings."""
+    for name in list(os.environ):
+        if name.startswith(OTHERS):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(folder))
+    monkeypatch.chdir(folder)
+    return folder
 
 
 def stamp(at: datetime) -> str:

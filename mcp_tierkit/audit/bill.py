@@ -106,8 +106,8 @@ def settle(
     paid = [job for job in jobs.by_key.values() if job.spent.calls and wanted(job.project)]
     paid.sort(key=lambda job: (job.at, job.key))
     chosen = [(sheet, own) for sheet, own in zip(order, kept, strict=True) if wanted(sheet.project)]
-    versions: dict[str, set[str]] = {sheet.client: set() for sheet in order}
-    for sheet in order:
+    versions: dict[str, set[str]] = {sheet.client: set() for sheet, _ in chosen}
+    for sheet, _ in chosen:
         versions[sheet.client].update(sheet.versions)
     told = {client: tuple(sorted(found)) for client, found in sorted(versions.items())}
     return Bill(paid, dict(days), _tools(chosen, pricer), delegated(chosen), copies, told, misdated)

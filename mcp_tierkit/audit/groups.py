@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-import shlex
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
 from typing import Literal
 
+from mcp_tierkit.audit.advice import Advice, By, Reach, Work, advise, free_name
 from mcp_tierkit.audit.bill import Job
 from mcp_tierkit.audit.needless import LEAST, RUN_LEAST, command_of, kind_of, shape_of
 from mcp_tierkit.redact import redact
@@ -24,9 +24,8 @@ COMPARED = 3000
 ROUNDS_LEFT = 2
 """A caller that runs a playbook still asks for it, and still reads its receipt."""
 _LINE = 80
-_OFFERED = 200
-_LOST = ("[redacted:", "\N{REPLACEMENT CHARACTER}")
 _STEPS = 6
+_WORD = re.compile(r"[a-z]+")
 
 
 class Saving(Record):
@@ -39,7 +38,8 @@ class Saving(Record):
 
 
 class Group(Record):
-    """Turns that are one job. `phrase` has a slot wherever they differ; `command` is one that was really run."""
+    """Turns that are one job. `phrase` has a slot wherever they differ; `command` is one that was really run. `next`
+    is what to type, empty where nothing would do, and `by` how that saves it. `projects` are the dearest first."""
 
     kind: Literal["prompt", "commands", "listing", "conversion", "rename", "dates", "command"]
     phrase: str
@@ -52,12 +52,14 @@ class Group(Record):
     unpriced_calls: int
     tokens: int
     saving: Saving
+    projects: tuple[str, ...]
     command: str | None
+    by: By
     next: str
     task_keys: tuple[str, ...]
 
 
-def needless_groups(jobs: Iterable[Job], days: int) -> list[Group]:
+def needless_groups(jobs: Iterable[Job], days: int, reach: Reach = Reach()) -> list[Group]:  # noqa: B008
     """Turns that needed no model, by what they ran, the dearest first."""
     found: dict[tuple[str, str], list[Job]] = defaultdict(list)
     for job in jobs:
@@ -66,21 +68,26 @@ def needless_groups(jobs: Iterable[Job], days: int) -> list[Group]:
     groups, taken = list[Group](), set[str]()
     for (kind, shape), alike in sorted(found.items()):
         if len(alike) >= (RUN_LEAST if kind == "command" else LEAST):
-            command = _usual(command_of(job) or "" for job in alike) or None
-            name = _name(shape, taken)
-            groups.append(_group(kind, shape, name, alike, days, command))
+            name = free_name(_plain_name(shape), taken)
+            taken.add(name)
+            command = _usual(command_of(job) or "" for job in alike)
+            about = packaged("audit")["needless"]["kinds"][kind]
+            work = _work(name, alike, command)._replace(
+                is_plain=True, is_look=kind == "listing", playbook=about.get("playbook", "")
+            )
+            groups.append(_group(kind, shape, alike, days, work, advise(work, reach)))
     return sorted(groups, key=lambda group: (-group.saving.high_nanousd, -group.count, group.phrase))
 
 
-def repeated_groups(jobs: Sequence[Job], days: int) -> list[Group]:
+def repeated_groups(jobs: Sequence[Job], days: int, reach: Reach = Reach()) -> list[Group]:  # noqa: B008
     """Turns with the same words around other values, then those that ran the same commands, the dearest first."""
     by_key = {job.key: job for job in jobs[-COMPARED:]}
     prompts = find_repeats(_asked(by_key.values()))
     seen = {key for repeat in prompts for key in repeat.task_ids}
     names = [repeat.name for repeat in prompts]
     commands = find_repeats(_run(job for key, job in by_key.items() if key not in seen), taken=names)
-    groups = [_repeat("prompt", repeat, by_key, days) for repeat in prompts]
-    groups += [_repeat("commands", repeat, by_key, days) for repeat in commands]
+    groups = [_repeat("prompt", repeat, by_key, days, reach) for repeat in prompts]
+    groups += [_repeat("commands", repeat, by_key, days, reach) for repeat in commands]
     return sorted(groups, key=lambda group: (-group.saving.high_nanousd, -group.count, group.phrase))
 
 
@@ -99,36 +106,46 @@ class Handed(Record):
     saving_month_nanousd: NanoUsd
     files: tuple[str, ...]
     checks: tuple[str, ...]
+    by: By
     next: str
     task_ids: tuple[str, ...]
 
 
-def handed_groups(tasks: Sequence[Solved], today: date, *, taken: Iterable[str] = ()) -> list[Handed]:
-    """Solved tasks that came again, the dearest first. A playbook spares what all but the first cost."""
+def handed_groups(
+    tasks: Sequence[Solved],
+    today: date,
+    projects: Mapping[str, str],
+    reach: Reach = Reach(),  # noqa: B008
+) -> list[Handed]:
+    """Solved tasks that came again, the dearest first. A playbook spares what all but the first cost. `projects` are
+    their folders by their ids."""
     recent = sorted(tasks, key=lambda task: (task.at, task.task_id))[-COMPARED:]
     by_id = {task.task_id: task for task in recent}
-    days = span((task.at for task in recent), today)
-    groups = [_handed(repeat, by_id, days) for repeat in find_repeats(recent, taken=taken)]
+    days = max(LEAST_DAYS, span((task.at for task in recent), today))
+    groups = [_handed(repeat, by_id, days, projects, reach) for repeat in find_repeats(recent)]
     return sorted(groups, key=lambda group: (-group.cost_nanousd, -group.count, group.phrase))
 
 
-def _handed(repeat: Repeat, by_id: dict[str, Solved], days: int) -> Handed:
+def _handed(repeat: Repeat, by_id: dict[str, Solved], days: int, projects: Mapping[str, str], reach: Reach) -> Handed:
     newest, *_, first = (tasks := [by_id[task_id] for task_id in repeat.task_ids])
+    # The newest is what its playbook is made of, and it is made in the folder of that one.
+    folder, goals = projects.get(newest.task_id, ""), [task.goal for task in tasks]
+    told = advise(Work(repeat.name, (folder,), goals, task_id=newest.task_id), reach)
     spared = repeat.total_nanousd - (first.cost_nanousd or 0)
     return Handed(
-        phrase=line_of(repeat.phrase or repeat.example), example=line_of(repeat.example), name=repeat.name,
+        phrase=line_of(repeat.phrase or repeat.example), example=line_of(repeat.example), name=told.name,
         count=repeat.count, calls=sum(task.calls for task in tasks), cost_nanousd=repeat.total_nanousd,
         month_nanousd=by_month(repeat.total_nanousd, days), unpriced=repeat.unknown_costs,
         saving_month_nanousd=by_month(spared, days), files=newest.files,
         checks=tuple(" ".join(argv) for argv in newest.checks),
-        next=f"tierkit playbook new {repeat.name} --from-task {newest.task_id}", task_ids=repeat.task_ids,
+        by=told.by, next=told.line, task_ids=repeat.task_ids,
     )  # fmt: skip
 
 
 def span(times: Iterable[str], today: date) -> int:
-    """The days from the first of these times to today, from which a month is reckoned."""
+    """The days from the first of these times to today, both counted."""
     first = min(times, default="")[:10]
-    return max(LEAST_DAYS, (today - date.fromisoformat(first)).days + 1) if first else LEAST_DAYS
+    return max((today - date.fromisoformat(first)).days + 1, 1) if first else 1
 
 
 def saving(jobs: Sequence[Job], days: int) -> Saving:
@@ -157,12 +174,15 @@ def line_of(text: str) -> str:
 
 
 def _asked(jobs: Iterable[Job]) -> Iterable[Solved]:
-    """Prompts that can be compared. "Go on" is no job, and a question wants another answer every time."""
+    """Prompts that can be compared. "Go on" is no job; a question wants another answer every time, and a fault another
+    mending."""
     work = packaged("audit")["work"]
     skipped, questions = set(work["carry_on"]), tuple(f"{word} " for word in work["questions"])
+    readers = set(work["readers"])
     for job in jobs:
         text = job.text.lower().strip(" .!?,")
-        if text and len(job.text) <= MAX_GOAL and text not in skipped and not text.startswith(questions):
+        is_job = text not in skipped and not text.startswith(questions) and readers.isdisjoint(_WORD.findall(text))
+        if text and len(job.text) <= MAX_GOAL and is_job:
             yield Solved(task_id=job.key, at=job.at, goal=job.text, calls=job.spent.calls, cost_nanousd=job.spent.cost)
 
 
@@ -177,11 +197,20 @@ def _run(jobs: Iterable[Job]) -> Iterable[Solved]:
             yield Solved(task_id=job.key, at=job.at, goal=goal, calls=job.spent.calls, cost_nanousd=job.spent.cost)
 
 
-def _repeat(kind: str, repeat: Repeat, by_key: dict[str, Job], days: int) -> Group:
+def _repeat(kind: str, repeat: Repeat, by_key: dict[str, Job], days: int, reach: Reach) -> Group:
     jobs = [by_key[key] for key in repeat.task_ids]
-    command = _same_command(jobs)
-    shown = repeat.phrase or repeat.example
-    return _group(kind, shown, repeat.name, jobs, days, command)
+    work = _work(repeat.name, jobs, _same_command(jobs))
+    return _group(kind, repeat.phrase or repeat.example, jobs, days, work, advise(work, reach))
+
+
+def _work(name: str, jobs: Sequence[Job], command: str) -> Work:
+    """The job, its latest prompt first. What a command lost as a secret it has lost for good."""
+    spent = Counter[str]()
+    for job in jobs:
+        spent[job.project] += job.spent.cost
+    latest = sorted(jobs, key=lambda job: (job.at, job.key), reverse=True)
+    projects = tuple(sorted(spent, key=lambda project: (-spent[project], project)))
+    return Work(name, projects, [job.text for job in latest], redact(command))
 
 
 def _usual(commands: Iterable[str]) -> str:
@@ -191,48 +220,33 @@ def _usual(commands: Iterable[str]) -> str:
     return command if 2 * most >= times.total() else ""
 
 
-def _same_command(jobs: Sequence[Job]) -> str | None:
-    """The usual commands in one line, where every one of these turns was nothing but commands, three at most."""
+def _same_command(jobs: Sequence[Job]) -> str:
+    """The usual commands in one line, where every one of these turns was nothing but commands, three at most; else
+    empty."""
     edits = set(packaged("audit")["work"]["edits"])
     if any(not job.uses or edits & {name for name, _ in job.uses} for job in jobs):
-        return None
+        return ""
     lines = []
     for job in sorted(jobs, key=lambda job: (job.at, job.key)):
         steps = list(dict.fromkeys(command for _, command in job.uses if command))
         if not steps or len(steps) != len(set(job.uses)) or len(steps) > 3:
-            return None
+            return ""
         lines.append(" && ".join(steps))
-    return _usual(lines) or None
+    return _usual(lines)
 
 
-def _group(kind: str, phrase: str, name: str, jobs: Sequence[Job], days: int, command: str | None) -> Group:
+def _group(kind: str, phrase: str, jobs: Sequence[Job], days: int, work: Work, told: Advice) -> Group:
     cost = sum(job.spent.cost for job in jobs)
-    command = None if command is None else redact(command)
     latest = max(jobs, key=lambda job: (job.at, job.key))
     return Group.model_validate({
-        "kind": kind, "phrase": line_of(phrase), "example": line_of(latest.text), "name": name, "count": len(jobs),
+        "kind": kind, "phrase": line_of(phrase), "example": line_of(latest.text), "name": told.name, "count": len(jobs),
         "sessions": len({job.session for job in jobs}), "cost_nanousd": cost, "month_nanousd": by_month(cost, days),
         "unpriced_calls": sum(job.spent.unpriced for job in jobs),
-        "tokens": sum(sum(job.spent.tokens) for job in jobs), "saving": saving(jobs, days),
-        "command": command, "next": _next(name, command), "task_keys": tuple(job.key for job in jobs),
+        "tokens": sum(sum(job.spent.tokens) for job in jobs), "saving": saving(jobs, days), "projects": work.projects,
+        "command": work.command or None, "by": told.by, "next": told.line,
+        "task_keys": tuple(job.key for job in jobs),
     })  # fmt: skip
 
 
-def _next(name: str, command: str | None) -> str:
-    """What to type. A command is offered only as it was run, and on one line: one that lost a secret, its end or an
-    unprintable character would do something else."""
-    if command and command.isprintable() and not any(lost in command for lost in _LOST) and len(command) <= _OFFERED:
-        return f"tierkit playbook new {name} --from-command {_quoted(command)}"
-    return f"tierkit playbook new {name}"
-
-
-def _quoted(text: str) -> str:
-    """Double quotes where that is the same to a shell, since they read better."""
-    return f'"{text}"' if not set('"$`\\!\n') & set(text) else shlex.quote(text)
-
-
-def _name(shape: str, taken: set[str]) -> str:
-    base = "-".join(re.findall(r"[a-z0-9]+", shape.lower()))[:40].strip("-") or "repeated-task"
-    name = next(free for n in range(1, len(taken) + 2) if (free := base if n == 1 else f"{base}-{n}") not in taken)
-    taken.add(name)
-    return name
+def _plain_name(shape: str) -> str:
+    return "-".join(re.findall(r"[a-z0-9]+", shape.lower()))[:40].strip("-") or "repeated-task"

@@ -18,7 +18,10 @@ _SPLIT = re.compile(r"\s*(?:\|\|?|&&|;|(?<![&>\d])&(?![&>\d]))\s*")
 _CD = re.compile(r"^cd\s+\S+\s*(?:&&|;)\s*")
 _ASSIGNED = re.compile(r"^(?:\w+=\S*\s+)+")
 _JOB = re.compile(r"[A-Za-z][\w:.-]*")
-_LATER = re.compile(r"[\"'`].*?[\"'`]|\S*[/.\d]\S*", re.DOTALL)
+_LATER = re.compile(
+    r"[\"'`].*?[\"'`]|\S*[/.\d]\S*|\bhow many (\w+ )?(days|weeks|months|years|hours|minutes)\b", re.DOTALL
+)
+"""What is no word of judgement, whatever is said in it."""
 
 
 def kind_of(job: Job) -> str | None:
@@ -54,7 +57,7 @@ def command_of(job: Job) -> str | None:
 def shape_of(kind: str, command: str) -> str:
     """What two turns of one kind have in common: the programs that they ran, and which of its jobs where a program
     has several."""
-    return " | ".join(_named(kind, part) for part in _parts(command)) if command else kind
+    return " | ".join(dict.fromkeys(_named(kind, part) for part in _parts(command))) if command else kind
 
 
 def _named(kind: str, part: str) -> str:

@@ -10,9 +10,11 @@ from pathlib import PurePath
 
 from pydantic import Field
 
+from mcp_tierkit.audit.advice import Reach
 from mcp_tierkit.audit.bill import Bill, Job, Sum
 from mcp_tierkit.audit.groups import (
     COMPARED,
+    LEAST_DAYS,
     Group,
     Handed,
     by_month,
@@ -28,6 +30,13 @@ NEXT = 3
 _DEAR_CONTEXT = 120_000
 _HABIT = 4
 """A habit is ranked by a quarter of what it costs: nobody drops all of it. The figure is not shown."""
+_WORTH = 100
+"""What would save less than this part of what a month costs is not among the things to do next."""
+_SHORT = 8
+_HOW = {
+    "run": "with a playbook that you have", "type": "by typing it yourself", "make": "with a playbook of it",
+    "write": "with a script that you write; this makes the form for it",
+}  # fmt: skip
 
 
 class Line(Record):
@@ -56,8 +65,9 @@ class ToolLine(Record):
 
 
 class SessionLine(Line):
-    """A session with the sub-agents that it started."""
+    """A session with the sub-agents that it started. `short` is as much of its id as no other begins with."""
 
+    short: str
     client: str
     project: str
     begun_at: str
@@ -69,6 +79,8 @@ class TaskLine(Line):
     """A prompt and all that followed until the next. `key` is of no use but to tell it from others."""
 
     session: str
+    short: str
+    client: str
     project: str
     at: str
     prompt: str
@@ -76,21 +88,32 @@ class TaskLine(Line):
     tools: tuple[str, ...]
 
 
+class Step(Record):
+    """A thing to do, and what to type for it, which may be nothing."""
+
+    why: str
+    command: str = ""
+
+
 class Audit(Record):
-    """All of it. Times and days are UTC; `days` is what a month is reckoned from."""
+    """All of it. Times and days are UTC. `days` are those from the first with a call to today, both counted;
+    `month_days` is what a month is reckoned from."""
 
     since: str
     first_day: str
     last_day: str
     days: int
+    month_days: int
     total: Line
     sub_agents: Line
     by_day: tuple[Line, ...]
     by_model: tuple[Line, ...]
+    by_client: tuple[Line, ...]
     by_project: tuple[Line, ...]
     by_tool: tuple[ToolLine, ...]
     sessions: tuple[SessionLine, ...]
     session_count: int
+    task_count: int
     tasks: tuple[TaskLine, ...]
     repeated: tuple[Group, ...]
     needless: tuple[Group, ...]
@@ -101,12 +124,16 @@ class Audit(Record):
     versions: Mapping[str, tuple[str, ...]]
     copies: int
     misdated: int = Field(description="Calls on a day that there is not, or that is yet to come: in no figure.")
-    next: tuple[str, ...]
+    next: tuple[Step, ...]
 
 
-def tell(bill: Bill, *, since: str, today: date, handed: Sequence[Handed] = (), most: int | None = None) -> Audit:
+def tell(
+    bill: Bill, *, since: str, today: date, handed: Sequence[Handed] = (), most: int | None = None,
+    reach: Reach = Reach(),  # noqa: B008
+) -> Audit:  # fmt: skip
     """Everything in dear-first order, days in their own. `today` ends the time that a month is reckoned from. `most` is
-    how many sessions and tasks are told of: a record of each weighs more than all that is known of it.
+    how many sessions and tasks are told of: a record of each weighs more than all that is known of it. `reach` is where
+    what to type would be typed.
     """
     sums = defaultdict[str, Sum](Sum), defaultdict[str, Sum](Sum)
     for (day, model), spent in bill.days.items():
@@ -116,17 +143,21 @@ def tell(bill: Bill, *, since: str, today: date, handed: Sequence[Handed] = (), 
     total = _all(sums[0].values())
     days = sorted(sums[0])
     length = span(days, today)
-    needless = needless_groups(bill.jobs, length)
+    reckoned = max(length, LEAST_DAYS)
+    needless = needless_groups(bill.jobs, reckoned, reach)
     gone = {key for group in needless for key in group.task_keys}
     rest = [job for job in bill.jobs if job.key not in gone]
+    short = _short({job.session for job in bill.jobs})
     audit = Audit(
         since=since, first_day=days[0] if days else "", last_day=days[-1] if days else "", days=length,
-        total=_line("total", total), sub_agents=_line("sub-agents", _all(job.by_sub for job in bill.jobs)),
+        month_days=reckoned, total=_line("total", total),
+        sub_agents=_line("sub-agents", _all(job.by_sub for job in bill.jobs)),
         by_day=tuple(_line(day, sums[0][day]) for day in days), by_model=_lines(sums[1]), by_project=_lines(projects),
-        by_tool=_tools(bill, total), sessions=_sessions(bill.jobs, most), tasks=_tasks(bill.jobs, most),
-        session_count=len({job.session for job in bill.jobs}),
-        repeated=tuple(repeated_groups(rest, length)), needless=tuple(needless), delegated=_lines(bill.delegated),
-        handed=tuple(handed),
+        by_client=_lines(_sums((job.client, job) for job in bill.jobs)), by_tool=_tools(bill, total),
+        sessions=_sessions(bill.jobs, most, short), tasks=_tasks(bill.jobs, most, short),
+        session_count=len(short), task_count=len(bill.jobs),
+        repeated=tuple(repeated_groups(rest, reckoned, reach)), needless=tuple(needless),
+        delegated=_lines(bill.delegated), handed=tuple(handed),
         uncompared_tasks=max(len(rest) - COMPARED, 0),
         unknown_models=tuple(sorted(model for model, spent in sums[1].items() if spent.unpriced)),
         versions=bill.versions, copies=bill.copies, misdated=bill.misdated,
@@ -136,8 +167,25 @@ def tell(bill: Bill, *, since: str, today: date, handed: Sequence[Handed] = (), 
 
 
 def of_session(audit: Audit, session: str) -> tuple[TaskLine, ...]:
-    """The tasks of the sessions whose id begins like this, in the order of their time."""
-    return tuple(sorted((task for task in audit.tasks if task.session.startswith(session)), key=lambda task: task.at))
+    """The tasks of the session of this id, or of those whose ids begin like it, in the order of their time."""
+    found = [task for task in audit.tasks if task.session.startswith(session)]
+    exact = [task for task in found if task.session == session]
+    return tuple(sorted(exact or found, key=lambda task: task.at))
+
+
+def _short(sessions: Iterable[str]) -> dict[str, str]:
+    """As much of each id as no other begins with, a few characters at least: ids that begin with a time look alike."""
+    order, found = sorted(sessions), {}
+    for at, session in enumerate(order):
+        beside = order[max(at - 1, 0) : at] + order[at + 1 : at + 2]
+        found[session] = session[: max(_SHORT, *(_shared(session, other) + 1 for other in beside), 0)]
+    return found
+
+
+def _shared(one: str, other: str) -> int:
+    """How many characters both begin with."""
+    alike = (n for n, (mine, its) in enumerate(zip(one, other, strict=False)) if mine != its)
+    return next(alike, min(len(one), len(other)))
 
 
 def _sums(pairs: Iterable[tuple[str, Job]]) -> dict[str, Sum]:
@@ -181,7 +229,7 @@ def _tools(bill: Bill, total: Sum) -> tuple[ToolLine, ...]:
     return tuple(sorted(lines, key=lambda line: (-line.cost_nanousd, -line.tokens, line.key)))
 
 
-def _sessions(jobs: Sequence[Job], most: int | None) -> tuple[SessionLine, ...]:
+def _sessions(jobs: Sequence[Job], most: int | None, short: Mapping[str, str]) -> tuple[SessionLine, ...]:
     found: dict[str, list[Job]] = defaultdict(list)
     for job in jobs:
         found[job.session].append(job)
@@ -189,61 +237,70 @@ def _sessions(jobs: Sequence[Job], most: int | None) -> tuple[SessionLine, ...]:
         dearest = nlargest(most, found.items(), key=lambda one: sum(job.spent.cost for job in one[1]))
         found = defaultdict(list, dearest)
     lines = (
-        SessionLine(key=session, **_figures(_all(job.spent for job in own)), client=own[0].client,
+        SessionLine(key=session, short=short[session], **_figures(_all(job.spent for job in own)), client=own[0].client,
                     project=own[0].project, begun_at=own[0].at, tasks=len(own), prompt=line_of(own[0].text))
         for session, own in found.items()
     )  # fmt: skip
     return tuple(sorted(lines, key=_dear))
 
 
-def _tasks(jobs: Sequence[Job], most: int | None) -> tuple[TaskLine, ...]:
+def _tasks(jobs: Sequence[Job], most: int | None, short: Mapping[str, str]) -> tuple[TaskLine, ...]:
     jobs = jobs if most is None else nlargest(most, jobs, key=lambda job: job.spent.cost)
     lines = (
-        TaskLine(key=job.key, **_figures(job.spent), session=job.session, project=job.project, at=job.at,
-                 prompt=line_of(job.text), sub_agent_calls=job.by_sub.calls,
+        TaskLine(key=job.key, **_figures(job.spent), session=job.session, short=short[job.session],
+                 client=job.client, project=job.project, at=job.at, prompt=line_of(job.text),
+                 sub_agent_calls=job.by_sub.calls,
                  tools=tuple(dict.fromkeys(name for name, _ in job.uses)))
         for job in jobs
     )  # fmt: skip
     return tuple(sorted(lines, key=_dear))
 
 
-def _next(audit: Audit) -> Iterable[str]:
+def _next(audit: Audit) -> Iterable[Step]:
     """What is worth most first; where nothing stands out, how to see the product at work."""
-    found: list[tuple[int, str]] = []
+    found: list[tuple[int, Step]] = []
     for group in (*audit.needless, *audit.repeated):
-        if group.saving.month_high_nanousd:
-            low, high = map(dollars, (group.saving.month_low_nanousd, group.saving.month_high_nanousd))
-            told = f"{group.count} times “{group.phrase}”: save {low} to {high} a month. {group.next}"
-            found.append((group.saving.month_high_nanousd, told))
+        low, high = group.saving.month_low_nanousd, group.saving.month_high_nanousd
+        if high:
+            saved = f"{dollars(low)} to {dollars(high)}" if low else f"up to {dollars(high)}"
+            why = f"{group.count} times “{group.phrase}”: save {saved} a month {_HOW[group.by]}."
+            # What still has to be written is ranked by half: it takes somebody's time.
+            found.append((high // 2 if group.by == "write" else high, Step(why=why, command=group.next)))
     for job in audit.handed:
-        if job.saving_month_nanousd:
-            told = f"{job.count} times handed to us, “{job.phrase}”: save {dollars(job.saving_month_nanousd)} a month."
-            found.append((job.saving_month_nanousd, f"{told} {job.next}"))
+        if saved_nanousd := job.saving_month_nanousd:
+            why = (
+                f"{job.count} times handed to us, “{job.phrase}”: save {dollars(saved_nanousd)} a month {_HOW[job.by]}."
+            )
+            found.append((saved_nanousd, Step(why=why, command=job.next)))
     found += _habits(audit)
-    ranked = [told for _, told in sorted(found, key=lambda one: -one[0])]
+    least = by_month(audit.total.cost_nanousd, audit.month_days) // _WORTH
+    ranked = [step for worth, step in sorted(found, key=lambda one: -one[0]) if worth >= least]
     if audit.total.calls and not (audit.delegated or audit.handed):
-        ranked.append("Nothing here was handed to a cheaper model. See one task done: tierkit demo")
-        ranked.append("Put the tools into your client: tierkit init --client claude-code")
+        ranked.append(
+            Step(why="Nothing here was handed to a cheaper model. See one task done:", command="tierkit demo")
+        )
+        ranked.append(Step(why="Put the tools into your client:", command="tierkit init --client claude-code"))
     return list(dict.fromkeys(ranked))[:NEXT]
 
 
-def _habits(audit: Audit) -> Iterable[tuple[int, str]]:
+def _habits(audit: Audit) -> Iterable[tuple[int, Step]]:
     """What a change of habit is worth, by the month; models without a price come before all."""
     if audit.unknown_models and audit.total.calls:
         models = ", ".join(audit.unknown_models[:3])
         calls = "1 call has" if audit.total.unpriced_calls == 1 else f"{audit.total.unpriced_calls:,} calls have"
         told = f"{calls} no known price ({models}): name it in tierkit.toml."
-        yield 10**15 if audit.total.unpriced_calls * 2 > audit.total.calls else 1, told
+        yield 10**15 if audit.total.unpriced_calls * 2 > audit.total.calls else 1, Step(why=told)
     if audit.by_tool and (tool := audit.by_tool[0]).share and tool.share >= 0.1:
-        month = by_month(tool.cost_nanousd, audit.days)
+        month = by_month(tool.cost_nanousd, audit.month_days)
         told = f"{tool.share:.0%} of all, {dollars(month)} a month, is reading what {tool.key} put into the context."
-        yield month // _HABIT, f"{told} Ask it for less at a time."
+        yield month // _HABIT, Step(why=f"{told} Ask it for less at a time.")
     for session in audit.sessions[:1]:
         size = session.cache_read // max(session.calls, 1)
         if size >= _DEAR_CONTEXT:
-            told = f"Session {session.key[:8]} read {size:,} tokens again with every call."
-            value = by_month(session.cost_nanousd, audit.days) // _HABIT
-            yield value, f"{told} Begin a new one where the subject changes."
+            told = f"Session {session.short} read {size:,} tokens again with every call."
+            value = by_month(session.cost_nanousd, audit.month_days) // _HABIT
+            again = f"tierkit audit --session {session.short}"
+            yield value, Step(why=f"{told} Begin a new one where the subject changes. Its tasks:", command=again)
 
 
 def project_matches(project: str, wanted: str) -> bool:

@@ -10,14 +10,15 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from click.core import ParameterSource
 
 from mcp_tierkit.cli.options import json_option
 
 if TYPE_CHECKING:
+    from mcp_tierkit.audit.advice import Reach
     from mcp_tierkit.audit.groups import Handed
     from mcp_tierkit.audit.tell import Audit
     from mcp_tierkit.prices import PriceTable
@@ -27,14 +28,30 @@ _BAR_FROM = 5_000_000
 """Bytes: what is read in a blink needs no bar."""
 
 
+def _day(ctx: click.Context, param: click.Parameter, value: str | None) -> date | None:
+    """A day that has begun somewhere: tomorrow's date is already somebody's today."""
+    if value is None:
+        return None
+    try:
+        day = date.fromisoformat(value)
+    except ValueError:
+        raise click.BadParameter("give a date such as 2026-01-31, or --days 7 for the last seven") from None
+    if day > datetime.now(UTC).date() + timedelta(days=1):
+        raise click.BadParameter(f"{day} is yet to come: give a day that was")
+    return day
+
+
 @click.command()
 @click.option("--days", default=30, show_default=True, type=click.IntRange(1, 3650), help="How far back, in UTC days.")
-@click.option("--since", type=click.DateTime(["%Y-%m-%d"]), help="From this day on instead, as in 2026-01-31.")
+@click.option("--since", callback=_day, metavar="DATE", help="From this day on instead, as in 2026-01-31.")
 @click.option("--project", metavar="PATH|NAME", help="Work in this folder alone, or in folders of this name.")
 @click.option("--session", metavar="ID", help="Show the tasks of one session; its first characters will do.")
 @click.option("--top", default=10, show_default=True, type=click.IntRange(1, 1000), help="How many rows in each table.")
 @json_option
-def audit(days: int, since: datetime | None, project: str | None, session: str | None, top: int, as_json: bool) -> None:
+@click.pass_context
+def audit(
+    ctx: click.Context, days: int, since: date | None, project: str | None, session: str | None, top: int, as_json: bool
+) -> None:
     """Show what your coding agent cost, and what of it could have been cheaper. Needs no key and no set-up.
 
     Reads what Claude Code, Codex, Gemini CLI, opencode and Pi keep on this machine. Nothing is written or sent.
@@ -49,10 +66,13 @@ def audit(days: int, since: datetime | None, project: str | None, session: str |
     from mcp_tierkit.audit.money import Pricer
     from mcp_tierkit.audit.tell import project_matches, tell
     from mcp_tierkit.cli import audit_show
+    from mcp_tierkit.stages.shelved import reach
     from mcp_tierkit.transcripts.read import read_all
 
+    if since and ctx.get_parameter_source("days") is not ParameterSource.DEFAULT:
+        raise click.UsageError("--days and --since both say where to begin: give one of them.")
     today = datetime.now(UTC).date()
-    first = since.date() if since else today - timedelta(days=days - 1)
+    first = since or today - timedelta(days=days - 1)
     begun = time.monotonic()
     with _progress() as step:
         read = read_all(os.environ, since=_epoch(first), step=step)
@@ -62,9 +82,10 @@ def audit(days: int, since: datetime | None, project: str | None, session: str |
     # Tomorrow is let pass: some clock is always ahead.
     until = f"{today + timedelta(days=2)}"
     bill = settle(read.sheets, Pricer(table.price), since=f"{first}", until=until, wanted=wanted)
-    groups, problem = _handed(first, today, wanted)
+    near = reach(os.environ)
+    groups, problem = _handed(first, today, wanted, near)
     most = None if session or as_json else top
-    found = tell(bill, since=f"{first}", today=today, handed=groups, most=most)
+    found = tell(bill, since=f"{first}", today=today, handed=groups, most=most, reach=near)
     if session:
         _print_session(found, session, as_json=as_json)
     elif as_json:
@@ -72,6 +93,8 @@ def audit(days: int, since: datetime | None, project: str | None, session: str |
         _print_json({**found.model_dump(), **billing, **_told(read)})
     else:
         seconds = time.monotonic() - begun
+        if chosen and not found.total.calls:
+            audit_show.show_projects(chosen, settle(read.sheets, Pricer(table.price), since=f"{first}", until=until))
         audit_show.show(found, read, top, seconds=seconds, is_subscription=is_subscription, problem=problem)
 
 
@@ -105,17 +128,14 @@ def _prices() -> tuple[PriceTable, bool]:
     return PriceTable(own), settings.caller.billing == "subscription"
 
 
-def _handed(first: date, today: date, wanted: Callable[[str], bool]) -> tuple[Sequence[Handed], str]:
+def _handed(first: date, today: date, wanted: Callable[[str], bool], near: Reach) -> tuple[Sequence[Handed], str]:
     """What was handed to us again and again, and why that is not known where the ledger cannot be read."""
     from mcp_tierkit.errors import TierkitError
     from mcp_tierkit.places import find_places
-    from mcp_tierkit.playbook.load import find
     from mcp_tierkit.stages.handed import handed
 
-    places = find_places(os.environ)
-    taken = {found.name for found in find(Path.cwd(), places.user_dir)}
     try:
-        return handed(places.ledger_url, since=f"{first}", today=today, wanted=wanted, taken=taken), ""
+        return handed(find_places(os.environ).ledger_url, since=f"{first}", today=today, wanted=wanted, reach=near), ""
     except TierkitError as error:
         return (), str(error)
 
@@ -138,13 +158,25 @@ def _print_json(value: object) -> None:
 def _print_session(found: Audit, session: str, *, as_json: bool) -> None:
     from mcp_tierkit.audit.tell import of_session
     from mcp_tierkit.cli import audit_show
-    from mcp_tierkit.errors import NotFound
+    from mcp_tierkit.errors import InvalidInput, NotFound
 
     tasks = of_session(found, session)
     if not tasks:
+        there = f"{found.session_count:,} other session{'s' * (found.session_count != 1)} of these days were read."
         raise NotFound(
             f"No session in these days has an id that begins with {session[:60]!r}. Nothing is shown.",
-            next_step="`tierkit audit` lists the dearest sessions; --days looks further back.",
+            next_step=f"{there} `tierkit audit` lists the dearest tasks with the ids of their sessions."
+            if found.session_count else "There is no other one either: --days 365 looks further back.",
+        )  # fmt: skip
+    alike = {task.session for task in tasks}
+    if len(alike) > 1:
+        lines = [line for line in found.sessions if line.key in alike]
+        if not as_json:
+            audit_show.show_sessions(lines)
+        listed = ", ".join(line.short for line in lines[:10]) + (", …" if len(lines) > 10 else "")
+        raise InvalidInput(
+            f"{len(alike)} sessions have an id that begins with {session[:60]!r}. None of them is summed up.",
+            next_step=f"Give more of the one that you mean: {listed}.",
         )
     if as_json:
         _print_json([task.model_dump() for task in tasks])

@@ -2,49 +2,52 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 import sys
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Literal
 
 import click
 
+from mcp_tierkit.audit.groups import by_month
 from mcp_tierkit.audit.money import dollars
+from mcp_tierkit.audit.tell import Line
 from mcp_tierkit.tables import packaged
 
 if TYPE_CHECKING:
+    from mcp_tierkit.audit.bill import Bill
     from mcp_tierkit.audit.groups import Group, Handed
-    from mcp_tierkit.audit.tell import Audit, Line, TaskLine
+    from mcp_tierkit.audit.tell import Audit, SessionLine, Step, TaskLine
     from mcp_tierkit.transcripts.read import Reading
 
 Rows = Sequence[Sequence[str]]
 TYPED = "what to type"
-_COMMAND = re.compile(r"[.:] (tierkit .*)")
 _WIDE = ("first line", "same work")
 _RIGHT = (
     "USD", "calls", "tokens", "read again", "share", "times", "could save a month", "results", "sub-agents",
     "USD a month",
 )  # fmt: skip
 _SPARED = ("", "sub-agents", "begun", "calls", "USD a month")
+_KNOWN = 10
 _ROOMY = 110
 """Columns of a terminal. In a narrower one, tables with sentences go without their bars and lesser figures."""
 _BAR = 16
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
 _LEFT_OUT = {
-    "broken": "broken lines",
-    "half": "half-written last lines",
-    "long": "lines over 8 MB",
-    "large": "files over 32 MB in one piece",
-    "undated": "calls without a time",
-    "odd": "counts that cannot be told",
-    "unreadable": "unreadable files or folders",
-    "foreign": "files that are no transcript",
-    "packed": "compressed files",
-    "links": "links, which are not followed",
-    "not_files": "pipes or devices",
+    "broken": ("broken line", "broken lines"),
+    "half": ("half-written last line", "half-written last lines"),
+    "long": ("line over 8 MB", "lines over 8 MB"),
+    "large": ("file over 32 MB in one piece", "files over 32 MB in one piece"),
+    "undated": ("call without a time", "calls without a time"),
+    "odd": ("count that cannot be told", "counts that cannot be told"),
+    "unreadable": ("unreadable file or folder", "unreadable files or folders"),
+    "failed": ("file that we failed to read, which is our fault", "files that we failed to read, which is our fault"),
+    "foreign": ("file that is no transcript", "files that are no transcript"),
+    "packed": ("compressed file", "compressed files"),
+    "links": ("link, which is not followed", "links, which are not followed"),
+    "not_files": ("pipe or device", "pipes or devices"),
 }
 
 
@@ -55,20 +58,58 @@ def show(found: Audit, read: Reading, top: int, *, seconds: float, is_subscripti
         _show_handed(found, top, problem)
         return
     _head(found, is_subscription=is_subscription)
-    _table("By day", ("day", "USD", "", "calls", "tokens"), _barred(found.by_day[-max(top, 14) :]))
-    _table("By model", ("model", "USD", "", "calls", "tokens"), _barred(found.by_model[:top]))
-    _table("By project", ("project", "USD", "", "calls", "tokens"), _barred(found.by_project[:top], short=True))
+    summed = ("USD", "", "calls", "tokens")
+    _table("By day", ("day", *summed), _barred(_latest(found.by_day, top)))
+    _table("By model", ("model", *summed), _barred(_dearest(found.by_model, top, "models")))
+    if len(found.by_client) > 1:
+        _table("By client", ("client", *summed), _barred(found.by_client))
+    named = labels(line.key for line in found.by_project)
+    projects = [line.model_copy(update={"key": named[line.key]}) for line in found.by_project]
+    _table("By project", ("project", *summed), _barred(_dearest(projects, top, "projects")))
     tools = ("tool", "USD", "", "share", "results", "tokens", "read again")
     _table("What tools put into the context, estimated", tools, _tools(found, top))
     head = ("session", "begun", "project", "USD", "", "calls", "sub-agents", "first line")
-    _table("Dearest tasks", head, _tasks(found.tasks[:top]))
-    groups = ("times", "USD", "could save a month", "same work", TYPED)
-    _table("The same work again and again: worth a playbook", groups, list(map(_group, found.repeated[:top])))
-    _table("Needed no model: a command does it", groups, list(map(_group, found.needless[:top])))
-    _table("Handed to a cheaper model: what the asking cost", ("task", "USD", "", "calls", "tokens"),
-           _barred(found.delegated[:top]))  # fmt: skip
+    title = "Dearest tasks" + (f", {top} of {found.task_count:,}" if found.task_count > top else "")
+    _table(title, head, _tasks(found.tasks[:top], named))
+    _show_groups("The same work again and again", found.repeated, top, named)
+    _show_groups("Needed no model: a command does it", found.needless, top, named)
+    _table("Handed to a cheaper model: what the asking cost", ("task", *summed),
+           _barred(_dearest(found.delegated, top, "tasks")))  # fmt: skip
     _show_handed(found, top, problem)
     _foot(found, read, seconds)
+
+
+def show_projects(wanted: str, bill: Bill) -> None:
+    """The projects that there are, where none is the one that was asked for."""
+    known = sorted({job.project for job in bill.jobs if job.project})
+    _say(f"No project in these days is {wanted!r}: --project takes a folder, or the last part of its name.", bold=True)
+    near = [one for one in known if wanted.casefold() in one.casefold()]
+    for project in (near or known)[:_KNOWN]:
+        _say(f"  {project}")
+    if len(near or known) > _KNOWN:
+        _say(f"  and {len(near or known) - _KNOWN:,} more")
+
+
+def show_sessions(lines: Sequence[SessionLine]) -> None:
+    """Sessions to choose from."""
+    named = labels(line.project for line in lines)
+    rows = [
+        (line.short, _minute(line.begun_at), named[line.project], _amount(line.cost_nanousd, line.unpriced_calls),
+         f"{line.calls:,}", line.prompt or "(no prompt)")
+        for line in lines
+    ]  # fmt: skip
+    _table("Sessions", ("session", "begun", "project", "USD", "calls", "first line"), rows)
+
+
+def _show_groups(title: str, groups: Sequence[Group], top: int, named: Mapping[str, str]) -> None:
+    head = ("times", "USD", "could save a month", "project", "same work", TYPED)
+    shown = groups[:top]
+    more = f", {top} of {len(groups)}" if len(groups) > top else ""
+    _table(title + more, head, [_group(group, named) for group in shown])
+    if any(group.by == "write" for group in shown):
+        _say("`playbook new` with a name alone makes a form: the script in it is yours to write.")
+        if sys.stdout.isatty():
+            click.echo()
 
 
 def _show_handed(found: Audit, top: int, problem: str) -> None:
@@ -83,27 +124,33 @@ def show_tasks(tasks: Sequence[TaskLine]) -> None:
     """One session: its tasks in order."""
     first = tasks[0]
     total, unpriced = sum(task.cost_nanousd for task in tasks), sum(task.unpriced_calls for task in tasks)
-    click.echo(f"Session {first.session}, {_printable(first.project)}: {_amount(total, unpriced)} at API prices")
-    _table("Tasks", ("session", "begun", "project", "USD", "", "calls", "sub-agents", "first line"), _tasks(tasks))
+    told = f"Session {first.session} of {first.client}, {first.project}: {_amount(total, unpriced)} at API prices"
+    _say(told, bold=True)
+    rows = [(row[1], *row[3:]) for row in _tasks(tasks, labels(task.project for task in tasks))]
+    _table("Tasks", ("begun", "USD", "", "calls", "sub-agents", "first line"), rows)
 
 
 def _head(found: Audit, *, is_subscription: bool) -> None:
-    total, clients = found.total, ", ".join(found.versions)
+    total, clients = found.total, ", ".join(line.key for line in found.by_client)
     is_known = total.cost_nanousd or not total.unpriced_calls
-    money = f"{_amount(total.cost_nanousd, total.unpriced_calls)} at API prices" if is_known else "Cost unknown"
+    more = f" and {_many(total.unpriced_calls, 'call')} of no known price" if total.unpriced_calls else ""
+    money = f"{dollars(total.cost_nanousd)} at API prices{more}" if is_known else "Cost unknown"
     counted = f"{_many(total.calls, 'call')} in {_many(found.session_count, 'session')} of {clients}"
     _say(f"{money}, {found.first_day} to {found.last_day}: {counted}", bold=True)
     day, tokens = total.cost_nanousd // found.days, _whole(total)
-    pace = f"{dollars(day)} a day, {dollars(day * 30)} a month at this pace"
+    is_short = found.days < found.month_days
+    month = f"too short for a monthly pace ({_many(found.days, 'day')})" if is_short else (
+        f"{dollars(by_month(total.cost_nanousd, found.days))} a month at this pace")  # fmt: skip
+    pace = f"{dollars(day)} a day, {month}"
     cached, subs = total.cache_read / (tokens or 1), found.sub_agents.cost_nanousd / (total.cost_nanousd or 1)
     read = f"{_tokens(tokens)} tokens, {cached:.0%} read from a cache"
     _say(f"{pace}; {read}; sub-agents {subs:.0%} of the cost" if is_known else read)
     if is_subscription:
         _say("You pay by subscription: dollars are what the API would have charged, not your bill.")
-    for number, told in enumerate(found.next, 1):
+    for number, step in enumerate(found.next, 1):
         if number == 1:
             _say("Do next:")
-        _step(number, told)
+        _step(number, step)
     if sys.stdout.isatty():
         click.echo()
 
@@ -111,7 +158,8 @@ def _head(found: Audit, *, is_subscription: bool) -> None:
 def _show_nothing(found: Audit, read: Reading) -> None:
     click.echo(f"No calls of a coding agent from {found.since} on were found here. Looked in:")
     for root in read.roots:
-        click.echo(f"  {root.path} ({'there' if root.path.exists() else 'not there'}; {root.variable} names another)")
+        state = "" if root.path.exists() else ", which is not there"
+        click.echo(f"  {_printable(str(root.path))}{state} (to look elsewhere, set {root.variable})")
     click.echo("Look further back with --days 365. To see what a delegated task costs: tierkit demo")
     _left_out(read, found.misdated)
 
@@ -120,13 +168,16 @@ def _foot(found: Audit, read: Reading, seconds: float) -> None:
     whole = f"{_many(read.files, 'file')}, {read.bytes / 1e6:,.0f} MB"
     notes = [f"Read {whole}, in {seconds:.1f} s. Nothing was written or sent."]
     if copies := found.copies + read.counts["repeated"]:
-        notes.append(f"Rows of an answer that is counted already: {copies:,}.")
+        rows = "1 row repeats an answer" if copies == 1 else f"{copies:,} rows repeat answers"
+        notes.append(f"{rows} and {'is' if copies == 1 else 'are'} counted once.")
+    if found.days < found.month_days and (found.repeated or found.needless):
+        notes.append(f"Savings a month take {_many(found.days, 'day')} for a week's work.")
     if found.unknown_models:
         models = ", ".join(_printable(model) for model in found.unknown_models[:8])
         calls = _many(found.total.unpriced_calls, "call")
         notes.append(f"No known price, so not in the dollars: {calls} of {models}.")
     if found.uncompared_tasks:
-        notes.append(f"{found.uncompared_tasks:,} older tasks were not compared for repeated work.")
+        notes.append(f"Older tasks that were not compared for repeated work: {found.uncompared_tasks:,}.")
     notes += _newer(found)
     if not sys.stdout.isatty():  # There a table or a command ends with an empty line.
         click.echo()
@@ -156,21 +207,53 @@ def _number(version: str) -> tuple[int, ...]:
 
 
 def _left_out(read: Reading, misdated: int) -> None:
-    told = [f"{read.counts[name]:,} {words}" for name, words in _LEFT_OUT.items() if read.counts[name]]
-    told += [f"{misdated:,} calls on days to come or that there are not"] if misdated else []
+    told = [f"{count:,} {words[count != 1]}" for name, words in _LEFT_OUT.items() if (count := read.counts[name])]
+    told += [f"{_many(misdated, 'call')} on days to come or that there are not"] if misdated else []
     unknown = {name: count for name, count in read.counts.items() if name.startswith("unknown row")}
     if unknown:
         kinds = ", ".join(_printable(name.partition(": ")[2]) for name in sorted(unknown)[:5])
-        told.append(f"{sum(unknown.values()):,} rows of kinds not known here ({kinds})")
+        told.append(f"{_many(sum(unknown.values()), 'row')} of kinds not known here ({kinds})")
     if told:
         _say("Left out: " + "; ".join(told) + ".")
 
 
-def _barred(lines: Sequence[Line], *, short: bool = False) -> Rows:
-    largest = max((line.cost_nanousd for line in lines), default=0)
+def labels(paths: Iterable[str]) -> dict[str, str]:
+    """The last part of each path, and as many before it as tell it from the others."""
+    parts = {path: PurePath(path).parts for path in paths}
+    found = {}
+    for path, own in parts.items():
+        others = [other for other in parts.values() if other != own]
+        least = next((n for n in range(1, len(own)) if all(one[-n:] != own[-n:] for one in others)), len(own))
+        found[path] = "/".join(own[-least:]).replace("//", "/") or "unknown"
+    return found
+
+
+def _dearest(lines: Sequence[Line], top: int, of: str) -> Sequence[Line]:
+    """The first, and the others as one line, so that a table adds up."""
+    rest = lines[top:]
+    return [*lines[:top], _together(f"({len(rest):,} other {of})", rest)] if len(rest) > 1 else lines
+
+
+def _latest(days: Sequence[Line], top: int) -> Sequence[Line]:
+    """The last days, and those before them as one line."""
+    before = days[:-top]
+    return [_together(f"{len(before):,} earlier days", before), *days[-top:]] if len(before) > 1 else days
+
+
+class _Others(Line):
+    """What is told together stands beside the others without a bar."""
+
+
+def _together(key: str, lines: Sequence[Line]) -> Line:
+    names = [name for name in Line.model_fields if name != "key"]
+    return _Others(key=key, **{name: sum(getattr(line, name) for line in lines) for name in names})
+
+
+def _barred(lines: Sequence[Line]) -> Rows:
+    largest = max((line.cost_nanousd for line in lines if type(line) is not _Others), default=0)
     return [
-        (PurePath(line.key).name or "unknown" if short else line.key, _amount(line.cost_nanousd, line.unpriced_calls),
-         _bar(line.cost_nanousd, largest), f"{line.calls:,}", _tokens(_whole(line)))
+        (line.key, _amount(line.cost_nanousd, line.unpriced_calls),
+         "" if type(line) is _Others else _bar(line.cost_nanousd, largest), f"{line.calls:,}", _tokens(_whole(line)))
         for line in lines
     ]  # fmt: skip
 
@@ -186,19 +269,25 @@ def _tools(found: Audit, top: int) -> Rows:
     ]  # fmt: skip
 
 
-def _tasks(tasks: Sequence[TaskLine]) -> Rows:
+def _tasks(tasks: Sequence[TaskLine], named: Mapping[str, str]) -> Rows:
     largest = max((task.cost_nanousd for task in tasks), default=0)
     return [
-        (task.session[:8], task.at[5:16].replace("T", " "), PurePath(task.project).name,
+        (task.short, _minute(task.at), named[task.project],
          _amount(task.cost_nanousd, task.unpriced_calls), _bar(task.cost_nanousd, largest), f"{task.calls:,}",
          f"{task.sub_agent_calls:,}", task.prompt or "(no prompt)")
         for task in tasks
     ]  # fmt: skip
 
 
-def _group(group: Group) -> Sequence[str]:
-    month = f"{dollars(group.saving.month_low_nanousd)} to {dollars(group.saving.month_high_nanousd)}"
-    return f"{group.count}", _amount(group.cost_nanousd, group.unpriced_calls), month, group.phrase, group.next
+def _minute(at: str) -> str:
+    return at[5:16].replace("T", " ")
+
+
+def _group(group: Group, named: Mapping[str, str]) -> Sequence[str]:
+    low, high = dollars(group.saving.month_low_nanousd), dollars(group.saving.month_high_nanousd)
+    where = named[group.projects[0]] if len(group.projects) == 1 else f"{len(group.projects)} projects"
+    cost = _amount(group.cost_nanousd, group.unpriced_calls)
+    return f"{group.count}", cost, f"{low} to {high}", where, group.phrase, group.next
 
 
 def _repeated(group: Handed) -> Sequence[str]:
@@ -237,15 +326,15 @@ def _say(text: str, *, bold: bool = False) -> None:
     click.secho("\n".join(_wrapped(text, "")), bold=bold)
 
 
-def _step(number: int, told: str) -> None:
-    """One thing to do. On a terminal the command at its end has a line of its own, which can be copied whole."""
-    why, command = told, ""
-    if sys.stdout.isatty() and (found := _COMMAND.search(told)):
-        why, command = told[: found.start(1)].rstrip(), _printable(found[1])
-    first, *rest = _wrapped(f"{number}. {why}", "     ")
+def _step(number: int, step: Step) -> None:
+    """One thing to do. On a terminal what to type has a line of its own, which can be copied whole."""
+    if not sys.stdout.isatty():
+        click.echo(f"  {number}. {_printable(f'{step.why} {step.command}'.rstrip())}")
+        return
+    first, *rest = _wrapped(f"{number}. {step.why}", "     ")
     click.echo("\n".join([f"  {first}", *rest]))
-    if command:
-        click.secho(f"     {command}", fg="cyan")
+    if step.command:
+        click.secho(f"     {_printable(step.command)}", fg="cyan")
 
 
 def _wrapped(text: str, indent: str) -> list[str]:
@@ -277,7 +366,8 @@ def _table(title: str, head: Sequence[str], rows: Rows) -> None:
     else:
         _rich(title, head[:-1], [row[:-1] for row in clean])
         for row in clean:
-            click.secho(f"  {row[-1]}", fg="cyan")
+            if row[-1]:
+                click.secho(f"  {row[-1]}", fg="cyan")
         click.echo()
 
 

@@ -1,0 +1,78 @@
+"""Which playbooks within reach of a folder do a job already. Reads and hashes folders; runs and writes nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+
+from mcp_tierkit.audit.advice import Reach
+from mcp_tierkit.audit.advice import Shelf as Reachable
+from mcp_tierkit.config import Config
+from mcp_tierkit.errors import InvalidInput
+from mcp_tierkit.places import find_places, find_project, find_repository
+from mcp_tierkit.playbook.load import find
+from mcp_tierkit.routing import Match
+from mcp_tierkit.stages.playbook import Shelf, open_shelf
+
+
+def reach(env: Mapping[str, str]) -> Reach:
+    """What can be typed in the folder that this process stands in."""
+
+    @lru_cache(maxsize=50)
+    def shelf(folder: str) -> Reachable:
+        return _reachable(folder, env)
+
+    @lru_cache(maxsize=1000)
+    def is_project(folder: str) -> bool:
+        return bool(_project(folder, {**env, "TIERKIT_PROJECT": "", "CLAUDE_PROJECT_DIR": ""}))
+
+    return Reach(_project(None, env), is_project, shelf)
+
+
+def _project(folder: str | None, env: Mapping[str, str]) -> str:
+    """Its real path; empty where no playbook could be kept there, as in a home folder."""
+    try:
+        return str(find_project(folder, env))
+    except InvalidInput:
+        return ""
+
+
+def _reachable(folder: str, env: Mapping[str, str]) -> Reachable:
+    places = find_places(env)
+    project = Path(folder or os.devnull)
+    # A shelf is a matter of places alone; all of the configuration would make folders.
+    config = Config.model_construct(
+        project=project, repository=find_repository(project, env), user_dir=places.user_dir, state_dir=places.state_dir
+    )
+    found, shelf = find(project, places.user_dir), open_shelf(config)
+    own = {one.name for one in found if one.origin != "package"}
+
+    def line(name: str, prompts: Sequence[str], command: str) -> str:
+        return _line(shelf, own, name, prompts, command)
+
+    return Reachable({one.name for one in found}, line)
+
+
+def _line(shelf: Shelf, own: set[str], name: str, prompts: Sequence[str], command: str) -> str:
+    """With the values of the latest task. One that is not trusted is known by its name alone."""
+    hits = [hit for prompt in prompts if (hit := shelf.phrases.match(prompt))]
+    most = max(Counter(hit.name for hit in hits).items(), key=lambda one: one[1], default=("", 0))
+    if most[0] and 2 * most[1] >= len(prompts):
+        return _run(shelf, next(hit for hit in hits if hit.name == most[0]))
+    if command and (known := shelf.phrases.match(f"run {command}")):
+        return _run(shelf, known)
+    if any(playbook.name == name for playbook in shelf.playbooks) and (name in own or not prompts):
+        return f"tierkit playbook show {name}"
+    return f"tierkit playbook trust {name}" if name in own else ""
+
+
+def _run(shelf: Shelf, hit: Match) -> str:
+    inputs = shelf.named(hit.name).inputs.properties
+    given = {key: value for key, value in hit.inputs.items() if value != inputs[key].get("default")}
+    pairs = [f"{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in given.items()]
+    return shlex.join(["tierkit", "playbook", "run", hit.name, *pairs])
