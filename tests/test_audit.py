@@ -20,6 +20,7 @@ from mcp_tierkit.cli import run
 from mcp_tierkit.prices import PriceTable
 from mcp_tierkit.transcripts import lines
 from mcp_tierkit.transcripts.figures import caller_figures
+from mcp_tierkit.transcripts.read import FAILED
 from tests.transcripts import answer, asked, at_home, counted, event, result, stamp, tool, usage, write
 
 NOW = datetime.now(UTC).replace(microsecond=0) - timedelta(hours=3)
@@ -39,7 +40,9 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def told(capsys: pytest.CaptureFixture[str]) -> Any:
     def call(*words: str) -> Any:
         assert run(["audit", *words, "--json"]) == 0
-        return json.loads(capsys.readouterr().out)
+        found = json.loads(capsys.readouterr().out)
+        assert isinstance(found, list) or not [name for name in found["counts"] if name.startswith(FAILED)]
+        return found
 
     return call
 
@@ -414,11 +417,11 @@ def test_a_call_on_a_day_that_cannot_be_is_in_no_figure_and_never_fatal(
     days = ("2026-99-99", "9999-12-31", "\uff12\uff10\uff12\uff16-11-20", f"{NOW + timedelta(days=3):%Y-%m-%d}")
     odd = [{**answer(f"x{n}", at(0), usage(1)), "timestamp": f"{day}T10:00:00Z"} for n, day in enumerate(days)]
     claude(home, f"{S1}.jsonl", *odd)
-    assert (told()["total"]["calls"], told()["misdated"]) == (0, 4)
+    assert (told()["total"]["calls"], told()["misdated"], told()["counts"]["undated"]) == (0, 2, 2)
     claude(home, f"{S1}.jsonl", *odd, *session())
-    assert (told()["total"]["calls"], told()["misdated"]) == (2, 4)
+    assert (told()["total"]["calls"], told()["misdated"]) == (2, 2)
     assert run(["audit"]) == 0
-    assert "4 calls on days to come or that there are not" in capsys.readouterr().out
+    assert "2 calls without a time; 2 calls on days to come." in capsys.readouterr().out
 
 
 def test_halves_of_characters_in_names_break_no_output(home: Path, told: Any) -> None:

@@ -21,7 +21,8 @@ from mcp_tierkit.transcripts import read as reading
 from mcp_tierkit.transcripts.figures import caller_figures
 from mcp_tierkit.transcripts.files import find, roots
 from mcp_tierkit.transcripts.models import named
-from tests.transcripts import stamp, write
+from mcp_tierkit.transcripts.read import FAILED
+from tests.transcripts import at_home, stamp, write
 
 NOW = datetime.now(UTC).replace(microsecond=0) - timedelta(hours=3)
 S1, S2 = "11111111-1111-4111-8111-111111111111", "22222222-2222-4222-8222-222222222222"
@@ -38,19 +39,16 @@ def ms(minutes: float) -> int:
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.chdir(tmp_path)
-    for name in list(os.environ):
-        if name.startswith(("XDG_", "PI_", "GEMINI_", "OPENCODE_", "CLAUDE_", "CODEX_", "TIERKIT_")):
-            monkeypatch.delenv(name)
-    return tmp_path
+    return at_home(tmp_path, monkeypatch)
 
 
 @pytest.fixture
 def told(capsys: pytest.CaptureFixture[str]) -> Any:
     def call(*words: str) -> Any:
         assert run(["audit", *words, "--json"]) == 0
-        return json.loads(capsys.readouterr().out)
+        found = json.loads(capsys.readouterr().out)
+        assert not [name for name in found["counts"] if name.startswith(FAILED)]
+        return found
 
     return call
 
@@ -437,7 +435,38 @@ def test_pi_counts_cached_input_once_where_the_total_shows_that_it_is_in_the_inp
     assert figures(told()) == (1, 100, 800, 0, 0, 10, (125 + 100 + 100) * 1000)
 
 
+@pytest.mark.parametrize("command", ["make \x1b[2J", "make \u202ex", "make \ud800"])
+def test_no_agents_names_and_commands_steer_a_terminal_or_are_offered_when_something_is_lost(
+    home: Path, told: Any, command: str
+) -> None:
+    rows: list[Row] = [{"type": "session", "id": command, "timestamp": stamp(at(0)), "cwd": command}]
+    for n in range(4):
+        call = {"type": "toolCall", "id": f"t{n}", "name": "bash", "arguments": {"command": command}}
+        rows.append(pi_row(f"u{n}", n, role="user", content="run the build"))
+        rows.append(pi_answer(f"a{n}", n + 0.5, pi_usage(3, 0, 0, 7), call, model=command, provider="acme"))
+    write(home / ".pi" / "agent" / "sessions" / "p" / "a.jsonl", rows)
+    found = told()
+    assert [group["next"] for group in found["needless"] + found["repeated"]] == ["tierkit playbook new make"]
+    assert json.dumps(found, ensure_ascii=False).isprintable()
+
+
 # All of them
+
+
+def test_a_fault_of_ours_costs_one_file_and_is_named(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(found: Any) -> Any:
+        raise KeyError("a fault of ours")
+
+    folder = home / ".pi" / "agent" / "sessions" / "p"
+    write(folder / "a.jsonl", pi_session())
+    write(home / ".codex" / "sessions" / "rollout-1.jsonl", pi_session())
+    monkeypatch.setitem(reading._READERS, "Codex", broken)
+    assert run(["audit"]) == 0
+    out = capsys.readouterr().out
+    assert "2 calls in 1 session of Pi\n" in out
+    assert "Left out: 1 file by a fault of ours (KeyError in rollout-1.jsonl)." in out
 
 
 @pytest.mark.parametrize(

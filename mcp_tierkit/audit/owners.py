@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import date
-from functools import lru_cache
 from typing import NamedTuple
 
 from mcp_tierkit.audit.money import Pricer
@@ -52,7 +50,7 @@ class Sorted(NamedTuple):
 
 
 def sort_out(order: Sequence[Sheet], pricer: Pricer, since: str, until: str = _NEVER) -> Sorted:
-    """The calls from `since` on, each in one sheet. Those on no day, or not before `until`, are counted apart."""
+    """The calls from `since` on, each in one sheet. Those not before `until` are counted apart."""
     tops = lineage(order, subs_only=False)
     owners: dict[str, _Owner] = {}
     alike: dict[str, str] = {}
@@ -69,20 +67,11 @@ def sort_out(order: Sequence[Sheet], pricer: Pricer, since: str, until: str = _N
             owners[key] = mine if held is None else _joined(held, mine)
     kept: list[Kept] = [{} for _ in order]
     for rank, position, call in owners.values():
-        if call.at >= since and not (call.at < until and _is_day(call.at[:10])):
+        if call.at >= since and call.at >= until:
             misdated += 1
         elif call.at >= since:
             kept[rank[2]][position] = call, pricer.cost(call.model, call.tokens, call.widest) if call.is_known else None
     return Sorted([dict(sorted(own.items())) for own in kept], copies, misdated)
-
-
-@lru_cache(maxsize=10_000)
-def _is_day(text: str) -> bool:
-    """Whether there is such a day: a file can say anything, and a month is reckoned from the first of them."""
-    try:
-        return text.isascii() and bool(date.fromisoformat(text))
-    except ValueError:
-        return False
 
 
 def _joined(one: _Owner, other: _Owner) -> _Owner:

@@ -123,7 +123,7 @@ class Audit(Record):
     unknown_models: tuple[str, ...]
     versions: Mapping[str, tuple[str, ...]]
     copies: int
-    misdated: int = Field(description="Calls on a day that there is not, or that is yet to come: in no figure.")
+    misdated: int = Field(description="Calls on a day that is yet to come: in no figure.")
     next: tuple[Step, ...]
 
 

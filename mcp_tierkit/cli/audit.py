@@ -172,7 +172,7 @@ def _print_session(found: Audit, session: str, *, as_json: bool) -> None:
     if len(alike) > 1:
         lines = [line for line in found.sessions if line.key in alike]
         if not as_json:
-            audit_show.show_sessions(lines)
+            audit_show.show_sessions(lines[:20])
         listed = ", ".join(line.short for line in lines[:10]) + (", …" if len(lines) > 10 else "")
         raise InvalidInput(
             f"{len(alike)} sessions have an id that begins with {session[:60]!r}. None of them is summed up.",

@@ -15,6 +15,7 @@ from mcp_tierkit.audit.groups import by_month
 from mcp_tierkit.audit.money import dollars
 from mcp_tierkit.audit.tell import Line
 from mcp_tierkit.tables import packaged
+from mcp_tierkit.transcripts.read import FAILED
 
 if TYPE_CHECKING:
     from mcp_tierkit.audit.bill import Bill
@@ -43,7 +44,6 @@ _LEFT_OUT = {
     "undated": ("call without a time", "calls without a time"),
     "odd": ("count that cannot be told", "counts that cannot be told"),
     "unreadable": ("unreadable file or folder", "unreadable files or folders"),
-    "failed": ("file that we failed to read, which is our fault", "files that we failed to read, which is our fault"),
     "foreign": ("file that is no transcript", "files that are no transcript"),
     "packed": ("compressed file", "compressed files"),
     "links": ("link, which is not followed", "links, which are not followed"),
@@ -208,11 +208,14 @@ def _number(version: str) -> tuple[int, ...]:
 
 def _left_out(read: Reading, misdated: int) -> None:
     told = [f"{count:,} {words[count != 1]}" for name, words in _LEFT_OUT.items() if (count := read.counts[name])]
-    told += [f"{_many(misdated, 'call')} on days to come or that there are not"] if misdated else []
+    told += [f"{_many(misdated, 'call')} on days to come"] if misdated else []
     unknown = {name: count for name, count in read.counts.items() if name.startswith("unknown row")}
     if unknown:
         kinds = ", ".join(_printable(name.partition(": ")[2]) for name in sorted(unknown)[:5])
         told.append(f"{_many(sum(unknown.values()), 'row')} of kinds not known here ({kinds})")
+    faults = sorted(name.removeprefix(FAILED) for name in read.counts if name.startswith(FAILED))
+    if faults:
+        told.append(f"{_many(len(faults), 'file')} by a fault of ours ({', '.join(map(_printable, faults[:3]))})")
     if told:
         _say("Left out: " + "; ".join(told) + ".")
 

@@ -10,7 +10,6 @@ from typing import Any
 from mcp_tierkit.audit.money import marked
 from mcp_tierkit.audit.sheet import Call, Sheet, Tokens
 from mcp_tierkit.tables import packaged
-from mcp_tierkit.transcripts.commands import told
 from mcp_tierkit.transcripts.files import Found
 from mcp_tierkit.transcripts.lines import rows
 from mcp_tierkit.transcripts.taker import Taker, count, mapping, moment, printable, texts
@@ -102,7 +101,7 @@ class _Reader:
             if block.get("type") == "tool_use":
                 name, given = block.get("name"), mapping(block.get("input"))
                 command = given.get("command") if name in _table()["shells"] else ""
-                taker.use(block.get("id"), name, told(command), call)
+                taker.use(block.get("id"), name, command, call)
 
     def _part(self, whole: Call, key: str, part: Mapping[str, Any], usage: Mapping[str, Any]) -> None:
         """What another pass within an answer took, at the price of the model that it names, if it names one."""

@@ -10,7 +10,6 @@ from pydantic_core import from_json
 from mcp_tierkit.audit.money import marked
 from mcp_tierkit.audit.sheet import Call, Sheet, Tokens
 from mcp_tierkit.tables import packaged
-from mcp_tierkit.transcripts.commands import told
 from mcp_tierkit.transcripts.files import Found
 from mcp_tierkit.transcripts.lines import rows
 from mcp_tierkit.transcripts.taker import Taker, count, mapping, moment, printable
@@ -136,7 +135,7 @@ class _Reader:
         if kind.endswith("_call"):
             call = len(self.taker.calls)  # Its counts come after it, or at once where none come.
             name = payload.get("name") or kind.removesuffix("_call")
-            self.taker.use(payload.get("call_id"), name, told(_command(str(name), payload)), call)
+            self.taker.use(payload.get("call_id"), name, _command(str(name), payload), call)
         elif kind.endswith("_call_output"):
             self.taker.result(payload.get("call_id"), payload.get("output"), is_sub=self.taker.is_sub)
 

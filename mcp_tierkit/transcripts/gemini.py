@@ -92,7 +92,7 @@ class _Reader:
     def _tool(self, tool: Any, position: int) -> None:
         use_id, name, given = tool.get("id"), tool.get("name"), mapping(tool.get("args"))
         command = given.get("command") if name in packaged("agents")["gemini"]["shells"] else ""
-        self.taker.use(use_id, name, command if isinstance(command, str) else "", position)
+        self.taker.use(use_id, name, command, position)
         if isinstance(use_id, str) and tool.get("result") and use_id not in self._told:
             self._told.add(use_id)
             self.taker.result(use_id, _blocks(tool["result"]), is_sub=self.taker.is_sub)

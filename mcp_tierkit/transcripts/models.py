@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from mcp_tierkit.tables import packaged
+from mcp_tierkit.transcripts.taker import printable
 
 _POINT = re.compile(r"^(claude-\D*\d)\.(\d)")
 
@@ -14,8 +15,8 @@ def named(provider: object, model: object) -> str:
     if not isinstance(model, str) or not model:
         return ""
     if not isinstance(provider, str) or not provider:
-        return model[:120]
+        return printable(model[:120])
     route = packaged("agents")["routes"].get(provider, f"{provider}/")
     if not route:  # Resellers write Claude's versions with a point, the maker and price lists with a dash.
-        return _POINT.sub(r"\1-\2", model)[:120]
-    return (model if model.startswith(route) else route + model)[:120]
+        return printable(_POINT.sub(r"\1-\2", model)[:120])
+    return printable((model if model.startswith(route) else route + model)[:120])

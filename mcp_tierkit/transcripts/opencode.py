@@ -158,7 +158,7 @@ class _Reader:
         taker, state = self.taker, mapping(part.get("state"))
         use_id, name = part.get("callID") or part.get("id"), part.get("tool") or part.get("name")
         command = mapping(state.get("input")).get("command") if name in packaged("agents")["opencode"]["shells"] else ""
-        taker.use(use_id, name, command if isinstance(command, str) else "", position)
+        taker.use(use_id, name, command, position)
         said = next((state[key] for key in ("output", "content", "result", "error") if state.get(key)), None)
         if said is not None:
             content = said if isinstance(said, str | list) else to_json(said, fallback=str).decode()

@@ -83,7 +83,7 @@ class _Reader:
             if block.get("type") == "toolCall":
                 name, given = block.get("name"), mapping(block.get("arguments"))
                 command = given.get("command") if name in packaged("agents")["pi"]["shells"] else ""
-                taker.use(block.get("id"), name, command if isinstance(command, str) else "", position)
+                taker.use(block.get("id"), name, command, position)
 
 
 def _tokens(usage: dict[str, Any]) -> tuple[Tokens, bool]:

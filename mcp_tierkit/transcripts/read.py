@@ -13,6 +13,7 @@ from typing import NamedTuple
 from mcp_tierkit.audit.sheet import Sheet
 from mcp_tierkit.transcripts import claude, codex, gemini, opencode, pi
 from mcp_tierkit.transcripts.files import Found, Root, find, roots
+from mcp_tierkit.transcripts.taker import printable
 
 WORKERS = 2
 SMALL = 24_000_000
@@ -23,6 +24,8 @@ _READERS = {
     "Pi": pi.read,
 }  # fmt: skip
 _DAY_S = 86_400
+FAILED = "failed: "
+"""How a count begins that is a fault of ours."""
 
 Step = Callable[[int, int], None]
 
@@ -57,19 +60,25 @@ def read_all(env: Mapping[str, str], *, since: float = 0, step: Step | None = No
 
 
 def read_one(found: Found) -> Sheet:
-    """One file; where it cannot be read, a sheet that only says so."""
+    """One file; where it cannot be read, a sheet that only says so. A fault of ours costs its file and is named."""
     try:
         return _READERS[found.client](found)
     except OSError:
-        return Sheet(str(found.path), found.client, "", "", counts=(("unreadable", 1),))
+        why = "unreadable"
+    except Exception as error:
+        why = f"{FAILED}{type(error).__name__} in {printable(found.path.name)}"
+    return Sheet(str(found.path), found.client, "", "", counts=((why, 1),))
 
 
 def _nothing(sheet: Sheet) -> str:
     """Why a file says nothing of any call."""
     counts = dict(sheet.counts)
-    if counts.get("unreadable"):
-        return "empty"
-    if counts.get("known") or not counts.get("lines"):
+    if (
+        counts.get("unreadable")
+        or any(name.startswith(FAILED) for name in counts)
+        or counts.get("known")
+        or not counts.get("lines")
+    ):
         return "empty"
     return "foreign"
 

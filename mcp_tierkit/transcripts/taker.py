@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
+from functools import lru_cache
 from typing import Any
 
 from mcp_tierkit.audit.sheet import CALL, CUT, RESULT, Call, Event, Ours, Prompt, Sheet, Use, merged
 from mcp_tierkit.redact import redact
 from mcp_tierkit.tokens import estimate
+from mcp_tierkit.transcripts.commands import told
 from mcp_tierkit.transcripts.files import Found
 from mcp_tierkit.usage import MAX_TOKENS
 
@@ -21,7 +23,7 @@ IMAGE_TOKENS = 1500
 
 _OURS = ("plan_task", "draft_with_cheap_model", "review_diff", "run_playbook", "get_task", "record_outcome")
 _TASK_ID = re.compile(r'"?task_id"?\W{1,4}(t\d{12})\b|\b(t\d{12})\b')
-_ISO = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?Z")
+_ISO = re.compile(r"(\d{4}-\d\d-\d\d)T([01]\d|2[0-3]):[0-5]\d:[0-5]\d(\.\d{1,6})?Z", re.ASCII)
 
 
 class Taker:
@@ -42,8 +44,9 @@ class Taker:
         self._use_at: dict[str, int] = {}
 
     def sheet(self) -> Sheet:
+        session, project, parent = map(printable, (self.session, self.project, self.parent))
         return Sheet(
-            str(self.found.path), self.found.client, self.session, self.project, self.is_sub, self.parent,
+            str(self.found.path), self.found.client, session, project, self.is_sub, parent,
             tuple(self.prompts), tuple(self.calls), tuple(self.uses), tuple(self.events), tuple(self.ours),
             tuple(self.counts.items()), tuple(sorted(self.versions)),
         )  # fmt: skip
@@ -69,13 +72,14 @@ class Taker:
         return key in self._call_at
 
     def prompt(self, key: str, at: str, text: str) -> None:
-        self.prompts.append(Prompt(key, at, redact(printable(text.strip()[: TEXT + 1]))))
+        self.prompts.append(Prompt(printable(key), at, redact(printable(text.strip()[: TEXT + 1]))))
 
-    def use(self, use_id: object, name: object, command: str, call: int) -> None:
+    def use(self, use_id: object, name: object, command: object, call: int) -> None:
+        """A tool that was asked for; `command` is what a shell was given, whatever that was."""
         if isinstance(use_id, str) and use_id not in self._use_at:
             self._use_at[use_id] = len(self.uses)
             shown = name if isinstance(name, str) and name else "unknown"
-            self.uses.append(Use(use_id, printable(shown[:80]), printable(command[:COMMAND]), call))
+            self.uses.append(Use(use_id, printable(shown[:80]), told(command)[:COMMAND], call))
 
     def result(self, use_id: object, content: object, *, is_sub: bool) -> None:
         """A result that went into the context; one of our own tools may name a task."""
@@ -98,17 +102,26 @@ def count(value: object) -> int | None:
 def moment(value: object) -> str:
     """A time in UTC that sorts as text, without the Z; empty where it is none."""
     if isinstance(value, str):
-        if _ISO.fullmatch(value):
+        if (usual := _ISO.fullmatch(value)) and _is_day(usual[1]):
             return value[:-1]
         try:
-            told = datetime.fromisoformat(value)
-            told = told if told.tzinfo else told.replace(tzinfo=UTC)
-            return told.astimezone(UTC).isoformat().removesuffix("+00:00")
+            when = datetime.fromisoformat(value)
+            when = when if when.tzinfo else when.replace(tzinfo=UTC)
+            return when.astimezone(UTC).isoformat().removesuffix("+00:00")
         except (ValueError, OverflowError):
             return ""
     if type(value) is int and 10**11 < value < 10**13:
         return datetime.fromtimestamp(value / 1000, UTC).isoformat().removesuffix("+00:00")
     return ""
+
+
+@lru_cache(maxsize=10_000)
+def _is_day(text: str) -> bool:
+    """Whether there is such a day: a file can say anything, and a month is reckoned from the first of them."""
+    try:
+        return bool(date.fromisoformat(text))
+    except ValueError:
+        return False
 
 
 def texts(content: object) -> str:
