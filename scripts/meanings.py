@@ -17,7 +17,7 @@ MEANINGS = {
     "tiers.*.billing": "How its calls are paid for: per token, by quota, or as [time of a machine](subscriptions.md). "
     "Default: `local` for an engine on this machine, else `api`.",
     "tiers.*.hour_usd": "What an hour of your own machine costs, in US dollars. Without it a local tier is free.",
-    "tiers.*.price.input": "Fresh input, in US dollars per million tokens; with `base_url`, for calls to that address alone.",
+    "tiers.*.price.input": "Fresh input, in US dollars per million tokens; with `base_url`, at that address alone.",
     "tiers.*.price.output": "Output, in US dollars per million tokens.",
     "tiers.*.price.cache_read": "Input that the provider read from its cache.",
     "tiers.*.price.cache_write": "Input that it wrote to its cache.",
