@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from functools import cache, lru_cache
 from itertools import combinations
 from pathlib import PurePosixPath
@@ -207,6 +207,11 @@ def _name(words: Sequence[str], taken: set[str]) -> str:
     skipped = _words()["closed"]
     told = [word for word in words if "{" not in word and word.strip(".,;:!?") not in skipped]
     name = "-".join(re.findall(r"[a-z0-9]+", " ".join(told)))[:48].strip("-") or "repeated-task"
+    return free_name(name, taken)
+
+
+def free_name(name: str, taken: Collection[str]) -> str:
+    """The name, or the first of its kind with a number that is not taken."""
     return next(free for n in range(1, len(taken) + 2) if (free := name if n == 1 else f"{name}-{n}") not in taken)
 
 

@@ -9,6 +9,7 @@ from functools import cache
 from pathlib import PurePath
 from typing import Literal, NamedTuple
 
+from mcp_tierkit.repeats import free_name
 from mcp_tierkit.tables import packaged
 
 By = Literal["run", "type", "make", "write"]
@@ -78,11 +79,6 @@ def advise(work: Work, reach: Reach) -> Advice:
     # What formats a whole project would format a playbook in it as well, which no run may.
     writes = ' --user --writes "**"' if _changes(work.command) else own
     return Advice(name, "make", f"{new} --from-command {_quoted(work.command)}{writes}")
-
-
-def free_name(name: str, taken: Collection[str]) -> str:
-    """The name, or the first of its kind with a number that is not taken."""
-    return next(free for n in range(1, len(taken) + 2) if (free := name if n == 1 else f"{name}-{n}") not in taken)
 
 
 def says(kind: str, command: str) -> bool:

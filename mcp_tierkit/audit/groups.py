@@ -8,11 +8,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
 from typing import Literal
 
-from mcp_tierkit.audit.advice import Advice, By, Reach, Work, advise, free_name
+from mcp_tierkit.audit.advice import Advice, By, Reach, Work, advise
 from mcp_tierkit.audit.bill import Job
 from mcp_tierkit.audit.needless import LEAST, RUN_LEAST, command_of, kind_of, shape_of
 from mcp_tierkit.redact import redact
-from mcp_tierkit.repeats import MAX_GOAL, Repeat, Solved, find_repeats
+from mcp_tierkit.repeats import MAX_GOAL, Repeat, Solved, find_repeats, free_name
 from mcp_tierkit.tables import packaged
 from mcp_tierkit.types import NanoUsd, Record
 
@@ -79,12 +79,19 @@ def needless_groups(jobs: Iterable[Job], days: int, reach: Reach = Reach()) -> l
     return sorted(groups, key=lambda group: (-group.saving.high_nanousd, -group.count, group.phrase))
 
 
-def repeated_groups(jobs: Sequence[Job], days: int, reach: Reach = Reach()) -> list[Group]:  # noqa: B008
-    """Turns with the same words around other values, then those that ran the same commands, the dearest first."""
+def repeated_groups(
+    jobs: Sequence[Job],
+    days: int,
+    reach: Reach = Reach(),  # noqa: B008
+    taken: Iterable[str] = (),
+) -> list[Group]:
+    """Turns with the same words around other values, then those that ran the same commands, the dearest first. `taken`
+    are names that other groups have."""
     by_key = {job.key: job for job in jobs[-COMPARED:]}
-    prompts = find_repeats(_asked(by_key.values()))
+    taken = list(taken)
+    prompts = find_repeats(_asked(by_key.values()), taken=taken)
     seen = {key for repeat in prompts for key in repeat.task_ids}
-    names = [repeat.name for repeat in prompts]
+    names = [*taken, *(repeat.name for repeat in prompts)]
     commands = find_repeats(_run(job for key, job in by_key.items() if key not in seen), taken=names)
     groups = [_repeat("prompt", repeat, by_key, days, reach) for repeat in prompts]
     groups += [_repeat("commands", repeat, by_key, days, reach) for repeat in commands]

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
-import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import PurePath
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import click
 
 from mcp_tierkit.audit.groups import by_month
 from mcp_tierkit.audit.money import dollars
 from mcp_tierkit.audit.tell import Line
+from mcp_tierkit.cli.audit_tables import TYPED, Rows, print_table, printable, say, wrapped
 from mcp_tierkit.tables import packaged
 from mcp_tierkit.transcripts.read import FAILED
 
@@ -23,17 +22,7 @@ if TYPE_CHECKING:
     from mcp_tierkit.audit.tell import Audit, SessionLine, Step, TaskLine
     from mcp_tierkit.transcripts.read import Reading
 
-Rows = Sequence[Sequence[str]]
-TYPED = "what to type"
-_WIDE = ("first line", "same work")
-_RIGHT = (
-    "USD", "calls", "tokens", "read again", "share", "times", "could save a month", "results", "sub-agents",
-    "USD a month",
-)  # fmt: skip
-_SPARED = ("", "sub-agents", "begun", "calls", "USD a month")
 _KNOWN = 10
-_ROOMY = 110
-"""Columns of a terminal. In a narrower one, tables with sentences go without their bars and lesser figures."""
 _BAR = 16
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
 _LEFT_OUT = {
@@ -59,21 +48,21 @@ def show(found: Audit, read: Reading, top: int, *, seconds: float, is_subscripti
         return
     _head(found, is_subscription=is_subscription)
     summed = ("USD", "", "calls", "tokens")
-    _table("By day", ("day", *summed), _barred(_latest(found.by_day, top)))
-    _table("By model", ("model", *summed), _barred(_dearest(found.by_model, top, "models")))
+    print_table("By day", ("day", *summed), _barred(_latest(found.by_day, top)))
+    print_table("By model", ("model", *summed), _barred(_dearest(found.by_model, top, "models")))
     if len(found.by_client) > 1:
-        _table("By client", ("client", *summed), _barred(found.by_client))
+        print_table("By client", ("client", *summed), _barred(found.by_client))
     named = labels(line.key for line in found.by_project)
     projects = [line.model_copy(update={"key": named[line.key]}) for line in found.by_project]
-    _table("By project", ("project", *summed), _barred(_dearest(projects, top, "projects")))
+    print_table("By project", ("project", *summed), _barred(_dearest(projects, top, "projects")))
     tools = ("tool", "USD", "", "share", "results", "tokens", "read again")
-    _table("What tools put into the context, estimated", tools, _tools(found, top))
+    print_table("What tools put into the context, estimated", tools, _tools(found, top))
     head = ("session", "begun", "project", "USD", "", "calls", "sub-agents", "first line")
     title = "Dearest tasks" + (f", {top} of {found.task_count:,}" if found.task_count > top else "")
-    _table(title, head, _tasks(found.tasks[:top], named))
+    print_table(title, head, _tasks(found.tasks[:top], named))
     _show_groups("The same work again and again", found.repeated, top, named)
     _show_groups("Needed no model: a command does it", found.needless, top, named)
-    _table("Handed to a cheaper model: what the asking cost", ("task", *summed),
+    print_table("Handed to a cheaper model: what the asking cost", ("task", *summed),
            _barred(_dearest(found.delegated, top, "tasks")))  # fmt: skip
     _show_handed(found, top, problem)
     _foot(found, read, seconds)
@@ -82,12 +71,12 @@ def show(found: Audit, read: Reading, top: int, *, seconds: float, is_subscripti
 def show_projects(wanted: str, bill: Bill) -> None:
     """The projects that there are, where none is the one that was asked for."""
     known = sorted({job.project for job in bill.jobs if job.project})
-    _say(f"No project in these days is {wanted!r}: --project takes a folder, or the last part of its name.", bold=True)
+    say(f"No project in these days is {wanted!r}: --project takes a folder, or the last part of its name.", bold=True)
     near = [one for one in known if wanted.casefold() in one.casefold()]
     for project in (near or known)[:_KNOWN]:
-        _say(f"  {project}")
+        say(f"  {project}")
     if len(near or known) > _KNOWN:
-        _say(f"  and {len(near or known) - _KNOWN:,} more")
+        say(f"  and {len(near or known) - _KNOWN:,} more")
 
 
 def show_sessions(lines: Sequence[SessionLine]) -> None:
@@ -98,16 +87,16 @@ def show_sessions(lines: Sequence[SessionLine]) -> None:
          f"{line.calls:,}", line.prompt or "(no prompt)")
         for line in lines
     ]  # fmt: skip
-    _table("Sessions", ("session", "begun", "project", "USD", "calls", "first line"), rows)
+    print_table("Sessions", ("session", "begun", "project", "USD", "calls", "first line"), rows)
 
 
 def _show_groups(title: str, groups: Sequence[Group], top: int, named: Mapping[str, str]) -> None:
     head = ("times", "USD", "could save a month", "project", "same work", TYPED)
     shown = groups[:top]
     more = f", {top} of {len(groups)}" if len(groups) > top else ""
-    _table(title + more, head, [_group(group, named) for group in shown])
+    print_table(title + more, head, [_group(group, named) for group in shown])
     if any(group.by == "write" for group in shown):
-        _say("`playbook new` with a name alone makes a form: the script in it is yours to write.")
+        say("`playbook new` with a name alone makes a form: the script in it is yours to write.")
         if sys.stdout.isatty():
             click.echo()
 
@@ -115,9 +104,9 @@ def _show_groups(title: str, groups: Sequence[Group], top: int, named: Mapping[s
 def _show_handed(found: Audit, top: int, problem: str) -> None:
     head = ("times", "calls", "USD", "USD a month", "could save a month", "same work", TYPED)
     title = "Handed to cheaper models again and again: worth a playbook"
-    _table(title, head, list(map(_repeated, found.handed[:top])))
+    print_table(title, head, list(map(_repeated, found.handed[:top])))
     if problem:
-        _say(f"The ledger of what was handed over could not be read: {problem}")
+        say(f"The ledger of what was handed over could not be read: {problem}")
 
 
 def show_tasks(tasks: Sequence[TaskLine]) -> None:
@@ -125,9 +114,9 @@ def show_tasks(tasks: Sequence[TaskLine]) -> None:
     first = tasks[0]
     total, unpriced = sum(task.cost_nanousd for task in tasks), sum(task.unpriced_calls for task in tasks)
     told = f"Session {first.session} of {first.client}, {first.project}: {_amount(total, unpriced)} at API prices"
-    _say(told, bold=True)
+    say(told, bold=True)
     rows = [(row[1], *row[3:]) for row in _tasks(tasks, labels(task.project for task in tasks))]
-    _table("Tasks", ("begun", "USD", "", "calls", "sub-agents", "first line"), rows)
+    print_table("Tasks", ("begun", "USD", "", "calls", "sub-agents", "first line"), rows)
 
 
 def _head(found: Audit, *, is_subscription: bool) -> None:
@@ -136,7 +125,7 @@ def _head(found: Audit, *, is_subscription: bool) -> None:
     more = f" and {_many(total.unpriced_calls, 'call')} of no known price" if total.unpriced_calls else ""
     money = f"{dollars(total.cost_nanousd)} at API prices{more}" if is_known else "Cost unknown"
     counted = f"{_many(total.calls, 'call')} in {_many(found.session_count, 'session')} of {clients}"
-    _say(f"{money}, {found.first_day} to {found.last_day}: {counted}", bold=True)
+    say(f"{money}, {found.first_day} to {found.last_day}: {counted}", bold=True)
     day, tokens = total.cost_nanousd // found.days, _whole(total)
     is_short = found.days < found.month_days
     month = f"too short for a monthly pace ({_many(found.days, 'day')})" if is_short else (
@@ -144,12 +133,12 @@ def _head(found: Audit, *, is_subscription: bool) -> None:
     pace = f"{dollars(day)} a day, {month}"
     cached, subs = total.cache_read / (tokens or 1), found.sub_agents.cost_nanousd / (total.cost_nanousd or 1)
     read = f"{_tokens(tokens)} tokens, {cached:.0%} read from a cache"
-    _say(f"{pace}; {read}; sub-agents {subs:.0%} of the cost" if is_known else read)
+    say(f"{pace}; {read}; sub-agents {subs:.0%} of the cost" if is_known else read)
     if is_subscription:
-        _say("You pay by subscription: dollars are what the API would have charged, not your bill.")
+        say("You pay by subscription: dollars are what the API would have charged, not your bill.")
     for number, step in enumerate(found.next, 1):
         if number == 1:
-            _say("Do next:")
+            say("Do next:")
         _step(number, step)
     if sys.stdout.isatty():
         click.echo()
@@ -159,7 +148,7 @@ def _show_nothing(found: Audit, read: Reading) -> None:
     click.echo(f"No calls of a coding agent from {found.since} on were found here. Looked in:")
     for root in read.roots:
         state = "" if root.path.exists() else ", which is not there"
-        click.echo(f"  {_printable(str(root.path))}{state} (to look elsewhere, set {root.variable})")
+        click.echo(f"  {printable(str(root.path))}{state} (to look elsewhere, set {root.variable})")
     click.echo("Look further back with --days 365. To see what a delegated task costs: tierkit demo")
     _left_out(read, found.misdated)
 
@@ -173,7 +162,7 @@ def _foot(found: Audit, read: Reading, seconds: float) -> None:
     if found.days < found.month_days and (found.repeated or found.needless):
         notes.append(f"Savings a month take {_many(found.days, 'day')} for a week's work.")
     if found.unknown_models:
-        models = ", ".join(_printable(model) for model in found.unknown_models[:8])
+        models = ", ".join(printable(model) for model in found.unknown_models[:8])
         calls = _many(found.total.unpriced_calls, "call")
         notes.append(f"No known price, so not in the dollars: {calls} of {models}.")
     if found.uncompared_tasks:
@@ -182,7 +171,7 @@ def _foot(found: Audit, read: Reading, seconds: float) -> None:
     if not sys.stdout.isatty():  # There a table or a command ends with an empty line.
         click.echo()
     for note in notes:
-        _say(note)
+        say(note)
     _left_out(read, found.misdated)
 
 
@@ -196,7 +185,7 @@ def _newer(found: Audit) -> list[str]:
         if newer:
             checked = ".".join(map(str, tables[client]))
             told.append(
-                f"{client} {_printable(newer[-1])} is newer than {checked}, which this was checked with: compare a day."
+                f"{client} {printable(newer[-1])} is newer than {checked}, which this was checked with: compare a day."
             )
     return told
 
@@ -211,13 +200,13 @@ def _left_out(read: Reading, misdated: int) -> None:
     told += [f"{_many(misdated, 'call')} on days to come"] if misdated else []
     unknown = {name: count for name, count in read.counts.items() if name.startswith("unknown row")}
     if unknown:
-        kinds = ", ".join(_printable(name.partition(": ")[2]) for name in sorted(unknown)[:5])
+        kinds = ", ".join(printable(name.partition(": ")[2]) for name in sorted(unknown)[:5])
         told.append(f"{_many(sum(unknown.values()), 'row')} of kinds not known here ({kinds})")
     faults = sorted(name.removeprefix(FAILED) for name in read.counts if name.startswith(FAILED))
     if faults:
-        told.append(f"{_many(len(faults), 'file')} by a fault of ours ({', '.join(map(_printable, faults[:3]))})")
+        told.append(f"{_many(len(faults), 'file')} by a fault of ours ({', '.join(map(printable, faults[:3]))})")
     if told:
-        _say("Left out: " + "; ".join(told) + ".")
+        say("Left out: " + "; ".join(told) + ".")
 
 
 def labels(paths: Iterable[str]) -> dict[str, str]:
@@ -325,78 +314,12 @@ def _bar(part: int, largest: int) -> str:
     return "█" * (eighths // 8) + _EIGHTHS[eighths % 8].strip()
 
 
-def _say(text: str, *, bold: bool = False) -> None:
-    click.secho("\n".join(_wrapped(text, "")), bold=bold)
-
-
 def _step(number: int, step: Step) -> None:
     """One thing to do. On a terminal what to type has a line of its own, which can be copied whole."""
     if not sys.stdout.isatty():
-        click.echo(f"  {number}. {_printable(f'{step.why} {step.command}'.rstrip())}")
+        click.echo(f"  {number}. {printable(f'{step.why} {step.command}'.rstrip())}")
         return
-    first, *rest = _wrapped(f"{number}. {step.why}", "     ")
+    first, *rest = wrapped(f"{number}. {step.why}", "     ")
     click.echo("\n".join([f"  {first}", *rest]))
     if step.command:
-        click.secho(f"     {_printable(step.command)}", fg="cyan")
-
-
-def _wrapped(text: str, indent: str) -> list[str]:
-    """Lines that fit the terminal; in a pipe one, as long as it is."""
-    text = _printable(text)
-    if not sys.stdout.isatty():
-        return [text]
-    return textwrap.wrap(text, max(_width() - len(indent), 30), subsequent_indent=indent, break_on_hyphens=False)
-
-
-def _width() -> int:
-    return shutil.get_terminal_size().columns
-
-
-def _printable(text: str) -> str:
-    """Prompts and names come from elsewhere: nothing of them may steer a terminal."""
-    return "".join(char if char.isprintable() or char == "\n" else "?" for char in text)
-
-
-def _table(title: str, head: Sequence[str], rows: Rows) -> None:
-    """On a terminal, what to type stands below the table: in a column a command would be broken."""
-    if not rows:
-        return
-    clean = [[_printable(cell) for cell in row] for row in rows]
-    if not sys.stdout.isatty():
-        _plain(title, head, clean)
-    elif head[-1] != TYPED:
-        _rich(title, head, clean)
-    else:
-        _rich(title, head[:-1], [row[:-1] for row in clean])
-        for row in clean:
-            if row[-1]:
-                click.secho(f"  {row[-1]}", fg="cyan")
-        click.echo()
-
-
-def _plain(title: str, head: Sequence[str], rows: Rows) -> None:
-    """Columns without the bars."""
-    kept = [at for at, name in enumerate(head) if name]
-    widths = [max(len(row[at]) for row in (head, *rows)) for at in kept]
-    click.echo(f"\n{title}")
-    for row in (head, *rows):
-        click.echo("  ".join(row[at].ljust(width) for at, width in zip(kept, widths, strict=True)).rstrip())
-
-
-def _rich(title: str, head: Sequence[str], rows: Rows) -> None:
-    from rich.box import SIMPLE_HEAD
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    console, is_wide = Console(), bool(set(_WIDE) & set(head))
-    kept = [at for at, name in enumerate(head) if not (is_wide and console.width < _ROOMY and name in _SPARED)]
-    table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, expand=is_wide)
-    for at in kept:
-        name = head[at]
-        justify: Literal["left", "right"] = "right" if name in _RIGHT else "left"
-        table.add_column(name, justify=justify, no_wrap=True, style="" if name else "cyan",
-                         ratio=1 if name in _WIDE else None, overflow="ellipsis")  # fmt: skip
-    for row in rows:
-        table.add_row(*(Text(row[at]) for at in kept))
-    console.print(table)
+        click.secho(f"     {printable(step.command)}", fg="cyan")
