@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from mcp_tierkit.prices import Price, cost, time_cost, worst_cost
-from mcp_tierkit.receipts import Alone, alone
+from mcp_tierkit.receipts import Alone, alone, baseline, caller_cost, handover_cost, read_whole
 from mcp_tierkit.tables import packaged
 from mcp_tierkit.types import NanoUsd, Record, TierName, Tokens, Usage
 
@@ -26,7 +26,9 @@ class Work(Record):
 
     input: Whole
     output: Whole
-    files: int = Field(default=1, ge=1, description="How many files the output changes.")
+    files: int | None = Field(
+        default=None, ge=1, description="How many files the input is; None: not told, and then all of it is read."
+    )
 
 
 class Prices(Record):
@@ -134,18 +136,6 @@ def estimate(work: Work, prices: Prices, terms: Terms | None = None) -> Estimate
     )
 
 
-def handover_cost(price: Price, *, arguments: int, reply: int, schemas: int) -> int:
-    """Nanodollars on the caller's side of one handover, as receipts count them.
-
-    It writes the arguments at its output price, reads the reply at its input price, and reads our schemas once from its
-    cache: `arguments * output + reply * input + schemas * cache_read`. Without a cache price they are fresh input.
-    """
-    cached = price if price.cache_read is not None else price.model_copy(update={"cache_read": price.input})
-    paid = cost(cached, Usage(input=reply, cached_input=schemas, cache_write=0, output=arguments))
-    assert paid is not None
-    return paid
-
-
 @cache
 def _handover() -> _Handover:
     return _Handover.model_validate(packaged("estimates")["handover"])
@@ -163,11 +153,10 @@ def _routes() -> dict[str, tuple[_Call, ...]]:
 def _alone(work: Work, prices: Prices, terms: Terms) -> RouteCost:
     typical, worst = _alone_run(work, prices.caller, terms), None
     if prices.caller is not None:
-        high = _most_alone(work)
-        worst = cost(prices.caller, _read(high.input_high, high.output_high, Decimal(0)))
+        _, worst = baseline(_most_alone(work), prices.caller)
     is_paid = terms.billing == "api"
     return RouteCost(
-        name="alone", calls=0, model_tokens=0, caller_tokens=work.input + work.output,
+        name="alone", calls=0, model_tokens=0, caller_tokens=_read_alone(work) + work.output,
         typical=_spread(typical if is_paid else None, terms), worst=_spread(worst if is_paid else None, terms),
         ratio=1.0 if typical or not is_paid else None, subscription_runs=_subscription_runs(typical, terms),
         unknown=("caller",) if typical is None else (),
@@ -181,7 +170,7 @@ def _compared(name: str, work: Work, prices: Prices, terms: Terms) -> RouteCost:
     passed, is_paid = _handover(), terms.billing == "api"
     through, quota = passed.arguments + passed.reply + passed.schemas, _quota(name, work, terms)
     in_dollars = None if quota else paid
-    ratio = _part(in_dollars, own) if is_paid else _part(through, work.input + work.output)
+    ratio = _part(in_dollars, own) if is_paid else _part(through, _read_alone(work) + work.output)
     return RouteCost(
         name=name, calls=len(calls), caller_tokens=through, ratio=ratio,
         model_tokens=sum(_sized(call, work) for call in calls), quota_tokens=quota,
@@ -209,13 +198,21 @@ def _is_known(tier: TierName, prices: Prices, terms: Terms) -> bool:
 
 
 def _alone_run(work: Work, price: Price | None, terms: Terms) -> int | None:
-    return None if price is None else cost(price, _read(work.input, work.output, terms.cached_share))
+    if price is None:
+        return None
+    usage = _read(_read_alone(work), work.output, terms.cached_share)
+    return caller_cost(price, read=usage.input or 0, cached=usage.cached_input or 0, written=work.output)
+
+
+def _read_alone(work: Work) -> int:
+    """What the caller reads by itself: all that it is told to read, of files as far as one read of each goes."""
+    return work.input if work.files is None else read_whole(work.input, work.files)
 
 
 def _most_alone(work: Work) -> Alone:
     """The high end of what receipts take for the caller's own work: checks' output is read, old text is typed too."""
     return alone(
-        file_tokens=work.input, context_tokens=0, changed_tokens=work.output, files=work.files,
+        file_tokens=0, context_tokens=_read_alone(work), changed_tokens=work.output,
         check_tokens=packaged("estimates")["around"]["report"],
     )  # fmt: skip
 
@@ -327,7 +324,7 @@ def _pays_from(name: str, work: Work, prices: Prices, terms: Terms) -> int | Non
         sized = work.model_copy(update={"output": output})
         if terms.billing == "subscription":
             passed = _handover()
-            return passed.arguments + passed.reply + passed.schemas <= work.input + output
+            return passed.arguments + passed.reply + passed.schemas <= _read_alone(work) + output
         paid, own = _run(name, sized, prices, terms), _alone_run(sized, prices.caller, terms)
         return paid is not None and own is not None and paid <= own
 

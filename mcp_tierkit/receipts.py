@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import Any
+from typing import Any, Literal, TypeVar
 
-from mcp_tierkit.prices import Price
-from mcp_tierkit.types import Record, Spend
+from pydantic import Field
+
+from mcp_tierkit.prices import Price, Rates, cost
+from mcp_tierkit.types import Record, Spend, Usage
+
+R = TypeVar("R", bound=Rates)
 
 NANO = Decimal(1_000_000_000)
 
@@ -32,6 +36,23 @@ NOTHING_SAVED = Alone(input_low=0, input_high=0, output_low=0, output_high=0)
 """The figures of a task that ended without a proven change: the caller still has all of the work to do."""
 
 
+class Weighed(Record):
+    """What a net is made of, exact: the reply shows it rounded. Nanodollars, or tokens for a subscription."""
+
+    unit: Literal["usd", "tokens"]
+    alone_low: int = Field(ge=0)
+    alone_high: int = Field(ge=0)
+    passed: int = Field(ge=0, description="What passed through the caller: arguments, reply and schemas.")
+    is_spared: bool = Field(description="The caller need not do the work: a change was proven.")
+
+    def net(self, spend: Spend) -> tuple[int, int] | None:
+        """Alone less all that it came to; None in dollars where a call's cost is unknown."""
+        if self.unit == "usd" and spend.unpriced_calls:
+            return None
+        ours = self.passed + (spend.cost_nanousd if self.unit == "usd" else 0)
+        return self.alone_low - ours, self.alone_high - ours
+
+
 PART_TOKENS, WHOLE_TOKENS = 2_000, 25_000
 """What an agent reads of a file: around the place of a change, some 200 lines; at most, a read of Claude Code's."""
 
@@ -46,10 +67,66 @@ def alone(*, file_tokens: int, context_tokens: int, changed_tokens: int, check_t
     """
     return Alone(
         input_low=min(file_tokens, files * PART_TOKENS + changed_tokens),
-        input_high=min(file_tokens, files * WHOLE_TOKENS) + context_tokens + 2 * check_tokens + changed_tokens,
+        input_high=read_whole(file_tokens, files) + context_tokens + 2 * check_tokens + changed_tokens,
         output_low=changed_tokens,
         output_high=2 * changed_tokens + 60,
     )
+
+
+def read_whole(file_tokens: int, files: int) -> int:
+    """What is read of files that are read as far as one read of each goes."""
+    return min(file_tokens, files * WHOLE_TOKENS)
+
+
+def baseline(own: Alone, price: Price) -> tuple[int, int]:
+    """What the caller's own work would have cost, low and high, in nanodollars: the formula of every baseline.
+
+    `input × input price + output × output price`, exact and then rounded once, with nothing read from a cache. Where
+    the caller's model charges more for a long conversation, an end that is longer is priced at those rates.
+    """
+    low = caller_cost(price, read=own.input_low, written=own.output_low)
+    high = caller_cost(price, read=own.input_high, written=own.output_high)
+    assert low is not None
+    assert high is not None
+    return low, high
+
+
+def caller_cost(price: Price, *, read: int, written: int, cached: int = 0) -> int | None:
+    """Nanodollars of the caller's own tokens, priced as any call is. None where a cached one has no known rate."""
+    return cost(price, Usage(input=read, cached_input=cached, cache_write=0, output=written))
+
+
+def handover_cost(price: Price, *, arguments: int, reply: int, schemas: int) -> int:
+    """Nanodollars on the caller's side of a handover.
+
+    It writes the arguments at its output price, reads the reply at its input price, and reads our schemas once from its
+    cache, the least they can have cost: `arguments × output + reply × input + schemas × cache_read`. Without a cache
+    price they are fresh input.
+    """
+    above = None if price.above is None else _with_cache_rate(price.above)
+    cached = _with_cache_rate(price).model_copy(update={"above": above})
+    paid = caller_cost(cached, read=reply, written=arguments, cached=schemas)
+    assert paid is not None
+    return paid
+
+
+def _with_cache_rate(rates: R) -> R:
+    return rates if rates.cache_read is not None else rates.model_copy(update={"cache_read": rates.input})
+
+
+def weigh(caller: CallerSide, own: Alone | None, price: Price | None, *, billing: str) -> Weighed | None:
+    """The caller's two sides of a task; None where either is unknown."""
+    if own is None or (price is None and billing != "subscription"):
+        return None
+    low, high, passed = (
+        (own.input_low + own.output_low, own.input_high + own.output_high, sum(caller.model_dump().values()))
+        if price is None or billing == "subscription"
+        else (*baseline(own, price), handover_cost(price, **caller.model_dump()))
+    )
+    return Weighed(
+        unit="tokens" if billing == "subscription" else "usd", alone_low=low, alone_high=high, passed=passed,
+        is_spared=own != NOTHING_SAVED,
+    )  # fmt: skip
 
 
 def usd(nanousd: int | None) -> str | None:
@@ -66,13 +143,12 @@ def spent_usd(spend: Spend) -> str | None:
 
 
 def usd_short(nanousd: int | None) -> str | None:
-    """Dollars to four places, for a range that is an estimate anyway."""
-    return None if nanousd is None else f"{Decimal(nanousd) / NANO:.4f}"
-
-
-def _side(price: Price, tokens_in: int, tokens_out: int) -> int:
-    """Nanodollars: dollars per million tokens are thousands of nanodollars per token."""
-    return round(tokens_in * price.input * 1000 + tokens_out * price.output * 1000)
+    """Dollars to four places, for a range that is an estimate anyway; to the first that tells, where all four are 0."""
+    if nanousd is None:
+        return None
+    amount = Decimal(nanousd) / NANO
+    text = f"{amount:z.4f}"
+    return text if Decimal(text) or not amount else f"{Decimal(f'{amount:.0e}'):f}"
 
 
 def receipt(
@@ -100,41 +176,24 @@ def receipt(
         measured["unpriced_calls"] = spend.unpriced_calls
     if paid_by is not None:
         measured["billing"] = paid_by
-    estimated = _estimate(caller, own, price, billing)
-    return {"measured": measured, "estimated": estimated, "net": _net(spend, caller, own, price, billing)}
+    found = weigh(caller, own, price, billing=billing)
+    estimated = None if own is None else _estimate(caller, own, price, found)
+    return {"measured": measured, "estimated": estimated, "net": net_shown(found, spend)}
 
 
-def _estimate(caller: CallerSide, own: Alone | None, price: Price | None, billing: str) -> dict[str, Any] | None:
-    if own is None:
+def net_shown(found: Weighed | None, spend: Spend) -> list[str | None] | list[int] | None:
+    """The range as a reply shows it."""
+    net = None if found is None else found.net(spend)
+    if found is None or net is None:
         return None
-    if own == NOTHING_SAVED:
-        return {"schema_usd": usd_short(_schemas(caller, price))} if price and billing == "api" else None
-    if price is None or billing == "subscription":
-        return {"alone_tokens": [own.input_low + own.output_low, own.input_high + own.output_high]}
-    low, high = _alone_usd(own, price)
-    return {"alone_usd": [usd_short(low), usd_short(high)], "schema_usd": usd_short(_schemas(caller, price))}
+    return list(net) if found.unit == "tokens" else [usd_short(end) for end in net]
 
 
-def _alone_usd(own: Alone, price: Price) -> tuple[int, int]:
-    return _side(price, own.input_low, own.output_low), _side(price, own.input_high, own.output_high)
-
-
-def _schemas(caller: CallerSide, price: Price) -> int:
-    """Our tool schemas, read once from the caller's cache: the least they can have cost this call."""
-    rate = price.cache_read if price.cache_read is not None else price.input
-    return round(caller.schemas * rate * 1000)
-
-
-def _net(
-    spend: Spend, caller: CallerSide, own: Alone | None, price: Price | None, billing: str
-) -> list[str | None] | list[int] | None:
-    if own is None:
-        return None
-    if billing == "subscription":
-        passed = caller.arguments + caller.reply + caller.schemas
-        return [own.input_low + own.output_low - passed, own.input_high + own.output_high - passed]
-    if price is None or spend.unpriced_calls:
-        return None
-    ours = spend.cost_nanousd + _side(price, caller.reply, caller.arguments) + _schemas(caller, price)
-    low, high = _alone_usd(own, price)
-    return [usd_short(low - ours), usd_short(high - ours)]
+def _estimate(caller: CallerSide, own: Alone, price: Price | None, found: Weighed | None) -> dict[str, Any] | None:
+    if price is None or found is None or found.unit == "tokens":
+        tokens = [own.input_low + own.output_low, own.input_high + own.output_high]
+        return None if own == NOTHING_SAVED else {"alone_tokens": tokens}
+    schemas = {"schema_usd": usd_short(handover_cost(price, arguments=0, reply=0, schemas=caller.schemas))}
+    if not found.is_spared:
+        return schemas
+    return {"alone_usd": [usd_short(found.alone_low), usd_short(found.alone_high)], **schemas}

@@ -194,6 +194,9 @@ class Call(Record):
     served_price: Rate | None = None
     usage: Usage = Usage()
     cost_nanousd: NanoUsd | None = None
+    cache_saved_nanousd: int | None = Field(
+        default=None, description="What it would have cost with all input fresh, less its cost; None is unknown."
+    )
     price_digest: str | None = None
     finish: str | None = None
     error: str | None = Field(default=None, description="Class and status of a failure; no text of the provider.")

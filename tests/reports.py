@@ -6,10 +6,12 @@ import json
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 from mcp_tierkit.ledger.opening import prepare
+from mcp_tierkit.receipts import Weighed
 
 AT = "2026-11-02T10:00:00"
 
@@ -46,11 +48,35 @@ def add_call(conn: sqlite3.Connection, task_id: str, tier: str = "cheap", stage:
     return call_id
 
 
-def tell(conn: sqlite3.Connection, task_id: str, receipt: object) -> None:
+def tell(conn: sqlite3.Connection, task_id: str, receipt: dict[str, Any]) -> None:
+    """End a task with this receipt, which the ledger keeps with its figures as they are written here."""
     reply = json.dumps({"reply": {"summary": "x", "receipt": receipt}})
     conn.execute("update tasks set state = 'done', reply = ? where task_id = ?", (reply, task_id))
+    if found := weighed(receipt):
+        conn.execute(
+            "update task_sums set unit = ?, alone_low = ?, alone_high = ?, passed = ?, is_kept = ? where task_id = ?",
+            (*found.model_dump().values(), task_id),
+        )
 
 
-def receipt(usd: str | None, alone: list[str] | None, net: list[str] | list[int] | None) -> object:
+def weighed(receipt: dict[str, Any]) -> Weighed | None:
+    """What a receipt is made of, where its figures are not rounded: what its net leaves passed through the caller."""
+    net, estimated = receipt["net"], receipt["estimated"] or {}
+    if net is None:
+        return None
+    alone, is_usd = estimated.get("alone_usd") or estimated.get("alone_tokens"), isinstance(net[0], str)
+    low, high, least = (nanos(end) if is_usd else int(end) for end in (*(alone or "00"), net[0]))
+    spent = nanos(receipt["measured"]["usd"]) if is_usd else 0
+    return Weighed(
+        unit="usd" if is_usd else "tokens", alone_low=low, alone_high=high, passed=low - least - spent,
+        is_spared=alone is not None,
+    )  # fmt: skip
+
+
+def nanos(usd: str) -> int:
+    return int(Decimal(usd) * 10**9)
+
+
+def receipt(usd: str | None, alone: list[str] | None, net: list[str] | list[int] | None) -> dict[str, Any]:
     estimated = {"alone_usd": alone, "schema_usd": "0.0002"} if alone else {"schema_usd": "0.0002"}
     return {"measured": {"usd": usd, "caller_tokens": [190, 60]}, "estimated": estimated, "net": net}

@@ -202,7 +202,7 @@ async def test_a_subscription_shows_tokens_and_no_dollars(home: Home, monkeypatc
     assert (estimate["draft_usd_at_most"], estimate["billing"]) == (None, "subscription")
     reply = await drafted(config, stated=7_000)
     [row] = home.rows()
-    assert [row[name] for name in row if name.endswith(("_nanousd", "_price"))] == [None] * 5
+    assert [row[name] for name in row if name.endswith(("_nanousd", "_price"))] == [None] * 6
     assert (row["input_tokens"], row["output_tokens"]) == (1000, 200)
     told = reply["receipt"]
     assert told["measured"]["usd"] is told["net"] is None

@@ -16,11 +16,11 @@ from mcp_tierkit import prices, server
 from mcp_tierkit.calls import PlanCall
 from mcp_tierkit.cli import run
 from mcp_tierkit.config import load_config
-from mcp_tierkit.estimates import Estimate, Machine, Prices, RouteCost, Terms, Work, estimate, handover_cost
+from mcp_tierkit.estimates import Estimate, Machine, Prices, RouteCost, Terms, Work, estimate
 from mcp_tierkit.kit import open_kit
 from mcp_tierkit.ledger.opening import ledger_path
 from mcp_tierkit.prices import Price, PriceTable
-from mcp_tierkit.receipts import CallerSide, alone, receipt
+from mcp_tierkit.receipts import CallerSide, alone, baseline, handover_cost, receipt
 from mcp_tierkit.stages import account, plan
 from mcp_tierkit.tables import packaged
 from mcp_tierkit.types import Spend
@@ -109,6 +109,22 @@ def test_doing_it_alone_costs_its_tokens_and_at_worst_what_receipts_take_as_the_
     assert found.typical.run == 9000 * 4000 + 3000 * 20_000
     assert found.worst.run == high.input_high * 4000 + high.output_high * 20_000
     assert (found.ratio, found.caller_tokens) == (1.0, 12_000)
+
+
+def test_what_a_receipt_would_take_for_the_work_alone_is_what_an_estimate_says_of_it() -> None:
+    """Low and high of the receipt lie around it, in the same money; an agent's read of one file ends somewhere."""
+    haiku = PriceTable().price("claude-haiku-5-5")
+    assert haiku is not None
+    for files in (1, 3, 20, 200):
+        work = Work(input=300_000, output=6000, files=files)
+        found = of("alone", work, Prices(caller=haiku))
+        own = alone(file_tokens=300_000, context_tokens=0, changed_tokens=6000, files=files, check_tokens=300)
+        low, high = baseline(own, haiku)
+        assert found.typical.run is not None
+        assert low <= found.typical.run <= high == found.worst.run, files
+    told = of("alone", Work(input=300_000, output=6000), Prices(caller=haiku))  # All of it is read: that was said.
+    assert told.typical.run == 300_000 * 500 + 6000 * 2500
+    assert told.worst.run == 306_600 * 500 + 12_060 * 2500
 
 
 HANDED_OVER = 57 * 20_000 + 188 * 4000 + 1025 * 200

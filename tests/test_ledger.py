@@ -424,7 +424,7 @@ async def test_a_call_row_keeps_what_was_used_and_who_asked(ledger: Ledger, raw:
     used = Usage(input=10, cached_input=20, cache_write=3, output=40, reasoning=15)
     ended = settled(
         5, usage=used, served_model="small-2026", price_digest="d", finish="length", duration_ms=12,
-        model_mismatch=True, served_price="0.2/0.9", alert="Dearer.",
+        model_mismatch=True, served_price="0.2/0.9", alert="Dearer.", cache_saved_nanousd=-4,
     )  # fmt: skip
     packed = (PackedFile(path="a.py", shown="whole", tokens=70), PackedFile(path="b.py", shown="left_out", tokens=0))
     prices = {"requested_price": "0.5/2", "routed_price": "0.1/0.5", "billing": "subscription"}
@@ -441,7 +441,8 @@ async def test_a_call_row_keeps_what_was_used_and_who_asked(ledger: Ledger, raw:
         "tier": "cheap", "requested_model": "openai/first", "served_model": "small-2026", "model_mismatch": 1,
         "status": "settled", "prompt_id": "draft.v1@aaa", "price_digest": "d", "input_tokens": 10, "cached_tokens": 20,
         "cache_write_tokens": 3, "output_tokens": 40, "reasoning_tokens": 15, "reserved_nanousd": 9, "cost_nanousd": 5,
-        "finish": "length", "error": None, "duration_ms": 12, "category": "tests", "routed_model": "openai/small",
+        "cache_saved_nanousd": -4, "finish": "length", "error": None, "duration_ms": 12, "category": "tests",
+        "routed_model": "openai/small",
         "requested_price": "0.5/2", "routed_price": "0.1/0.5", "served_price": "0.2/0.9", "packed_tokens": 70,
         "packed": '[{"path":"a.py","shown":"whole","tokens":70},{"path":"b.py","shown":"left_out","tokens":0}]',
         "alert": "Dearer.", "request_digest": "e", "billing": "subscription",

@@ -10,13 +10,17 @@ from pathlib import Path
 import pytest
 
 from mcp_tierkit.calls import DraftCall
+from mcp_tierkit.config import load_config
+from mcp_tierkit.diffs import added_lines
 from mcp_tierkit.gateway import ScriptedGateway
 from mcp_tierkit.ledger.report import reading
-from mcp_tierkit.prices import Price
-from mcp_tierkit.receipts import NOTHING_SAVED, CallerSide, alone, receipt, usd
+from mcp_tierkit.ledger.scores import facts_of
+from mcp_tierkit.prices import LongContext, Price, PriceTable
+from mcp_tierkit.receipts import NOTHING_SAVED, CallerSide, alone, baseline, handover_cost, receipt, usd, usd_short
+from mcp_tierkit.server import schema_tokens
 from mcp_tierkit.tokens import count
 from mcp_tierkit.types import Spend
-from tests.support import JOB, RIGHT, desk_at, make_config, make_project, said
+from tests.support import BUGGY, JOB, RIGHT, desk_at, make_config, make_env, make_project, said
 
 OPUS = Price(input=Decimal(4), output=Decimal(20), cache_read=Decimal("0.20"), source="test")
 CALLER = CallerSide(arguments=60, reply=190, schemas=1000)
@@ -74,3 +78,51 @@ async def test_the_net_of_a_second_round_carries_what_the_first_put_through_the_
     assert Fraction(second["receipt"]["net"][0]) <= low - spent - rates + Fraction(1, 10**4)
     with reading(config.ledger_url) as conn:
         assert tuple(conn.execute("select caller_read, caller_wrote from task_sums").fetchone()) == tuple(after)
+
+
+@pytest.mark.anyio
+async def test_what_is_summed_and_graded_is_exact_where_the_reply_is_rounded(tmp_path: Path) -> None:
+    """With a caller this cheap, four places of a dollar are five times what the draft costs."""
+    env = make_env(tmp_path / "home", TIERKIT_CALLER_MODEL="openai/gpt-5-nano")
+    config = load_config(project=str(make_project(tmp_path / "app")), env=env)
+    async with desk_at(config, ScriptedGateway([said(RIGHT)])) as desk:
+        reply = await desk.draft(DraftCall(**JOB))
+    told, price = reply["receipt"], PriceTable().price("openai/gpt-5-nano")
+    assert price is not None
+    read, wrote = told["measured"]["caller_tokens"]
+    passed = handover_cost(price, arguments=wrote, reply=read, schemas=schema_tokens())
+    with reading(config.ledger_url) as conn:
+        base, [cost] = facts_of(conn, reply["task_id"]).baseline, conn.execute("select cost_nanousd from calls")
+    assert base is not None
+    assert base.ours == passed + cost["cost_nanousd"]
+    assert told["estimated"]["alone_usd"] == [usd_short(base.alone_low), usd_short(base.alone_high)]
+    assert told["net"] == [usd_short(base.alone_low - base.ours), usd_short(base.alone_high - base.ours)]
+    assert base.alone_low % 100_000
+    changed = count(added_lines((config.project / reply["patch"]).read_text())).tokens
+    read_alone = min(count(BUGGY).tokens, 2000 + changed)
+    assert base.alone_low == read_alone * 50 + changed * 400
+
+
+@pytest.mark.parametrize(
+    ("nanousd", "shown"),
+    [(0, "0.0000"), (-1, "-0.000000001"), (-20_000, "-0.00002"), (49_999, "0.00005"), (-50_001, "-0.0001"),
+     (123_456_789, "0.1235"), (-96_000, "-0.0001")],
+)  # fmt: skip
+def test_a_loss_too_small_for_four_places_is_neither_hidden_nor_a_zero_with_a_sign(nanousd: int, shown: str) -> None:
+    assert usd_short(nanousd) == shown
+
+
+def test_the_work_alone_is_priced_as_any_call_is_also_where_it_is_long() -> None:
+    """By hand: above 100,000 tokens this model takes 0.5 and 2.5 dollars a million, up to there 0.1 and 0.5."""
+    haiku = PriceTable().price("claude-haiku-5-5")
+    assert haiku is not None
+    own = alone(file_tokens=300_000, context_tokens=0, changed_tokens=6000, files=20, check_tokens=0)
+    assert baseline(own, haiku) == (46_000 * 100 + 6000 * 500, 306_000 * 500 + 12_060 * 2500)
+
+
+def test_schemas_of_a_caller_without_a_cache_price_are_fresh_input_whatever_its_length() -> None:
+    bare = OPUS.model_copy(update={"cache_read": None})
+    long = LongContext(tokens=1000, input=Decimal(8), output=Decimal(40))
+    assert handover_cost(bare, arguments=1, reply=2, schemas=300) == 20_000 + 302 * 4000
+    longer = bare.model_copy(update={"above": long})
+    assert handover_cost(longer, arguments=1, reply=2, schemas=3000) == 40_000 + 3002 * 8000

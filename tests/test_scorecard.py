@@ -8,7 +8,7 @@ import shutil
 import subprocess
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import anyio
 import pytest
@@ -21,7 +21,7 @@ from mcp_tierkit.ledger import Ledger
 from mcp_tierkit.ledger.report import reading
 from mcp_tierkit.ledger.scores import facts_of, repeated_findings, scorecards
 from mcp_tierkit.ledger.sqlite import open_ledger
-from mcp_tierkit.receipts import usd
+from mcp_tierkit.receipts import Weighed, usd
 from mcp_tierkit.scorecard import Answer, Baseline, Facts, Scorecard, checklist, is_weak, score
 from mcp_tierkit.stages.outcome import outcome_of
 from mcp_tierkit.tokens import count
@@ -632,9 +632,8 @@ async def fill_lost(book: Book, project: str) -> None:
         await book.opened(task_id, project)
         await book.called(task_id, "draft", 5)
         await book.drafted(task_id, status)  # type: ignore[arg-type]
-        receipt = {"measured": {"usd": "0.001"}, "estimated": {"schema_usd": "0.0002"}, "net": ["-0.0012", "-0.0012"]}
-        await book.ledger.claim(task_id)
-        await book.ledger.finish(task_id, "done", json.dumps({"reply": {"receipt": receipt}}))
+        lost = Weighed(unit="usd", alone_low=0, alone_high=0, passed=200_000, is_spared=False)
+        await book.ledger.weigh(task_id, lost)
     await book.ledger.close()
 
 
@@ -651,21 +650,23 @@ def test_where_nothing_was_handed_over_the_work_alone_is_still_to_be_done(
         )
 
 
-async def fill_priced(book: Book, project: str, unit: str) -> None:
-    alone = {"alone_usd": ["0.0100", "0.0200"]} if unit == "usd" else {"alone_tokens": [100, 200]}
-    net = ["0.0080", "0.0180"] if unit == "usd" else [80, 180]
-    receipt = {"measured": {"usd": "0.000000005"}, "estimated": alone, "net": net}
+async def fill_priced(book: Book, project: str, unit: Literal["usd", "tokens"]) -> None:
     await book.opened("t000000000001", project)
     await book.called("t000000000001", "draft", 5)
     await book.drafted("t000000000001")
-    await book.ledger.claim("t000000000001")
-    await book.ledger.finish("t000000000001", "done", json.dumps({"reply": {"receipt": receipt}}))
+    scale = 100_000 if unit == "usd" else 1
+    kept = Weighed(unit=unit, alone_low=100 * scale, alone_high=200 * scale, passed=20 * scale, is_spared=True)
+    await book.ledger.weigh("t000000000001", kept)
     await book.ledger.close()
 
 
 @pytest.mark.parametrize("unit", ["usd", "tokens"])
 def test_what_a_transcript_measured_is_not_weighed_against_an_estimate_without_a_word(
-    unit: str, book: Book, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    unit: Literal["usd", "tokens"],
+    book: Book,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("CLAUDE_CONFIG_DIR", raising=False)

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import anyio
 import pytest
@@ -16,10 +16,13 @@ import pytest
 from mcp_tierkit.cli import run
 from mcp_tierkit.config import load_config
 from mcp_tierkit.gateway import ScriptedGateway
+from mcp_tierkit.ledger.money import weighed
 from mcp_tierkit.ledger.report import reading
 from mcp_tierkit.ledger.scores import facts_of
+from mcp_tierkit.receipts import Weighed, spent_usd, usd_short
 from mcp_tierkit.stages.callers import in_facts, in_receipt, measured
 from mcp_tierkit.transcripts.figures import CallerFigures
+from mcp_tierkit.types import Spend
 from tests.support import JOB, RIGHT, client_at, make_env, make_project, said
 from tests.transcripts import answer, asked, counted, event, result, stamp, tool, usage, write
 
@@ -108,8 +111,12 @@ def test_a_transcript_that_tells_of_the_task_replaces_what_the_receipt_estimates
     else:
         alone = old["estimated"]["alone_usd"]
         assert new["estimated"] == {"alone_usd": alone}
-        ours = Decimal(old["measured"]["usd"]) + COST
-        assert new["net"] == [f"{Decimal(one) - ours:.4f}" for one in alone]
+        with reading(drafted.env["TIERKIT_LEDGER"]) as conn:
+            exact, spend = weighed(conn, task_id)
+        assert exact is not None
+        ours = spend.cost_nanousd + int(COST * 10**9)
+        assert new["net"] == [usd_short(one - ours) for one in (exact.alone_low, exact.alone_high)]
+        assert alone == [usd_short(one) for one in (exact.alone_low, exact.alone_high)]
     assert new["net"] != old["net"]
     assert told(capsys, "task", task_id)["receipt"] == old  # Nothing was written down.
 
@@ -201,20 +208,34 @@ FIGURES = CallerFigures(
 )  # fmt: skip
 
 
+SPENT = Spend(calls=1, cost_nanousd=1_000_000)
+UNPRICED = SPENT.model_copy(update={"unpriced_calls": 1})
+
+
+def kept(unit: Literal["usd", "tokens"], low: int = 0, high: int = 0) -> Weighed:
+    return Weighed(unit=unit, alone_low=low, alone_high=high, passed=77, is_spared=high > 0)
+
+
 @pytest.mark.parametrize(
-    ("usd", "estimated", "net", "wanted"),
+    ("spend", "estimated", "net", "found", "wanted"),
     [
-        ("0.001", {"schema_usd": "0.0002"}, ["-0.0020", "-0.0020"], (None, ["-0.0030", "-0.0030"])),
-        ("0.001", None, [-90, -90], (None, [-20, -20])),
-        ("0.001", {"alone_tokens": [5, 9]}, None, ({"alone_tokens": [5, 9]}, None)),
-        ("0.001", None, None, (None, None)),
-        (None, {"alone_usd": ["0.1", "0.2"], "schema_usd": "0.0002"}, None, ({"alone_usd": ["0.1", "0.2"]}, None)),
+        (SPENT, {"schema_usd": "0.0002"}, ["-0.0020", "-0.0020"], kept("usd"), (None, ["-0.0030", "-0.0030"])),
+        (SPENT, None, [-90, -90], kept("tokens"), (None, [-20, -20])),
+        (SPENT, {"alone_tokens": [5, 9]}, None, None, ({"alone_tokens": [5, 9]}, None)),
+        (SPENT, None, None, None, (None, None)),
+        # Of a round before: the last one, whose receipt this is, names no net.
+        (SPENT, None, None, kept("usd", 5, 9), (None, None)),
+        (UNPRICED, {"alone_usd": ["0.1", "0.2"], "schema_usd": "0.0002"}, None, None,
+         ({"alone_usd": ["0.1", "0.2"]}, None)),
     ],
-    ids=["nothing-proven", "nothing-proven-in-tokens", "own-model-unknown", "a-review", "a-call-unpriced"],
-)
-def test_what_a_receipt_does_not_know_stays_unknown(usd: Any, estimated: Any, net: Any, wanted: Any) -> None:
-    old = {"measured": {"usd": usd, "tokens": [1, 1], "caller_tokens": [1, 1]}, "estimated": estimated, "net": net}
-    new = in_receipt(old | {"key_spent": "A_KEY"}, FIGURES)
+    ids=["nothing-proven", "in-tokens", "own-model-unknown", "a-review", "a-review-of-a-draft", "a-call-unpriced"],
+)  # fmt: skip
+def test_what_a_receipt_does_not_know_stays_unknown(
+    spend: Spend, estimated: Any, net: Any, found: Weighed | None, wanted: Any
+) -> None:
+    measured = {"usd": spent_usd(spend), "tokens": [1, 1], "caller_tokens": [1, 1]}
+    old = {"measured": measured, "estimated": estimated, "net": net}
+    new = in_receipt(old | {"key_spent": "A_KEY"}, FIGURES, found, spend)
     assert (new["estimated"], new["net"]) == wanted
     assert (new["key_spent"], new["measured"]["caller"]["usd"]) == ("A_KEY", "0.002")
 

@@ -209,7 +209,7 @@ def task(project: Path | None, task_id: str, wait_s: float, cancel: bool, with_t
 
 def _with_caller(config: Config, reply: dict[str, Any]) -> dict[str, Any]:
     """The reply with its receipt measured on the caller's side, and a word on whether that could be done."""
-    from mcp_tierkit.stages.callers import SOURCE, caller_of, in_receipt
+    from mcp_tierkit.stages.callers import SOURCE, caller_of, receipt_of
 
     receipt = reply.get("receipt")
     if receipt is None:
@@ -217,7 +217,8 @@ def _with_caller(config: Config, reply: dict[str, Any]) -> dict[str, Any]:
     caller = caller_of(config, reply["task_id"], os.environ)
     if caller is None:
         return {**reply, "transcript": "None on this machine tells of the task: the receipt stands as estimated."}
-    return {**reply, "receipt": in_receipt(receipt, caller), "transcript": f"The caller's side is {SOURCE}."}
+    measured = receipt_of(config, reply["task_id"], receipt, caller)
+    return {**reply, "receipt": measured, "transcript": f"The caller's side is {SOURCE}."}
 
 
 @click.command()

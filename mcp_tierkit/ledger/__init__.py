@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, Protocol
 
+from mcp_tierkit.receipts import Weighed
 from mcp_tierkit.types import (
     Billing,
     Budgets,
@@ -86,6 +87,9 @@ class Ledger(Protocol):
         ...
 
     async def calls(self, task_id: str) -> tuple[Row, ...]: ...
+    async def weigh(self, task_id: str, weighed: Weighed) -> None:
+        """Keep what the net of the task's newest receipt is made of. Replies show it rounded; reports sum this."""
+        ...
 
     async def keep_text(self, call_id: str, kind: TextKind, text: str) -> None:
         """Keep a text of a call, secrets taken out: a scratchpad's reasoning always, the others with `log_text`."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from mcp_tierkit.ledger.billing import BILLING
-from mcp_tierkit.ledger.sums import ASKED, READ_BACK, SUMS, TOLD
+from mcp_tierkit.ledger.billing import BILLING, KEPT_BY
+from mcp_tierkit.ledger.sums import ASKED, OF_TASK, READ_BACK, SUMS, TOLD, count_call
 
 if TYPE_CHECKING:
     from sqlite_utils.migrations import Migrations
@@ -280,6 +280,18 @@ ROUNDS = (
             caller_wrote = max(caller_wrote, {ASKED.format(row="new")}) where task_id = new.task_id; end""",
 )
 
+EXACT_MONEY = (
+    # Null where nobody knows it: also in calls that an older version wrote, whose tasks keep what was summed of them.
+    "alter table calls add column cache_saved_nanousd integer",
+    # What a receipt is made of is written as it was reckoned: its reply shows it rounded.
+    "drop trigger task_sums_receipt",
+    *(f"drop trigger sums_{change}" for change in ("added", "changed", "removed")),
+    f"create trigger sums_added after insert on calls begin {count_call('new', '+', KEPT_BY, OF_TASK)} end",
+    f"""create trigger sums_changed after update on calls
+        begin {count_call("old", "-", KEPT_BY, OF_TASK)} {count_call("new", "+", KEPT_BY, OF_TASK)} end""",
+    f"create trigger sums_removed after delete on calls begin {count_call('old', '-', KEPT_BY, OF_TASK)} end",
+)
+
 
 def m0001_tables(db: Any) -> None:
     _run(db, TABLES)
@@ -317,10 +329,18 @@ def m0008_rounds_of_a_task(db: Any) -> None:
     _run(db, ROUNDS)
 
 
+def m0009_exact_money(db: Any) -> None:
+    """`calls.cache_saved_nanousd`, and `task_sums` written in whole nanodollars and not read back from replies.
+
+    Tasks of older versions keep what the four decimal places of their receipts told.
+    """
+    _run(db, EXACT_MONEY)
+
+
 STEPS = (
     m0001_tables, m0002_totals_and_views, m0003_models_context_and_texts, m0004_costs_of_playbook_runs,
     m0005_loops_and_speed, m0006_sums_for_reports, m0007_billing,
-    m0008_rounds_of_a_task,
+    m0008_rounds_of_a_task, m0009_exact_money,
 )  # fmt: skip
 
 SCHEMA = len(STEPS)

@@ -6,6 +6,7 @@ import sqlite3
 from decimal import Decimal
 
 from mcp_tierkit.ledger.migrations import UNPRICED
+from mcp_tierkit.receipts import Weighed
 from mcp_tierkit.types import Spend
 
 SPEND = f"""count(call_id) as calls, coalesce(sum(cost_nanousd), 0) as cost_nanousd,
@@ -19,6 +20,17 @@ SPEND = f"""count(call_id) as calls, coalesce(sum(cost_nanousd), 0) as cost_nano
 
 def spend_of(row: sqlite3.Row) -> Spend:
     return Spend(**{name: row[name] for name in Spend.model_fields})
+
+
+def weighed(conn: sqlite3.Connection, task_id: str) -> tuple[Weighed | None, Spend]:
+    """What the task's newest receipt that names a net is made of, None where there is none, and what is spent by now.
+
+    Of one that an older version gave it is what its four decimal places told.
+    """
+    query = "select unit, alone_low, alone_high, passed, is_kept as is_spared from task_sums where task_id = ?"
+    row = conn.execute(query, (task_id,)).fetchone()
+    spend = spend_of(conn.execute(f"select {SPEND} from calls where task_id = ?", (task_id,)).fetchone())
+    return (None if row is None or row["unit"] is None else Weighed(**row)), spend
 
 
 def dollars(nanousd: int) -> str:

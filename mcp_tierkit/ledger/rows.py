@@ -135,8 +135,8 @@ def request_row(request: Request) -> dict[str, Value]:
 def call_row(call: Call, at: str) -> dict[str, Value]:
     """What settling writes over a reserved row."""
     columns = _columns(
-        call, "status", "served_model", "served_price", "cost_nanousd", "price_digest", "finish", "error",
-        "duration_ms", "model_mismatch", "alert",
+        call, "status", "served_model", "served_price", "cost_nanousd", "cache_saved_nanousd", "price_digest", "finish",
+        "error", "duration_ms", "model_mismatch", "alert",
     )  # fmt: skip
     return columns | {
         "ended_at": at,

@@ -33,6 +33,7 @@ from mcp_tierkit.ledger.rows import (
     task_row,
     update,
 )
+from mcp_tierkit.receipts import Weighed
 from mcp_tierkit.types import (
     Budgets,
     Call,
@@ -218,6 +219,14 @@ class SqliteLedger:
             return tuple(Row(**{name: row[name] for name in Row.model_fields}) for row in found)
 
         return await self._read(work)
+
+    async def weigh(self, task_id: str, weighed: Weighed) -> None:
+        def work(conn: sqlite3.Connection) -> None:
+            require_task(conn, task_id)
+            row: dict[str, Value] = {**weighed.model_dump(exclude={"is_spared"}), "is_kept": weighed.is_spared}
+            update(conn, "task_sums", row, "task_id = :task_id", task_id=task_id)
+
+        await self._write(work)
 
     async def keep_text(self, call_id: str, kind: TextKind, text: str) -> None:
         def work(conn: sqlite3.Connection) -> None:

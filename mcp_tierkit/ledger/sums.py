@@ -36,15 +36,21 @@ COUNTS = MONEY | {
     "packed_tokens": "coalesce({row}.packed_tokens, 0)",
 }
 
+OF_TASK = MONEY | {
+    "dearer_drafts": "({row}.tier <> 'cheap' and {row}.stage in ('draft', 'repair', 'climb', 'continue'))",
+    "review_nanousd": "case when {row}.stage = 'review' then coalesce({row}.cost_nanousd, 0) else 0 end",
+    "cache_nanousd": "coalesce({row}.cache_saved_nanousd, 0)",
+}
+
+# --- as it was when these sums began: money read back from prices and receipts as they are shown
+
 _RATES = "coalesce({row}.served_price, {row}.routed_price)"
 _IN = f"cast(substr({_RATES}, 1, instr({_RATES}, '/') - 1) as real) * 1000"
 _OUT = f"cast(substr({_RATES}, instr({_RATES}, '/') + 1) as real) * 1000"
 _CACHE_SAVED = (
     f"cast(round({READ} * {_IN} + coalesce({{row}}.output_tokens, 0) * {_OUT}) as integer) - {{row}}.cost_nanousd"
 )
-OF_TASK = MONEY | {
-    "dearer_drafts": "({row}.tier <> 'cheap' and {row}.stage in ('draft', 'repair', 'climb', 'continue'))",
-    "review_nanousd": "case when {row}.stage = 'review' then coalesce({row}.cost_nanousd, 0) else 0 end",
+BEFORE = OF_TASK | {
     # What the call would have cost with all input fresh, less what it did cost. Where that is more than its cached
     # tokens can have saved, or less than its written ones can have cost, another price was charged: then nothing.
     "cache_nanousd": f"""case when coalesce({{row}}.cached_tokens, 0) + coalesce({{row}}.cache_write_tokens, 0) > 0
@@ -62,10 +68,10 @@ def _signed(row: str, sign: str, columns: dict[str, str]) -> str:
     return ", ".join(f"{sign}({expression.format(row=row)})" for expression in columns.values())
 
 
-def count_call(row: str, sign: str, keys: dict[str, str] = KEYS) -> str:
+def count_call(row: str, sign: str, keys: dict[str, str] = KEYS, of_task: dict[str, str] = BEFORE) -> str:
     """Add a call to the sums of its day and of its task, or take it away again."""
     added = ", ".join(f"{name} = {name} + excluded.{name}" for name in COUNTS)
-    own = ", ".join(f"{name} = {name} {sign} ({expression.format(row=row)})" for name, expression in OF_TASK.items())
+    own = ", ".join(f"{name} = {name} {sign} ({expression.format(row=row)})" for name, expression in of_task.items())
     return f"""
         insert into call_sums ({", ".join((*keys, *COUNTS))})
             select {_of(row, keys)}, {_signed(row, sign, COUNTS)} from tasks where task_id = {row}.task_id
@@ -152,8 +158,8 @@ SUMS = (
             {", ".join(f"sum({expression.format(row='calls')})" for expression in COUNTS.values())}
         from calls join tasks using (task_id) group by 1, 2, 3, 4, 5, 6""",
     "insert into task_sums (task_id, at, project) select task_id, created_at, project from tasks",
-    f"""update task_sums set {", ".join(f"{name} = found.{name}" for name in OF_TASK)} from (
-            select task_id as owner, {", ".join(f"sum({sql.format(row='calls')}) as {n}" for n, sql in OF_TASK.items())}
+    f"""update task_sums set {", ".join(f"{name} = found.{name}" for name in BEFORE)} from (
+            select task_id as owner, {", ".join(f"sum({sql.format(row='calls')}) as {n}" for n, sql in BEFORE.items())}
             from calls group by task_id) as found where task_id = owner""",
     f"""update task_sums set is_skipped = {_SKIPS} from routes
         where route_id = (select route_id from routes as newest

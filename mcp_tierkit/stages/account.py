@@ -13,7 +13,7 @@ from mcp_tierkit.diffs import added_lines
 from mcp_tierkit.errors import TierkitError
 from mcp_tierkit.kit import Kit
 from mcp_tierkit.ledger import Row
-from mcp_tierkit.receipts import NOTHING_SAVED, Alone, CallerSide, alone, receipt, usd
+from mcp_tierkit.receipts import NOTHING_SAVED, Alone, CallerSide, alone, receipt, usd, weigh
 from mcp_tierkit.reply import plan_reply
 from mcp_tierkit.stages.plan import Planned, tokens_in
 from mcp_tierkit.stages.playbook import Prepared
@@ -46,16 +46,20 @@ async def account(
     before = _passed_before((await kit.ledger.standing(planned.task.task_id)).reply)
     are_known, paid_by = all(map(_names_tokens, rows)), _paid_by(rows)
 
-    def told(with_receipt: dict[str, Any]) -> dict[str, Any]:
+    def told(with_receipt: dict[str, Any]) -> tuple[CallerSide, dict[str, Any]]:
         caller = _caller_side(planned, call, with_receipt, schema_tokens, before)
         made = receipt(
             spend, caller, own, price, billing=config.caller.billing, are_tokens_known=are_known, paid_by=paid_by
         )
-        return made | once
+        return caller, made | once
 
     # Twice, since the receipt is part of the reply it counts. In a thread: the first count loads a vocabulary.
-    first = await anyio.to_thread.run_sync(told, shown)
-    return await anyio.to_thread.run_sync(told, shown | {"receipt": first})
+    _, first = await anyio.to_thread.run_sync(told, shown)
+    caller, last = await anyio.to_thread.run_sync(told, shown | {"receipt": first})
+    weighed = weigh(caller, own, price, billing=config.caller.billing)
+    if weighed is not None and weighed.net(spend) is not None:
+        await kit.ledger.weigh(planned.task.task_id, weighed)
+    return last
 
 
 def _paid_by(rows: Iterable[Row]) -> str | None:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from datetime import datetime
-from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from mcp_tierkit.config import Config
+from mcp_tierkit.ledger.money import weighed
 from mcp_tierkit.ledger.report import reading, task_summary
-from mcp_tierkit.receipts import usd, usd_short
+from mcp_tierkit.receipts import Weighed, net_shown, usd
 from mcp_tierkit.scorecard import Baseline, Facts
-from mcp_tierkit.usage import NANO
+from mcp_tierkit.types import Spend
 
 if TYPE_CHECKING:
     from mcp_tierkit.transcripts.figures import CallerFigures
@@ -59,7 +59,15 @@ def told(figures: CallerFigures) -> dict[str, Any]:
     }
 
 
-def in_receipt(receipt: Mapping[str, Any], figures: CallerFigures) -> dict[str, Any]:
+def receipt_of(config: Config, task_id: str, receipt: Mapping[str, Any], figures: CallerFigures) -> dict[str, Any]:
+    """The receipt that the task's last reply shows with the caller's side measured. Raises NotFound."""
+    with reading(config.ledger_url) as conn:
+        return in_receipt(receipt, figures, *weighed(conn, task_id))
+
+
+def in_receipt(
+    receipt: Mapping[str, Any], figures: CallerFigures, found: Weighed | None, spend: Spend
+) -> dict[str, Any]:
     """The receipt with the caller's side measured, and its net anew. What the work costs alone stays an estimate.
 
     The net is null where it was, and where it is in dollars and the caller's are unknown.
@@ -67,38 +75,26 @@ def in_receipt(receipt: Mapping[str, Any], figures: CallerFigures) -> dict[str, 
     measured = {name: value for name, value in receipt["measured"].items() if name != "caller_tokens"}
     estimated = {name: value for name, value in (receipt["estimated"] or {}).items() if name != "schema_usd"}
     changed = {"measured": {**measured, "caller": told(figures)}, "estimated": estimated or None}
-    return {**receipt, **changed, "net": _net(receipt, estimated, figures)}
+    passed = None if receipt["net"] is None or found is None else _passed(found.unit, figures)
+    anew = None if found is None or passed is None else found.model_copy(update={"passed": passed})
+    return {**receipt, **changed, "net": net_shown(anew, spend)}
 
 
 def in_facts(facts: Facts, figures: CallerFigures) -> Facts:
     """The facts with what the task came to measured; without a baseline where that is not known in dollars."""
-    base, cost = facts.baseline, figures.cost_nanousd
+    base = facts.baseline
     if base is None:
         return facts
-    ours = first_read(figures) if base.unit == "tokens" else _sum(facts.cost_nanousd, cost)
+    passed, paid = _passed(base.unit, figures), facts.cost_nanousd if base.unit == "usd" else 0
+    ours = None if passed is None or paid is None else passed + paid
     made = None if ours is None else Baseline(**base.model_dump(exclude={"ours"}), ours=ours)
     return facts.model_copy(update={"baseline": made})
+
+
+def _passed(unit: Literal["usd", "tokens"], figures: CallerFigures) -> int | None:
+    return figures.cost_nanousd if unit == "usd" else first_read(figures)
 
 
 def first_read(figures: CallerFigures) -> int:
     """Tokens without those read again from a cache: nor does the estimate of the work alone count any re-reading."""
     return figures.input + figures.cache_write_5m + figures.cache_write_1h + figures.output
-
-
-def _sum(one: int | None, other: int | None) -> int | None:
-    return None if one is None or other is None else one + other
-
-
-def _net(
-    receipt: Mapping[str, Any], estimated: Mapping[str, Any], figures: CallerFigures
-) -> list[str | None] | list[int] | None:
-    """An estimate that names no figure of the work alone is of work that was not spared: nothing."""
-    net, ours = receipt["net"], receipt["measured"]["usd"]
-    if net is None:
-        return None
-    if isinstance(net[0], int):
-        return [int(alone) - first_read(figures) for alone in estimated.get("alone_tokens", (0, 0))]
-    if figures.cost_nanousd is None or ours is None:
-        return None
-    spent = Decimal(ours) * NANO + figures.cost_nanousd
-    return [usd_short(round(Decimal(alone) * NANO - spent)) for alone in estimated.get("alone_usd", ("0", "0"))]
