@@ -136,6 +136,9 @@ def gateway_of(kind: str) -> Gateway | None:
     from mcp_tierkit.wire import OneRequest
 
     class Direct:
+        async def ready(self) -> None:
+            """It loads nothing."""
+
         async def complete(self, request: Request) -> Completion:
             said = [{"role": message.role, "content": message.content} for message in request.messages]
             body = {

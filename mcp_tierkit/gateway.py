@@ -60,10 +60,15 @@ METERED = frozenset({
 
 _FINISHES: dict[str, Finish] = {"stop": "stop", "length": "length", "content_filter": "filter"}
 _loading = threading.Lock()
+_loaded: Any = None
 _log = logging.getLogger(__name__)
 
 
 class Gateway(Protocol):
+    async def ready(self) -> None:
+        """Load what the first call needs, so that `complete` sends at once. It may be cancelled."""
+        ...
+
     async def complete(self, request: Request) -> Completion:
         """The model's reply. Raises ModelFailed; cancellation closes the connection."""
         ...
@@ -76,6 +81,11 @@ class LiteLLMGateway:
         self._keys = keys
         self._pool: httpx.AsyncClient | None = None
 
+    async def ready(self) -> None:
+        """Load litellm where that was not done. Whoever leaves meanwhile waits no longer; the load goes on."""
+        if _loaded is None:
+            await anyio.to_thread.run_sync(load_litellm, abandon_on_cancel=True)
+
     async def complete(self, request: Request) -> Completion:
         """The model's reply after exactly one HTTP request, within `request.timeout_s`.
 
@@ -83,7 +93,8 @@ class LiteLLMGateway:
         there was an answer, HTTP's status. Cancellation closes the connection and is never turned into an error.
         """
         key = self._key(request)
-        litellm = await anyio.to_thread.run_sync(load_litellm, abandon_on_cancel=True)
+        await self.ready()
+        litellm = load_litellm()
         route = _route(litellm, request, key)
         wire = self._wire()
         reply, began = None, time.monotonic()
@@ -142,6 +153,9 @@ class ScriptedGateway:
         """Add to the script."""
         self._left.extend(more)
 
+    async def ready(self) -> None:
+        """It is."""
+
     async def complete(self, request: Request) -> Completion:
         self.requests.append(request)
         began, self._began = self._began, anyio.Event()
@@ -164,7 +178,10 @@ class ScriptedGateway:
 
 def load_litellm() -> Any:
     """litellm with its own retries, caches, callbacks, telemetry and prints off. Blocks for seconds the first time."""
+    global _loaded
     with _loading:
+        if _loaded is not None:
+            return _loaded
         # Set for good: parts of litellm are imported, and read these, on a later call.
         os.environ.update({name: value for name, value in _IMPORT_ENV.items() if not _is_set(name)})
         litellm: Any = importlib.import_module("litellm")
@@ -176,6 +193,7 @@ def load_litellm() -> Any:
         litellm.turn_off_message_logging = True
         for name in ("LiteLLM", "LiteLLM Router", "LiteLLM Proxy"):
             logging.getLogger(name).setLevel(logging.CRITICAL)
+        _loaded = litellm
         return litellm
 
 

@@ -15,13 +15,17 @@ from mcp_tierkit.config import ARGUMENTS, ENVIRONMENT, Config, variable
 from mcp_tierkit.errors import ModelFailed, OverBudget, PolicyRefused
 from mcp_tierkit.kit import Kit
 from mcp_tierkit.ledger import TextKind
-from mcp_tierkit.prices import cost
+from mcp_tierkit.prices import Price, cost
+from mcp_tierkit.receipts import usd
 from mcp_tierkit.redact import find_secrets
 from mcp_tierkit.served import alert, is_same_model, pinned_price, rate, served_price
 from mcp_tierkit.settings import Stages
 from mcp_tierkit.tiers import NAMES, Tier
 from mcp_tierkit.tokens import at_most
-from mcp_tierkit.types import Call, Completion, Message, PackedFile, Request, Route, Stage, TierName
+from mcp_tierkit.types import Call, Completion, Message, PackedFile, Request, Route, Stage, TierName, Usage
+
+MOST = 10**13
+"""Nanodollars one call may cost, $10,000: a price above it is mistyped, and its sums would outgrow SQLite's numbers."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,8 @@ async def call_model(
     # In threads: a request may be megabytes, the first count loads a vocabulary, and a rare model's price a large map.
     await anyio.to_thread.run_sync(_refuse_secrets, request)
     request, worst = await anyio.to_thread.run_sync(_priced, kit, request, tier)
+    _refuse_absurd(request, worst)
+    await kit.gateway.ready()  # It may load for seconds: whoever leaves meanwhile holds no budget and owes nothing.
     call_id = await _reserve(kit, request, worst)
     started, was_sent = time.monotonic(), False
     try:
@@ -197,6 +203,15 @@ def _worst(request: Request, tier: Tier) -> int | None:
     return tier.worst(sent, request.max_output_tokens)
 
 
+def _refuse_absurd(request: Request, worst: int | None) -> None:
+    if worst is not None and worst > MOST:
+        raise PolicyRefused(
+            f"By its price, one call to {request.model!r} could cost ${usd(worst)}. Nothing was sent or spent.",
+            next_step="Ask the user to correct that price in tierkit.toml: tokens are in dollars per million, "
+            "hour_usd is in dollars.",
+        )
+
+
 def _ended(status: Literal["failed", "cancelled"], tier: Tier, error: str, started: float, was_sent: bool) -> Call:
     """A call that gave no reply. What it cost is known where it was not sent, and where time is the price."""
     took = _ms_since(started)
@@ -213,12 +228,14 @@ def _failed(tier: Tier, error: ModelFailed, duration_ms: int) -> Call:
 
 def _settled(kit: Kit, tier: Tier, completion: Completion, duration_ms: int) -> Call:
     served = completion.served_model
+    paid = _paid(kit, tier, completion, duration_ms)
     return Call(
         status="settled",
         served_model=served,
         served_price=rate(served_price(kit.prices, tier, served)),
         usage=completion.usage,
-        cost_nanousd=_paid(kit, tier, completion, duration_ms),
+        cost_nanousd=paid,
+        cache_saved_nanousd=_cache_saved(_list_price(kit, tier, completion), completion.usage, paid),
         price_digest=kit.prices.digest,
         finish=completion.finish,
         duration_ms=duration_ms,
@@ -231,7 +248,27 @@ def _paid(kit: Kit, tier: Tier, completion: Completion, duration_ms: int) -> int
     """What a reply cost. Where tokens have no price, a cost that the provider states is no bill of this user's."""
     if not tier.is_by_token:
         return tier.time_cost(duration_ms)
-    price = served_price(kit.prices, tier, completion.served_model) or tier.price  # Who answered is who charges.
+    price = _list_price(kit, tier, completion)
+    return completion.reported_cost_nanousd or None if price is None else cost(price, completion.usage)
+
+
+def _list_price(kit: Kit, tier: Tier, completion: Completion) -> Price | None:
+    """What the reply's tokens are priced at; None where they are not, or where the provider states what it took."""
     # A stated zero is what a provider says that does not know, or a gift that the table would know of.
-    stated = completion.reported_cost_nanousd or None
-    return cost(price, completion.usage) if stated is None and price is not None else stated
+    if completion.reported_cost_nanousd or not tier.is_by_token:
+        return None
+    return served_price(kit.prices, tier, completion.served_model) or tier.price  # Who answered is who charges.
+
+
+def _cache_saved(price: Price | None, usage: Usage, paid: int | None) -> int | None:
+    """What the provider's cache took off a call: its cost with all input fresh, less its cost.
+
+    Negative where writing to the cache cost more than reading from it saved.
+    """
+    buckets = (usage.input, usage.cached_input, usage.cache_write)
+    known = [tokens for tokens in buckets if tokens is not None]
+    if price is None or paid is None or len(known) < len(buckets):
+        return None
+    all_fresh = {"input": sum(known), "cached_input": 0, "cache_write": 0, "cache_write_1h": None}
+    fresh = cost(price, usage.model_copy(update=all_fresh))
+    return None if fresh is None else fresh - paid

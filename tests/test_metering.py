@@ -2,28 +2,37 @@
 
 from __future__ import annotations
 
+import re
+import threading
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import anyio
 import anyio.from_thread
+import anyio.to_thread
 import pytest
+from mcp.types import TextContent
 
+from mcp_tierkit import gateway
 from mcp_tierkit.calls import DraftCall
+from mcp_tierkit.config import load_config
 from mcp_tierkit.errors import InvalidInput
 from mcp_tierkit.failures import Trouble, failure
 from mcp_tierkit.gateway import ScriptedGateway
 from mcp_tierkit.kit import open_kit
 from mcp_tierkit.ledger import Row
+from mcp_tierkit.ledger.levers import savings
+from mcp_tierkit.ledger.report import reading
 from mcp_tierkit.ledger.sqlite import open_ledger
 from mcp_tierkit.metering import call_model
 from mcp_tierkit.served import is_same_model
 from mcp_tierkit.tiers import Tier
-from mcp_tierkit.types import Message, Route, Task
-from tests.support import RIGHT, desk_at, make_config, make_project, said
+from mcp_tierkit.types import Message, Route, Task, Usage
+from tests.support import RIGHT, client_at, desk_at, make_config, make_env, make_project, said
 
 pytestmark = pytest.mark.anyio
+PRICE = 'price = { input = "0.10", output = "0.50", cache_read = "0.01" }'
 UNCHECKED: dict[str, Any] = {"task": "Take the discount as a percentage.", "files": ["shop/cart.py"]}
 
 
@@ -106,8 +115,8 @@ async def test_a_call_that_was_cancelled_while_the_ledger_was_busy_is_not_sent_a
             anyio.from_thread.run_sync(scope.cancel)
         return datetime.now(UTC)
 
-    gateway = ScriptedGateway([said(RIGHT)])
-    kit = open_kit(config, gateway=gateway)
+    scripted = ScriptedGateway([said(RIGHT)])
+    kit = open_kit(config, gateway=scripted)
     kit.ledger = open_ledger(config.ledger_url, state_dir=config.state_dir, clock=clock)
     route = Route(route_id="r1", task_id="t1", decision="draft", tier="cheap", rule="r", reason="r")
     await kit.ledger.open_task(Task(task_id="t1", project="/p", goal="g", created_at=datetime.now(UTC)))
@@ -120,4 +129,104 @@ async def test_a_call_that_was_cancelled_while_the_ledger_was_busy_is_not_sent_a
     [row] = await kit.ledger.calls("t1")
     await kit.ledger.close()
     assert scope.cancelled_caught
-    assert (row.status, row.cost_nanousd, gateway.requests) == ("cancelled", 0, [])
+    assert (row.status, row.cost_nanousd, scripted.requests) == ("cancelled", 0, [])
+
+
+async def test_who_leaves_while_the_library_loads_holds_no_budget_and_owes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It takes seconds on the first call, and nothing was sent by then."""
+    loads, may_end = threading.Event(), threading.Event()
+
+    class Slow:
+        def __enter__(self) -> None:
+            loads.set()
+            may_end.wait()
+            raise ImportError  # In a thread that nobody waits for any more.
+
+        def __exit__(self, *_: object) -> None: ...
+
+    monkeypatch.setattr(gateway, "_loading", Slow())
+    monkeypatch.setattr(gateway, "_loaded", None, raising=False)
+    config = make_config(make_project(tmp_path / "app"), tmp_path / "home")
+    try:
+        async with client_at(config) as client:
+            told = await client.call_tool("draft_with_cheap_model", UNCHECKED | {"wait_s": 0})
+            assert told.structured_content is not None
+            task_id = told.structured_content["task_id"]
+            await anyio.to_thread.run_sync(loads.wait)
+            with reading(config.ledger_url) as conn:
+                while_it_loads = conn.execute("select status from calls").fetchall()
+            ended = await client.call_tool("get_task", {"task_id": task_id, "cancel": True})
+    finally:
+        may_end.set()
+    assert ended.structured_content is not None
+    with reading(config.ledger_url) as conn:
+        assert (while_it_loads, conn.execute("select * from calls").fetchall()) == ([], [])
+    assert ended.structured_content["state"] == "cancelled"
+
+
+def rewrite(env: dict[str, str], old: str, new: str) -> None:
+    settings = Path(env["TIERKIT_CONFIG"])
+    settings.write_text(settings.read_text().replace(old, new))
+
+
+@pytest.mark.parametrize(
+    "priced",
+    ['price = { input = "1", output = "9999999" }', 'hour_usd = "9999999"\ntimeout_s = 3600'],
+    ids=["tokens", "time"],
+)
+async def test_a_price_that_cannot_be_meant_is_refused_before_anything_is_sent(tmp_path: Path, priced: str) -> None:
+    """Else some thousands of such calls are more than the ledger's sums can hold."""
+    env = make_env(tmp_path / "home", toml='[budget]\nproject_usd = "9999999"\n')
+    rewrite(env, PRICE, priced)
+    config, scripted = load_config(project=str(make_project(tmp_path / "app")), env=env), ScriptedGateway([said(RIGHT)])
+    async with client_at(config, scripted) as client:
+        refused = await client.call_tool("draft_with_cheap_model", UNCHECKED)
+    [block] = refused.content
+    assert isinstance(block, TextContent)
+    assert (refused.is_error, scripted.requests) == (True, [])
+    assert re.search(
+        r"By its price, one call to 'openai/tiny-cheap' could cost \$\d{5,}[\d.]*\. Nothing was sent or spent\. "
+        r"Ask the user to correct that price in tierkit\.toml: tokens are in dollars per million, hour_usd is in "
+        r"dollars\.$",
+        block.text,
+    ), block.text
+
+
+# --- what a provider's cache saved
+
+
+HAIKU = "anthropic/claude-haiku-5-5"
+"""Above 100,000 tokens of input it costs 0.5 a million, 0.05 of them from the cache."""
+
+
+@pytest.mark.parametrize(
+    ("usage", "stated", "saved"),
+    [
+        (Usage(input=50_000, cached_input=250_000, cache_write=0, output=100), None, 250_000 * 450),
+        (Usage(input=50_000, cached_input=10_000, cache_write=0, output=100), None, 10_000 * 90),
+        (Usage(input=50_000, cached_input=0, cache_write=10_000, output=100), None, -10_000 * 25),
+        (Usage(input=50_000, cached_input=10_000, cache_write=0, output=100), 4_000_000, None),
+        (Usage(input=50_000, cached_input=None, cache_write=0, output=100), None, None),
+        (Usage(input=50_000, cached_input=0, cache_write=0, output=100), None, 0),
+    ],
+    ids=["a long call", "a short one", "a written one", "a stated cost", "nobody says what was cached", "no cache"],
+)
+async def test_what_a_cache_saved_is_the_cost_with_all_input_fresh_less_the_cost(
+    tmp_path: Path, usage: Usage, stated: int | None, saved: int | None
+) -> None:
+    env = make_env(tmp_path / "home")
+    rewrite(env, PRICE, "")
+    rewrite(env, "openai/tiny-cheap", HAIKU)
+    config = load_config(project=str(make_project(tmp_path / "app")), env=env)
+    told = {"usage": usage, "reported_cost_nanousd": stated, "served_model": "claude-haiku-5-5"}
+    async with desk_at(config, ScriptedGateway([said(RIGHT).model_copy(update=told)])) as desk:
+        await desk.draft(DraftCall(**UNCHECKED))
+    with reading(config.ledger_url) as conn:
+        [kept] = conn.execute("select cache_saved_nanousd from calls").fetchone()
+        [summed] = conn.execute("select cache_nanousd from task_sums").fetchone()
+        assert savings(conn).cache_elsewhere_nanousd + sum(
+            one.low for one in savings(conn).levers if one.lever == "provider_cache"
+        ) == (saved or 0)
+    assert (kept, summed) == (saved, saved or 0)

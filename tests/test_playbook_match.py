@@ -299,6 +299,9 @@ def test_every_labelled_task_gets_the_shipped_playbook_and_inputs_of_its_label(s
 class Forbidden:
     """A gateway that no test here may reach."""
 
+    async def ready(self) -> None:
+        raise AssertionError("a model was about to be called")
+
     async def complete(self, request: Request) -> Completion:
         raise AssertionError(f"a model was called: {request.stage}")
 
