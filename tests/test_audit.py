@@ -236,7 +236,7 @@ def test_the_first_lines_say_the_total_the_pace_and_what_to_do_next(
     claude(home, f"{S1}.jsonl", *rows)
     assert run(["audit"]) == 0
     first, second, title, *steps = capsys.readouterr().out.splitlines()[:6]
-    assert first.startswith(f"$0.0270 at API prices, {NOW:%Y-%m-%d} to ")
+    assert first.startswith(f"$0.0270 at API prices, {NOW:%Y-%m-%d}")
     assert " a day, " in second
     assert title == "Do next:"
     assert 'tierkit playbook new pytest --from-command "pytest -q"' in steps[0]
@@ -249,7 +249,7 @@ def test_with_nothing_to_read_it_says_where_it_looked_and_what_to_do(
     assert run(["audit"]) == 0
     out = capsys.readouterr().out
     for folder in (".claude/projects", ".config/claude/projects", ".codex/sessions"):
-        assert f"{home / folder}, which is not there" in out
+        assert f"{home / folder}: not there" in out
     assert "CLAUDE_CONFIG_DIR" in out
     assert "tierkit demo" in out
 
@@ -443,7 +443,7 @@ def test_where_no_price_is_known_no_figure_in_dollars_is_shown(home: Path, capsy
     claude(home, f"{S1}.jsonl", asked("go", at(0), "u"), answer("x", at(0), usage(9), model="house-model-9"))
     assert run(["audit"]) == 0
     shown = capsys.readouterr().out
-    assert shown.startswith(f"Cost unknown, {NOW:%Y-%m-%d} to {NOW:%Y-%m-%d}: 1 call in 1 session of Claude Code\n")
+    assert shown.startswith(f"Cost unknown, {NOW:%Y-%m-%d}: 1 call in 1 session of Claude Code\n")
     assert "1 call has no known price (house-model-9)" in shown
     assert "$" not in shown
 

@@ -224,6 +224,7 @@ def test_a_project_that_is_none_is_answered_with_those_that_are(home: Path, caps
     out = shown(capsys, "--project", "nosuch")
     assert out.startswith("No project in these days is 'nosuch'")
     assert "\n  /home/ada/api\n  /home/ada/shop\n" in out
+    assert "Looked in" not in out
     assert "/home/ada/api" not in shown(capsys, "--project", "SHOP")
 
 

@@ -93,9 +93,12 @@ def audit(
         _print_json({**found.model_dump(), **billing, **_told(read)})
     else:
         seconds = time.monotonic() - begun
+        others: tuple[str, ...] = ()
         if chosen and not found.total.calls:
-            audit_show.show_projects(chosen, settle(read.sheets, Pricer(table.price), since=f"{first}", until=until))
-        audit_show.show(found, read, top, seconds=seconds, is_subscription=is_subscription, problem=problem)
+            everything = settle(read.sheets, Pricer(table.price), since=f"{first}", until=until)
+            others = tuple(sorted({job.project for job in everything.jobs if job.project}))
+        asked = audit_show.Asked(top, chosen or "", others)
+        audit_show.show(found, read, asked, seconds=seconds, is_subscription=is_subscription, problem=problem)
 
 
 def _any(project: str) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import PurePath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
@@ -17,7 +17,6 @@ from mcp_tierkit.tables import packaged
 from mcp_tierkit.transcripts.read import FAILED
 
 if TYPE_CHECKING:
-    from mcp_tierkit.audit.bill import Bill
     from mcp_tierkit.audit.groups import Group, Handed
     from mcp_tierkit.audit.tell import Audit, SessionLine, Step, TaskLine
     from mcp_tierkit.transcripts.read import Reading
@@ -40,10 +39,22 @@ _LEFT_OUT = {
 }
 
 
-def show(found: Audit, read: Reading, top: int, *, seconds: float, is_subscription: bool, problem: str) -> None:
+class Asked(NamedTuple):
+    """How many rows a table has; which project was asked for, and where there is nothing of it, which others are."""
+
+    top: int
+    project: str = ""
+    others: Sequence[str] = ()
+
+
+def show(found: Audit, read: Reading, asked: Asked, *, seconds: float, is_subscription: bool, problem: str) -> None:
     """All of it, the figure that matters first. `problem` is why the ledger could not be read."""
+    top = asked.top
     if not found.total.calls:
-        _show_nothing(found, read)
+        if asked.others:
+            _show_others(asked)
+        else:
+            _show_nothing(found, read)
         _show_handed(found, top, problem)
         return
     _head(found, is_subscription=is_subscription)
@@ -68,15 +79,16 @@ def show(found: Audit, read: Reading, top: int, *, seconds: float, is_subscripti
     _foot(found, read, seconds)
 
 
-def show_projects(wanted: str, bill: Bill) -> None:
-    """The projects that there are, where none is the one that was asked for."""
-    known = sorted({job.project for job in bill.jobs if job.project})
-    say(f"No project in these days is {wanted!r}: --project takes a folder, or the last part of its name.", bold=True)
-    near = [one for one in known if wanted.casefold() in one.casefold()]
-    for project in (near or known)[:_KNOWN]:
+def _show_others(asked: Asked) -> None:
+    """The projects that there are, those alone that could be meant where there is one."""
+    wanted = asked.project.casefold()
+    near = [one for one in asked.others if wanted in one.casefold()] or asked.others
+    say(f"No project in these days is {asked.project!r}: --project takes a folder, or the last part of its name.")
+    for project in near[:_KNOWN]:
         say(f"  {project}")
-    if len(near or known) > _KNOWN:
-        say(f"  and {len(near or known) - _KNOWN:,} more")
+    if len(near) > _KNOWN:
+        say(f"  and {len(near) - _KNOWN:,} more")
+    say("Look further back with --days 365.")
 
 
 def show_sessions(lines: Sequence[SessionLine]) -> None:
@@ -125,7 +137,8 @@ def _head(found: Audit, *, is_subscription: bool) -> None:
     more = f" and {_many(total.unpriced_calls, 'call')} of no known price" if total.unpriced_calls else ""
     money = f"{dollars(total.cost_nanousd)} at API prices{more}" if is_known else "Cost unknown"
     counted = f"{_many(total.calls, 'call')} in {_many(found.session_count, 'session')} of {clients}"
-    say(f"{money}, {found.first_day} to {found.last_day}: {counted}", bold=True)
+    when = found.first_day if found.first_day == found.last_day else f"{found.first_day} to {found.last_day}"
+    say(f"{money}, {when}: {counted}", bold=True)
     day, tokens = total.cost_nanousd // found.days, _whole(total)
     is_short = found.days < found.month_days
     month = f"too short for a monthly pace ({_many(found.days, 'day')})" if is_short else (
@@ -146,15 +159,18 @@ def _head(found: Audit, *, is_subscription: bool) -> None:
 
 def _show_nothing(found: Audit, read: Reading) -> None:
     click.echo(f"No calls of a coding agent from {found.since} on were found here. Looked in:")
+    width = max(len(root.client) for root in read.roots)
     for root in read.roots:
-        state = "" if root.path.exists() else ", which is not there"
-        click.echo(f"  {printable(str(root.path))}{state} (to look elsewhere, set {root.variable})")
-    click.echo("Look further back with --days 365. To see what a delegated task costs: tierkit demo")
+        state = "" if root.path.exists() else ": not there"
+        click.echo(f"  {root.client:{width}}  {printable(str(root.path))}{state}")
+    *named, last = dict.fromkeys(root.variable for root in read.roots)
+    say(f"Kept elsewhere? Say where in {', '.join(named)} or {last}. Look further back with --days 365.")
+    say("To see what a delegated task costs: tierkit demo")
     _left_out(read, found.misdated)
 
 
 def _foot(found: Audit, read: Reading, seconds: float) -> None:
-    whole = f"{_many(read.files, 'file')}, {read.bytes / 1e6:,.0f} MB"
+    whole = f"{_many(read.files, 'file')}, {_size(read.bytes)}"
     notes = [f"Read {whole}, in {seconds:.1f} s. Nothing was written or sent."]
     if copies := found.copies + read.counts["repeated"]:
         rows = "1 row repeats an answer" if copies == 1 else f"{copies:,} rows repeat answers"
@@ -173,6 +189,10 @@ def _foot(found: Audit, read: Reading, seconds: float) -> None:
     for note in notes:
         say(note)
     _left_out(read, found.misdated)
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e6:,.0f} MB" if count >= 1_000_000 else f"{count / 1e3:,.0f} kB"
 
 
 def _newer(found: Audit) -> list[str]:
