@@ -22,7 +22,7 @@ from mcp_tierkit.checkup import Symptom, examine
 from mcp_tierkit.cli import run
 from mcp_tierkit.demo_upstream import Reply, Upstream
 from mcp_tierkit.journal import trial
-from mcp_tierkit.ledger.report import call_log, newest_row, reading, recent_tasks
+from mcp_tierkit.ledger.report import newest_row, reading, recent_tasks
 from mcp_tierkit.ledger.sqlite import open_ledger
 from mcp_tierkit.places import find_places
 from mcp_tierkit.playbook.load import builtin_root
@@ -400,12 +400,13 @@ async def test_a_dead_key_is_found_by_one_metered_call_a_tier(home: Home) -> Non
     assert told["online"].what.startswith("cheap: openai/tiny answered in ")
     with reading(f"sqlite://{home.ledger}") as conn:
         [task] = recent_tasks(conn)
-        rows = call_log(conn, task.task_id)
-    assert [(row.stage, row.tier, row.status) for row in rows] == [
+        query = "select * from call_log where task_id = ? order by at, call_id"
+        rows = conn.execute(query, (task.task_id,)).fetchall()
+    assert [(row["stage"], row["tier"], row["status"]) for row in rows] == [
         ("doctor", "cheap", "settled"), ("doctor", "strong", "failed")
     ]  # fmt: skip
     assert (task.state, task.spend.unpriced_calls) == ("done", 0)
-    cost = f"${rows[0].cost_nanousd / 1e9:.8f}".rstrip("0") if rows[0].cost_nanousd else ""
+    cost = f"${rows[0]['cost_nanousd'] / 1e9:.8f}".rstrip("0") if rows[0]["cost_nanousd"] else ""
     assert cost
     assert cost in told["online"].what
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import sqlite3
+import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from fractions import Fraction
@@ -22,6 +23,13 @@ NOW = datetime.now(UTC)
 AT = NOW.isoformat(timespec="milliseconds")
 USED: dict[str, Any] = {"input_tokens": 700, "cached_tokens": 200, "output_tokens": 100}
 
+
+@pytest.fixture(autouse=True)
+def _today(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The day of the test, not that on which its file was read: the report takes its own clock's."""
+    now = datetime.now(UTC)
+    monkeypatch.setattr(sys.modules[__name__], "NOW", now)
+    monkeypatch.setattr(sys.modules[__name__], "AT", now.isoformat(timespec="milliseconds"))
 
 @pytest.fixture
 def conn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[sqlite3.Connection]:
@@ -83,12 +91,12 @@ def test_quota_is_no_dollars_and_machine_time_is_named(
     ]  # fmt: skip
     assert [found["tasks"][0]["spend"][name] for name in ("quota_tokens", "unpriced_calls")] == [1000, 0]
     text = shown(capsys)
-    assert "$0.004 for 5 model calls; 1 task opened; 2 calls within a subscription: 1000 tokens of quota; " in text
-    assert "$0.001 of it machine time." in text
+    assert "$0.0040 for 5 model calls; 1 task opened; 2 calls within a subscription: 1000 tokens of quota; " in text
+    assert "$0.0010 of it machine time." in text
     [strong] = [line.split() for line in text.splitlines() if line.startswith("strong")]
-    assert strong == ["strong", "2", "900", "200", "100", "quota", "25.0%"]
+    assert strong == ["strong", "2", "40.0%", "25.0%", "0%", "100%", "quota"]
     assert "unpriced" not in text
-    assert "Tokens within a subscription are quota, in no sum of dollars: strong 100.0%." in text
+    assert "unknown" not in text
     drawn = page(tmp_path)
     for words in ("and 1,000 tokens of a subscription’s quota".replace("’", "&#x27;"), "Quota over time",
                   "$0.0010 of it is machine time", "<b>Quota</b>"):  # fmt: skip
@@ -121,7 +129,7 @@ def test_the_most_of_calls_without_any_limit_is_not_made_up(
     add_call(conn, "a", at=AT, status="failed", reserved_nanousd=5_000_000)
     add_call(conn, "a", "strong", at=AT, status="failed", reserved_nanousd=None)
     text = shown(capsys)
-    assert "2 of the calls unpriced, up to $0.005 unknown, 1 of them without any limit known" in text
+    assert "2 of the calls of unknown cost, up to $0.0050, 1 of them without any limit known" in text
     assert told(capsys)["overview"]["spend"]["unbounded_calls"] == 1
 
 
@@ -157,13 +165,13 @@ def test_what_became_of_tasks_is_told_and_each_is_counted_once(
     end_of_each_kind(conn)
     found = told(capsys)
     assert found["ends"] == {
-        "of": 9, "kept": 3, "reverted": 1, "lost": 1, "reviewed": 1, "skipped": 1, "open": 2
+        "of": 9, "kept": 3, "reverted": 1, "lost": 1, "stopped": 0, "reviewed": 1, "skipped": 1, "open": 2
     }  # fmt: skip
     # "taken" and "failed" gave the work back; of the others nobody said what became of them.
     assert found["verdicts"] == {"helped": 0, "neutral": 0, "moved_work": 2, "unknown": 4}
     text = shown(capsys)
     assert "Tasks: 3 kept, 1 taken back, 1 without a result, 1 only reviewed, 1 left to your agent, 2 planned" in text
-    assert "2 moved_work, 4 not known yet." in text
+    assert "2 moved_work, 4 not told yet." in text
     drawn = page(tmp_path)
     assert "3 of 5" in drawn
     assert "2 only moved the work" in drawn
@@ -241,12 +249,14 @@ def test_transcripts_take_the_place_of_what_receipts_estimate_of_the_caller(
     plant(tmp_path, ids[2], "claude-nobody-knows-9")
     before = told(capsys)["savings"]
     assert (before["measured_tasks"], before["tasks"]) == (0, 4)
-    assert before["net_nanousd"] == [3 * 48_000_000, 3 * 88_000_000]
+    # The net of the second is in tokens; what it cost in dollars is in the net of those all the same.
+    assert before["net_nanousd"] == [3 * 48_000_000 - 1_000_000, 3 * 88_000_000 - 1_000_000]
     after = told(capsys, "--transcripts")["savings"]
     # Of claude-opus-4-6, in thousands of nanodollars: fresh 5, read 0.5, written for an hour 10, output 25.
     caller = (40 * 5 + 210 // 2 + 40 * 10 + 25 * 25) * 1000
     assert after["net_nanousd"] == [
-        50_000_000 - 1_000_000 - caller + 48_000_000, 90_000_000 - 1_000_000 - caller + 88_000_000
+        50_000_000 - 1_000_000 - caller + 48_000_000 - 2_000_000,
+        90_000_000 - 1_000_000 - caller + 88_000_000 - 2_000_000,
     ]  # fmt: skip
     assert after["net_tokens"] == [1100 - 105, 2260 - 105]
     assert (after["measured_tasks"], after["tasks"]) == (2, 3)
@@ -254,6 +264,7 @@ def test_transcripts_take_the_place_of_what_receipts_estimate_of_the_caller(
     for side, net in zip(("low", "high"), after["net_nanousd"], strict=True):
         assert sum(one[side] for one in after["levers"] if one["unit"] == "nanousd") == net
     text = shown(capsys, "--levers", "--transcripts")
-    assert "for 3 tasks (your agent's side of 2 measured in its transcripts)" in text
+    assert "as the receipts of 3 of 4 tasks estimate it." in text
+    assert "Your agent's side of 2 was measured in its transcripts." in text
     (tmp_path / "tierkit.toml").write_text("[caller]\ntranscripts = true\n")
     assert told(capsys)["savings"] == after

@@ -177,10 +177,13 @@ def test_every_dollar_saved_or_lost_belongs_to_one_lever(conn: sqlite3.Connectio
         Lever(lever="cheap_drafts", unit="tokens", tasks=1, low=-150, high=1010),
         Lever(lever="provider_cache", unit="nanousd", tasks=1, low=360_000, high=360_000),
         Lever(lever="reviews", unit="nanousd", tasks=1, low=-900_000, high=-900_000),
+        # A task whose net is in quota costs its dollars all the same.
+        Lever(lever="other_calls", unit="nanousd", tasks=1, low=-40_000, high=-40_000),
     )
-    # The four receipts' nets, the first less its review, the reverted one less what it claimed to have spared.
-    low = 4_800_000 - 900_000 + 6_900_000 - 1_500_000 + 3_900_000 - 5_000_000
-    high = 12_000_000 - 900_000 + 16_900_000 - 1_500_000 + 4_900_000 - 6_000_000
+    # The four receipts' nets, the first less its review, the reverted one less what it claimed to have spared, and the
+    # dollars of a task whose net is in quota.
+    low = 4_800_000 - 900_000 + 6_900_000 - 1_500_000 + 3_900_000 - 5_000_000 - 40_000
+    high = 12_000_000 - 900_000 + 16_900_000 - 1_500_000 + 4_900_000 - 6_000_000 - 40_000
     assert (found.net_nanousd, found.net_tokens, found.tasks) == ((low, high), (-150, 1010), 5)
     assert found.unsaid == (
         Unsaid(what="playbooks", count=1, cost_nanousd=0),

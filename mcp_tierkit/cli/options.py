@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from mcp_tierkit.types import Record
+
+if TYPE_CHECKING:
+    from mcp_tierkit.config import Config
 
 project_option = click.option(
     "--project",
@@ -21,6 +26,25 @@ transcripts_option = click.option(
     "--transcripts", "with_transcripts", is_flag=True,
     help="Measure the caller's own side from its transcripts, where one tells of the task; caller.transcripts: always.",
 )  # fmt: skip
+
+
+def config_if_any(project: Path | None = None, *, needed: bool = False) -> Config | None:
+    """The user's settings; None where there is no project to read them for and none is named or `needed`.
+
+    Settings that cannot be read are refused: going on without them would drop budgets and prices unseen.
+    """
+    from mcp_tierkit.config import load_config
+    from mcp_tierkit.errors import InvalidInput
+    from mcp_tierkit.places import find_project
+
+    named = str(project) if project else None
+    try:
+        find_project(named, os.environ)
+    except InvalidInput:
+        if needed or named:
+            raise
+        return None
+    return load_config(project=named)
 
 
 def print_json(record: Record | Mapping[str, object] | list[object]) -> None:

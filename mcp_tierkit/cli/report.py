@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mcp_tierkit.cli.options import json_option, print_json, transcripts_option
+from mcp_tierkit.cli.options import config_if_any, json_option, print_json, transcripts_option
 
 if TYPE_CHECKING:
     import sqlite3
@@ -19,46 +19,62 @@ if TYPE_CHECKING:
     from mcp_tierkit.ledger.told import Told
 
 LATEST = 15
+STDOUT = Path("-")
 
 
 @click.command()
 @click.option("--days", default=30, show_default=True, type=click.IntRange(1, 3650), help="How far back, in UTC days.")
+@click.option("--all", "is_in_full", is_flag=True, help="Show every table: days, models, types, prompts, tasks.")
 @click.option("--levers", "only_levers", is_flag=True, help="Show what each lever saved or lost, and nothing else.")
 @click.option("--html", "page_file", type=click.Path(dir_okay=False, path_type=Path), help="Write a page with charts.")
 @click.option("--csv", "csv_folder", type=click.Path(file_okay=False, path_type=Path), help="Write a file per table.")
 @transcripts_option
 @json_option
 def report(
-    days: int, only_levers: bool, page_file: Path | None, csv_folder: Path | None, with_transcripts: bool, as_json: bool
-) -> None:
-    """Show what was spent and saved, on what, and by which models.
+    days: int, is_in_full: bool, only_levers: bool, page_file: Path | None, csv_folder: Path | None,
+    with_transcripts: bool, as_json: bool,
+) -> None:  # fmt: skip
+    """Show what was spent and saved, what became of tasks, and what to do next.
 
     Counts every project of this user. A call whose cost is not known is counted as such, with the most it can have
     cost; it is never shown as free. The page is one file that loads nothing: open it in a browser, print it, or send
-    it. The goals of tasks are in it.
+    it, or `--html -` to have it on stdout. The goals of tasks are in it.
 
     \b
     Example:
       tierkit report
+      tierkit report --all
       tierkit report --days 7 --html report.html
       tierkit report --levers --transcripts
     """
+    if page_file == STDOUT and (as_json or csv_folder is not None):
+        raise click.UsageError("--html - takes all of stdout: name a file for the page, or ask for it alone.")
     found = _found(days, with_transcripts=with_transcripts)
-    if page_file is not None:
+    if page_file == STDOUT:
+        click.echo(_page(found), nl=False)
+    elif page_file is not None:
         _write(page_file, _page(found), is_piped=as_json)
     if csv_folder is not None:
         _write_tables(csv_folder, found, is_piped=as_json)
     if as_json:
         print_json(_levers(found) if only_levers else _record(found))
     elif page_file is None and csv_folder is None:
-        from mcp_tierkit.cli.report_text import print_levers, print_report
+        _print(found, is_in_full=is_in_full, only_levers=only_levers)
 
-        print_levers(found) if only_levers else print_report(found, LATEST)
+
+def _print(found: Told, *, is_in_full: bool, only_levers: bool) -> None:
+    from mcp_tierkit.cli.report_all import print_all
+    from mcp_tierkit.cli.report_text import print_levers, print_report
+
+    if only_levers:
+        print_levers(found)
+    elif is_in_full:
+        print_all(found, LATEST)
+    else:
+        print_report(found)
 
 
 def _found(days: int, *, with_transcripts: bool) -> Told:
-    from mcp_tierkit.config import load_config
-    from mcp_tierkit.errors import InvalidInput
     from mcp_tierkit.ledger.report import reading
     from mcp_tierkit.ledger.told import told
     from mcp_tierkit.places import find_places
@@ -67,19 +83,18 @@ def _found(days: int, *, with_transcripts: bool) -> Told:
 
     more: dict[str, Any] = {}
     now = datetime.now(UTC)
-    with reading(find_places(os.environ).ledger_url, upgrades=True) as conn:
-        try:
-            config = load_config()
+    # Outside of a project there are still sums, if no limits to hold them against.
+    config = config_if_any(needed=with_transcripts)
+    with reading(find_places(os.environ).ledger_url) as conn:
+        if config is not None:
             more = {"budgets": config.budgets, "repository": str(config.repository)}
             more["minute_nanousd"] = config.caller.minute_usd
             more["billing"] = {
                 name: billed(tier) for name, tier in survey(config).tiers.items() if tier.billing != "api"
             }
+            if config.caller.model and config.caller.billing == "api":
+                more["caller_price"] = config.price_table().price(config.caller.model)
             more["measured"] = _measured(conn, config, days, now, with_transcripts=with_transcripts)
-        except InvalidInput:
-            if with_transcripts:
-                raise
-            # Outside of a project there are still sums, if no limits to hold them against.
         return told(conn, days, now, **more)
 
 

@@ -7,7 +7,7 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import get_args
 
-from mcp_tierkit.ledger.levers import Savings
+from mcp_tierkit.ledger.levers import Lever, Savings
 from mcp_tierkit.ledger.spending import NextDollar
 from mcp_tierkit.ledger.told import Told
 from mcp_tierkit.receipts import usd
@@ -27,6 +27,7 @@ def tables(told: Told) -> dict[str, str]:
     return found
 
 
+_SIDES = ("low", "high")
 _SAVINGS = ("levers", "unsaid")
 _NAMES = {"parts": "next_dollar", "unsaid": "levers_unknown"}
 
@@ -42,12 +43,14 @@ def _text(kind: type[Record], rows: Sequence[Record]) -> str:
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow([_head(name) for name in _columns(kind)])
     for row in rows:
-        flat = _in_dollars(_flat(row.model_dump(mode="json")))
+        flat = _by_unit(_flat(row.model_dump(mode="json")))
         writer.writerow([_cell(name, flat.get(name)) for name in _columns(kind)])
     return out.getvalue()
 
 
 def _columns(kind: type[Record]) -> list[str]:
+    if kind is Lever:
+        return ["lever", "tasks", *(f"{side}_{unit}" for unit in ("nanousd", "tokens") for side in _SIDES)]
     names: list[str] = []
     for name, field in kind.model_fields.items():
         inner = next((one for one in (field.annotation, *get_args(field.annotation)) if _is_record(one)), None)
@@ -66,12 +69,12 @@ def _flat(row: Mapping[str, object], before: str = "") -> dict[str, object]:
     return flat
 
 
-def _in_dollars(flat: dict[str, object]) -> dict[str, object]:
-    """A lever's range in the unit that its row names."""
-    if flat.get("unit") != "nanousd":
+def _by_unit(flat: dict[str, object]) -> dict[str, object]:
+    """A lever's range in columns of its unit: no cell is dollars in one row and tokens in the next."""
+    unit = flat.get("unit")
+    if unit is None:
         return flat
-    sides = {side: usd(amount) for side in ("low", "high") if isinstance(amount := flat[side], int)}
-    return {**flat, **sides, "unit": "usd"}
+    return {**flat, **{f"{side}_{unit}": flat[side] for side in _SIDES}}
 
 
 def _head(name: str) -> str:
@@ -81,7 +84,7 @@ def _head(name: str) -> str:
 def _cell(name: str, value: object) -> object:
     if name.endswith("nanousd") and isinstance(value, int):
         return usd(value)
-    if not isinstance(value, str) or name in ("low", "high"):
+    if not isinstance(value, str):
         return value
     # Nothing in it may steer a terminal that the file is printed on.
     text = "".join(char if char.isprintable() else " " for char in value)

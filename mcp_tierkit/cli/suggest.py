@@ -66,7 +66,7 @@ def _next(repeat: Repeat) -> str:
 
 
 def _print(found: Suggestions, least: int) -> None:
-    from mcp_tierkit.cli.report_text import GOAL, print_table
+    from mcp_tierkit.cli.tables import Column, figures, print_table, words
 
     click.echo(f"{found.looked_at} tasks since {found.since} looked at, {found.solved} of them solved and kept.")
     if not found.repeats:
@@ -76,7 +76,8 @@ def _print(found: Suggestions, least: int) -> None:
         )
         return
     shown = found.repeats[:SHOWN]
-    print_table("Solved again and again", (GOAL, "runs", "USD", "median", "latest"), list(map(_row, shown)))
+    head = (Column("goal", is_wide=True), *figures("runs", "USD", "median"), *words("latest"))
+    print_table("Solved again and again", head, list(map(_row, shown)))
     click.echo("\nA playbook does such a job at zero tokens. To go on:")
     for repeat in shown:
         note = "  (this playbook does it already: use run_playbook)" if repeat.playbook else ""

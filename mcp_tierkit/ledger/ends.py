@@ -9,20 +9,22 @@ from mcp_tierkit.ledger.report import REAL_RUN
 from mcp_tierkit.types import Record
 
 NEWEST = 10_000
-End = Literal["kept", "reverted", "lost", "reviewed", "skipped", "open"]
+End = Literal["kept", "reverted", "lost", "stopped", "reviewed", "skipped", "open"]
 
 
 class Ends(Record):
     """How many of the newest `of` tasks came to which end.
 
     Kept: handed over by a draft or a playbook, or accepted. Reverted: taken back. Lost: a draft or a playbook ended
-    without a result. Reviewed: only that. Skipped: no model was asked. Open: planned, or not over yet.
+    without a result. Stopped: a budget or the breaker did not let the first call be made. Reviewed: only that.
+    Skipped: no model was asked. Open: planned, or not over yet.
     """
 
     of: int
     kept: int
     reverted: int
     lost: int
+    stopped: int
     reviewed: int
     skipped: int
     open: int
@@ -38,6 +40,7 @@ _QUERY = f"""select case
             when {_has("drafts", "status in ('applied', 'ready')")} then 'kept'
             when {_has("playbook_runs", f"status = 'ok' and {REAL_RUN}")} then 'kept'
             when {_LAST_WORD} in ('accepted', 'edited') then 'kept'
+            when calls = 0 and {_has("drafts", "status = 'over_budget'")} then 'stopped'
             when {_has("drafts", "true")} or {_has("playbook_runs", REAL_RUN)} then 'lost'
             when {_has("reviews", "true")} then 'reviewed'
             when is_skipped and calls = 0 then 'skipped'

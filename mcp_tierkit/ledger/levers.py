@@ -1,4 +1,4 @@
-"""What was saved, and by what: every dollar of the net belongs to one lever. Unknown is None, a loss is negative."""
+"""What was saved, and by what: every known dollar spent belongs to one lever. Unknown is None, a loss is negative."""
 
 from __future__ import annotations
 
@@ -10,15 +10,28 @@ from typing import Literal
 from pydantic import Field
 
 from mcp_tierkit.ledger.report import PlaybookTotal
-from mcp_tierkit.types import Record
+from mcp_tierkit.prices import Price, cost
+from mcp_tierkit.types import Record, Tokens, Usage
 
 Unit = Literal["nanousd", "tokens"]
-LeverName = Literal["cheap_drafts", "dearer_drafts", "lost_drafts", "provider_cache", "reviews"]
-IdleName = Literal["playbooks", "skipped", "refused", "no_baseline"]
+LeverName = Literal[
+    "cheap_drafts",
+    "dearer_drafts",
+    "lost_drafts",
+    "unasked",
+    "provider_cache",
+    "reviews",
+    "other_calls",
+    "handovers",
+]
+IdleName = Literal["playbooks", "skipped", "no_baseline"]
 
 
 class Lever(Record):
-    """One cause of the net, over the tasks whose receipt names one. Nanodollars, or tokens of the caller's."""
+    """One cause of the net. Nanodollars, or tokens of the caller's.
+
+    Drafts, the unasked and the cache are of tasks whose receipt names a net; reviews and other calls of all tasks.
+    """
 
     lever: LeverName
     unit: Unit
@@ -28,7 +41,10 @@ class Lever(Record):
 
 
 class Unsaid(Record):
-    """What may have saved too, but no receipt says how much. `cost_nanousd` is None where not all of it is known."""
+    """What may have saved too, but no receipt says how much; what it cost is in the net, where there is one.
+
+    `cost_nanousd` is None where not all of it is known.
+    """
 
     what: IdleName
     count: int
@@ -38,7 +54,9 @@ class Unsaid(Record):
 class Savings(Record):
     """The net of each unit is the sum of its levers; None where no receipt names one.
 
-    `cache_elsewhere_nanousd` is what cached input took off the calls of tasks that are in no net.
+    The net in dollars is less `cost_nanousd`: every known dollar that calls of the tasks of these days cost, be there
+    an estimate of what they saved or not. `cache_elsewhere_nanousd` is what cached input took off the calls of tasks
+    without a net in dollars: these calls are in it at what they did cost.
     """
 
     levers: tuple[Lever, ...]
@@ -47,23 +65,28 @@ class Savings(Record):
     measured_tasks: int = Field(default=0, description="Of these, where a transcript told the caller's own side.")
     net_nanousd: tuple[int, int] | None
     net_tokens: tuple[int, int] | None
+    cost_nanousd: int = 0
+    caller_tokens: Tokens = Field(default=0, description="Through the caller, of tasks without a net: in no figure.")
     cache_elsewhere_nanousd: int
 
 
 # A draft that was taken back has saved nothing, but has cost all the same. Where the cost of a call is unknown, so is
 # the net. A subscription's is in tokens of the caller's, and what we paid in dollars is no part of it.
-# A group is one number, since rows are sorted by it: 3 for each unit, unknown last, and 1 for each kind of draft.
+# A group is one number, since rows are sorted by it: 4 for each unit, unknown last, and 1 for each kind of draft.
 _UNITS: tuple[Unit | None, ...] = ("nanousd", "tokens", None)
-_DRAFTS: tuple[LeverName, ...] = ("cheap_drafts", "dearer_drafts", "lost_drafts")
+_DRAFTS: tuple[LeverName, ...] = ("cheap_drafts", "dearer_drafts", "lost_drafts", "unasked")
 _GROUPS = """select number, count(*) as tasks, sum(low) as low, sum(high) as high,
         sum(calls > 0) as called, sum(is_skipped and calls = 0) as skipped, sum(is_measured) as measured,
         sum(cache_nanousd) as cached, sum(cache_nanousd <> 0) as cached_tasks,
         sum(review_nanousd) as reviewed, sum(review_nanousd > 0) as reviewed_tasks,
-        sum(cost_nanousd) as cost, sum(unpriced_calls) as unpriced
-    from (select iif(paid is null or (unit = 'usd' and unpriced_calls > 0), 6, iif(unit = 'usd', 0, 3))
-                + iif(is_done, dearer_drafts > 0, 2) as number,
+        sum(cost_nanousd - review_nanousd) as other, sum(cost_nanousd > review_nanousd) as other_tasks,
+        sum(cost_nanousd) as cost, sum(unpriced_calls) as unpriced,
+        sum(caller_read) as read, sum(caller_wrote) as wrote, sum(caller_read + caller_wrote > 0) as handed_tasks
+    from (select iif(paid is null or (unit = 'usd' and unpriced_calls > 0), 8, iif(unit = 'usd', 0, 4))
+                + iif(is_done, dearer_drafts > 0, iif(calls > 0, 2, 3)) as number,
             iif(is_done, alone_low, 0) - paid as low, iif(is_done, alone_high, 0) - paid as high,
-            calls, is_skipped, is_measured, cache_nanousd, review_nanousd, cost_nanousd, unpriced_calls
+            calls, is_skipped, is_measured, cache_nanousd, review_nanousd, cost_nanousd, unpriced_calls,
+            caller_read, caller_wrote
         from (select *, is_kept and not is_reverted as is_done, told.key is not null as is_measured,
                 iif(told.key is null, passed, json_extract(told.value, '$.' || unit))
                     + iif(unit = 'usd', cost_nanousd - review_nanousd + cache_nanousd, 0) as paid
@@ -77,7 +100,6 @@ _SKILLS = """select count(*) as called, coalesce(sum(cost_nanousd), 0) as cost,
         and task_id in (select task_id from playbook_runs where kind = 'skill' and at >= :since)
         and not exists (select 1 from drafts where drafts.task_id = sums.task_id)"""
 _WITH_NET = "select task_id from task_sums where at >= ? and unit is not null"
-_REFUSED = "select count(*) from decisions where kind = 'over_budget' and at >= :since"
 
 
 class Measured(Record):
@@ -92,25 +114,37 @@ def with_net(conn: sqlite3.Connection, since: str) -> tuple[str, ...]:
     return tuple(row[0] for row in conn.execute(_WITH_NET, (since,)))
 
 
-def savings(conn: sqlite3.Connection, *, since: str = "", measured: Mapping[str, Measured] | None = None) -> Savings:
+def savings(
+    conn: sqlite3.Connection, *, since: str = "", measured: Mapping[str, Measured] | None = None,
+    caller_price: Price | None = None,
+) -> Savings:  # fmt: skip
     """What the tasks opened from `since` on saved, lever by lever.
 
-    Where the caller's own side of a task was `measured`, that takes the place of what its receipt estimates.
+    Where the caller's own side of a task was `measured`, that takes the place of what its receipt estimates. At the
+    `caller_price` of now is charged what passed through the caller for tasks whose receipt names no net.
     """
     told = json.dumps({task_id: one.model_dump() for task_id, one in (measured or {}).items()})
     groups = conn.execute(_GROUPS, {"since": since, "measured": told}).fetchall()
     levers = [_drafts(group, unit) for group in groups if (unit := _unit(group))]
     tasks = sum(lever.tasks for lever in levers)
     in_usd = [group for group in groups if _unit(group) == "nanousd"]
-    levers += [*_beside("provider_cache", in_usd, "cached", 1), *_beside("reviews", in_usd, "reviewed", -1)]
+    elsewhere = [group for group in groups if _unit(group) != "nanousd"]
+    if in_usd:
+        levers += _beside("provider_cache", in_usd, "cached", 1)
+        levers += _beside("reviews", groups, "reviewed", -1)
+        levers += _beside("other_calls", elsewhere, "other", -1)
+    untold = [group for group in groups if _unit(group) is None]
+    handed = _handovers(untold, caller_price) if in_usd and caller_price else []
     return Savings(
-        levers=tuple(levers),
+        levers=(*levers, *handed),
         unsaid=_unsaid(conn, since, groups),
         tasks=tasks,
         measured_tasks=sum(group["measured"] for group in groups if _unit(group)),
-        net_nanousd=_net(levers, "nanousd"),
+        net_nanousd=_net([*levers, *handed], "nanousd"),
         net_tokens=_net(levers, "tokens"),
-        cache_elsewhere_nanousd=sum(group["cached"] for group in groups if _unit(group) != "nanousd"),
+        cost_nanousd=sum(group["cost"] for group in groups),
+        caller_tokens=0 if handed else sum(group["read"] + group["wrote"] for group in untold),
+        cache_elsewhere_nanousd=sum(group["cached"] for group in elsewhere),
     )
 
 
@@ -133,14 +167,22 @@ def _drafts(group: sqlite3.Row, unit: Unit) -> Lever:
 
 
 def _beside(lever: LeverName, groups: Sequence[sqlite3.Row], column: str, sign: int) -> list[Lever]:
-    """A cause that is taken out of the drafts' own figures, where there is any of it."""
+    """A cause that is in none of the drafts' own figures, where there is any of it."""
     tasks = sum(group[f"{column}_tasks"] for group in groups)
     amount = sign * sum(group[column] for group in groups)
     return [Lever(lever=lever, unit="nanousd", tasks=tasks, low=amount, high=amount)] if tasks else []
 
 
+def _handovers(groups: Sequence[sqlite3.Row], price: Price) -> list[Lever]:
+    """What the caller paid to ask and to read the answers, each far below where a long context costs more."""
+    tasks, read, wrote = (sum(group[name] for group in groups) for name in ("handed_tasks", "read", "wrote"))
+    paid = cost(
+        price.model_copy(update={"above": None}), Usage(input=read, cached_input=0, cache_write=0, output=wrote)
+    )
+    return [Lever(lever="handovers", unit="nanousd", tasks=tasks, low=-paid, high=-paid)] if tasks and paid else []
+
+
 def _unsaid(conn: sqlite3.Connection, since: str, groups: Sequence[sqlite3.Row]) -> tuple[Unsaid, ...]:
-    refused = conn.execute(_REFUSED, {"since": since}).fetchone()[0]
     skills = conn.execute(_SKILLS, {"since": since}).fetchone()
     unsaid = [group for group in groups if _unit(group) is None]
     called, unpriced, cost = (
@@ -148,7 +190,6 @@ def _unsaid(conn: sqlite3.Connection, since: str, groups: Sequence[sqlite3.Row])
     )
     counts: tuple[tuple[IdleName, int, int | None], ...] = (
         ("skipped", sum(group["skipped"] for group in groups), 0),
-        ("refused", refused, 0),
         ("no_baseline", called, None if unpriced else cost),
     )
     return tuple(Unsaid(what=what, count=count, cost_nanousd=cost) for what, count, cost in counts if count)

@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Literal, TypeVar, get_args
 
 from mcp_tierkit.errors import NotFound
+from mcp_tierkit.ledger.budget import Kind
 from mcp_tierkit.ledger.migrations import SCHEMA, migrations
 from mcp_tierkit.ledger.opening import check_schema, explained, ledger_path, prepare, schema_number
 from mcp_tierkit.ledger.owners import is_alive
 from mcp_tierkit.ledger.spent import OF_CALLS, SUMMED, Spent, spent_of
-from mcp_tierkit.types import CallStatus, Record, TaskState
+from mcp_tierkit.types import Record, TaskState
 
 R = TypeVar("R", bound=Record)
-Values = tuple[str, ...] | dict[str, str | None]
+Values = tuple[str, ...] | Mapping[str, str | int | None]
 Key = Literal["day", "tier", "model", "category", "stage", "project", "billing"]
 
 REAL_RUN = "json_extract(record, '$.dry_run') is not 1"
 """Of playbook runs: a dry run changes nothing, and is none."""
+REFUSED = f"kind in ({', '.join(repr(kind) for kind in get_args(Kind))})"
+"""Of decisions: a budget or the breaker did not let a call be made."""
+NEWEST_CALLS = 10_000
+"""Those among which changes of prompts are looked for."""
 
 
 class TaskSummary(Record):
@@ -40,6 +45,15 @@ class TaskSummary(Record):
     outcome: str | None
     playbook_runs: int
     spend: Spent
+
+    @property
+    def ended(self) -> str:
+        """What became of it, in a word or two, the latest first; of a task that was only planned, the decision."""
+        told = self.outcome or self.draft_status or self.verdict or self.playbook_status
+        if not told and self.state == "open":
+            told = self.decision or "open"
+        was_refused = self.state == "done" and not self.spend.calls
+        return (told or ("refused" if was_refused else self.state)).replace("_", " ")
 
 
 class Total(Record):
@@ -65,26 +79,6 @@ class StepTotal(Record):
     stage: str
     calls: int
     packed_tokens: int
-
-
-class LoggedCall(Record):
-    """A row of the view `call_log`. The four token counts never overlap; None is unknown."""
-
-    call_id: str
-    task_id: str
-    project: str
-    at: str
-    stage: str
-    tier: str
-    requested_model: str
-    served_model: str | None
-    status: CallStatus
-    input_tokens: int | None
-    cached_tokens: int | None
-    cache_write_tokens: int | None
-    output_tokens: int | None
-    reserved_nanousd: int | None
-    cost_nanousd: int | None
 
 
 class PromptChange(Record):
@@ -134,15 +128,15 @@ class Health(Record):
 
 
 @contextmanager
-def reading(url: str, *, upgrades: bool = False) -> Iterator[sqlite3.Connection]:
+def reading(url: str) -> Iterator[sqlite3.Connection]:
     """A connection that cannot write; on a machine where nothing was recorded yet, to an empty ledger.
 
-    `upgrades` first brings a ledger of an older version to this one's, as the first write would, and keeps a copy.
-    Raises LedgerError where the file is no ledger of this version.
+    A ledger of an older version is first brought to this one's, as the first write would, and a copy of it is kept:
+    after an update nobody can know which command comes first. Raises LedgerError where the file is no ledger.
     """
     path = ledger_path(url)
     with explained():
-        if upgrades and path.exists() and _is_older(path):
+        if path.exists() and _is_older(path):
             prepare(path)
     with explained(), closing(_connect(path) if path.exists() else _empty()) as conn:
         conn.row_factory = sqlite3.Row
@@ -156,7 +150,7 @@ def overview(conn: sqlite3.Connection, *, since: str = "") -> Overview:
         coalesce(sum(alerts), 0) as alerts,
         (select count(*) from tasks where created_at >= :since) as tasks,
         (select count(*) from playbook_runs where at >= :since and {REAL_RUN}) as playbook_runs,
-        (select count(*) from decisions where kind = 'over_budget' and at >= :since) as refused_calls
+        (select count(*) from decisions where {REFUSED} and at >= :since) as refused_calls
         from call_sums where day >= :since"""
     row = conn.execute(query, {"since": since}).fetchone()
     names = ("tasks", "in_flight_calls", "refused_calls", "playbook_runs", "alerts")
@@ -188,13 +182,10 @@ def playbook_totals(
     return _records(conn, PlaybookTotal, query, {"since": since, "repository": repository})
 
 
-def recent_tasks(
-    conn: sqlite3.Connection, *, limit: int = 20, project: str | None = None, since: str = ""
-) -> tuple[TaskSummary, ...]:
-    """The latest tasks from `since` on, newest first; `project` is a real path."""
+def recent_tasks(conn: sqlite3.Connection, *, limit: int = 20, since: str = "") -> tuple[TaskSummary, ...]:
+    """The latest tasks from `since` on, newest first."""
     # The plus keeps the newest rows in the order in which they lie: an index would have to be sorted.
-    where = "where +created_at >= :since and (:project is null or +project = :project)"
-    return _summaries(conn, where, {"limit": limit, "project": project, "since": since})
+    return _summaries(conn, "where +created_at >= :since", {"limit": limit, "since": since})
 
 
 def task_summary(conn: sqlite3.Connection, task_id: str) -> TaskSummary:
@@ -205,18 +196,14 @@ def task_summary(conn: sqlite3.Connection, task_id: str) -> TaskSummary:
     return found[0]
 
 
-def totals(
-    conn: sqlite3.Connection, by: Key, *, since: str = "", until: str = "~", project: str | None = None
-) -> tuple[Total, ...]:
+def totals(conn: sqlite3.Connection, by: Key, *, since: str = "") -> tuple[Total, ...]:
     """Spend by UTC day, tier, model, category, stage, project or billing, in the order of the key.
 
-    `since` (included) and `until` (left out) are UTC days. What was not written down is the empty text.
+    It counts from the UTC day `since` on. What was not written down is the empty text.
     """
-    query = f"""select {by} as key, {SUMMED} from call_sums
-        where day >= :since and day < :until and (:project is null or project = :project)
+    query = f"""select {by} as key, {SUMMED} from call_sums where day >= ?
         group by 1 having sum(calls) > 0 order by 1"""
-    found = conn.execute(query, {"since": since, "until": until, "project": project})
-    return tuple(Total(key=row["key"], spend=spent_of(row)) for row in found)
+    return tuple(Total(key=row["key"], spend=spent_of(row)) for row in conn.execute(query, (since,)))
 
 
 def cache_hits(conn: sqlite3.Connection, *, since: str = "") -> tuple[CacheHit, ...]:
@@ -231,26 +218,27 @@ def cache_hits(conn: sqlite3.Connection, *, since: str = "") -> tuple[CacheHit, 
 def step_totals(conn: sqlite3.Connection, *, since: str = "") -> tuple[StepTotal, ...]:
     """What was packed for each step, such as draft or review, by name, from the UTC day `since` on."""
     query = """select stage, sum(packed_calls) as calls, sum(packed_tokens) as packed_tokens
-        from call_sums where day >= ? group by stage having sum(packed_calls) > 0 order by stage"""
+        from call_sums where day >= ? group by stage having sum(packed_tokens) > 0 order by stage"""
     return _records(conn, StepTotal, query, (since,))
 
 
-def call_log(conn: sqlite3.Connection, task_id: str) -> tuple[LoggedCall, ...]:
-    """The calls of a task, oldest first."""
-    return _records(conn, LoggedCall, "select * from call_log where task_id = ? order by at, call_id", (task_id,))
+def prompt_changes(
+    conn: sqlite3.Connection, *, since: str = "", newest: int = NEWEST_CALLS
+) -> tuple[PromptChange, ...]:
+    """Which of the newest calls from `since` on first used another text of a prompt, oldest first.
 
-
-def prompt_changes(conn: sqlite3.Connection) -> tuple[PromptChange, ...]:
-    """The calls that first used another text of a prompt, oldest first; a new version of a prompt counts as one."""
+    A new version of a prompt counts as one.
+    """
     # A prompt id is name.vN/category@digest, and a tier may add a scratchpad: each of these has a text of its own.
     query = """select * from (
             select at, task_id, call_id, prompt, prompt_id as after,
                 lag(prompt_id) over (partition by prompt, category, tier order by at, number) as before
             from (select *, rowid as number,
-                substr(prompt_id, 1, instr(replace(prompt_id, '@', '.v') || '.v', '.v') - 1) as prompt from calls)
+                substr(prompt_id, 1, instr(replace(prompt_id, '@', '.v') || '.v', '.v') - 1) as prompt
+                from calls order by rowid desc limit :newest)
             order by at, number
-        ) where before <> after"""
-    return _records(conn, PromptChange, query, ())
+        ) where before <> after and at >= :since"""
+    return _records(conn, PromptChange, query, {"since": since, "newest": newest})
 
 
 def health(url: str) -> Health:
@@ -290,7 +278,7 @@ def _empty() -> sqlite3.Connection:
     return conn
 
 
-def _summaries(conn: sqlite3.Connection, where: str, values: dict[str, int | str | None]) -> tuple[TaskSummary, ...]:
+def _summaries(conn: sqlite3.Connection, where: str, values: Mapping[str, int | str | None]) -> tuple[TaskSummary, ...]:
     def latest(column: str, table: str, which: str = "true") -> str:
         return f"(select {column} from {table} where task_id = t.task_id and {which} order by rowid desc limit 1)"
 

@@ -13,6 +13,7 @@ from pydantic import Field
 
 from mcp_tierkit.ledger import ends, levers, report, scores, spending
 from mcp_tierkit.ledger.spent import Spent
+from mcp_tierkit.prices import Price
 from mcp_tierkit.scorecard import Answer, Pattern, Scorecard, Worth, checklist
 from mcp_tierkit.types import Budgets, Record, TierName
 
@@ -70,6 +71,7 @@ class Told(Record):
     verdicts: dict[Worth | Literal["unknown"], int] = Field(description="Of the scorecards.")
     patterns: tuple[Pattern, ...]
     checklist: tuple[Answer, ...] = ()
+    prompt_changes: tuple[report.PromptChange, ...] = ()
     billing: dict[TierName, str] = Field(default_factory=dict, description="Of tiers that are not paid by the token.")
     budgets: tuple[spending.Gauge, ...] = ()
 
@@ -81,7 +83,7 @@ def first_day(days: int, now: datetime) -> date:
 
 def queries(
     days: int, now: datetime, *, newest: int = NEWEST, minute_nanousd: int | None = None,
-    measured: Mapping[str, levers.Measured] | None = None,
+    measured: Mapping[str, levers.Measured] | None = None, caller_price: Price | None = None,
 ) -> dict[str, Query]:  # fmt: skip
     """What is asked for each field of `Told`, of the last `days` UTC days up to `now`."""
     since = f"{first_day(days, now)}"
@@ -94,10 +96,10 @@ def queries(
         "overview": report.overview, "ends": ends.ends, "untold_calls": spending.untold_calls,
         "day_tiers": spending.day_tiers, "caller": spending.caller_tokens,
         "costliest": spending.costliest, "cache_hits": report.cache_hits, "context_by_step": report.step_totals,
-        "playbooks": report.playbook_totals,
+        "playbooks": report.playbook_totals, "prompt_changes": report.prompt_changes,
     }  # fmt: skip
     asked |= {name: partial(query, since=since) for name, query in of_days.items()}
-    asked["savings"] = partial(levers.savings, since=since, measured=measured)
+    asked["savings"] = partial(levers.savings, since=since, measured=measured, caller_price=caller_price)
     asked["next_dollar"] = partial(spending.next_dollar, today=now.date())
     asked["tasks"] = partial(report.recent_tasks, limit=newest, since=since)
     asked["scorecards"] = partial(scores.scorecards, since=since, limit=newest, minute_nanousd=minute_nanousd)
@@ -108,14 +110,15 @@ def queries(
 def told(
     conn: sqlite3.Connection, days: int, now: datetime, *, budgets: Budgets | None = None,
     repository: str | None = None, minute_nanousd: int | None = None, billing: Mapping[TierName, str] | None = None,
-    measured: Mapping[str, levers.Measured] | None = None,
+    measured: Mapping[str, levers.Measured] | None = None, caller_price: Price | None = None,
 ) -> Told:  # fmt: skip
     """The last `days` UTC days up to `now`, over every project; the budgets and `billing` are those of now.
 
-    `minute_nanousd` is what a minute of cleaning up costs; `measured` what transcripts tell of the caller's side.
+    `minute_nanousd` is what a minute of cleaning up costs; `measured` what transcripts tell of the caller's side;
+    `caller_price` is that of the caller's model, where it is paid by the token.
     """
     at = now.isoformat(timespec="minutes")
-    asked = queries(days, now, minute_nanousd=minute_nanousd, measured=measured)
+    asked = queries(days, now, minute_nanousd=minute_nanousd, measured=measured, caller_price=caller_price)
     conn.execute("begin")  # One state of the ledger for every query, whoever writes meanwhile.
     try:
         found = {name: query(conn) for name, query in asked.items()}

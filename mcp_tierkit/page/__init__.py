@@ -67,7 +67,7 @@ def _header(told: Told) -> Html:
     ]
     return el(
         "header",
-        el("div", el("p", f"{_period(told)}, every project"), el("h1", headline(told)), basis(told)),
+        el("div", el("p", f"{_period(told)}, every project"), el("h1", headline(told)), *basis(told)),
         el("div", choices, klass="theme", role="group", aria_label="Colours", hidden=True),
     )
 

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 from math import floor, log10
 
+from mcp_tierkit.amounts import dollars, tokens
 from mcp_tierkit.ledger.spending import DayTier
 from mcp_tierkit.ledger.told import Share
-from mcp_tierkit.page.parts import Html, dollars, dollars_alike, el, tokens
+from mcp_tierkit.page.parts import Html, dollars_alike, el
 
 TIERS = ("cheap", "mid", "strong")
 MOST_COLUMNS = 62

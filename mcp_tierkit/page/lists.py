@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import date
 
+from mcp_tierkit.amounts import count, dollars, percent, tokens
 from mcp_tierkit.ledger.report import PlaybookTotal, TaskSummary, Total
 from mcp_tierkit.ledger.spending import CostlyTask
 from mcp_tierkit.ledger.told import NEWEST, Told
+from mcp_tierkit.page import said
 from mcp_tierkit.page.charts import bar
-from mcp_tierkit.page.parts import Child, Html, count, dollars, el, foreign, percent, tokens
+from mcp_tierkit.page.parts import Child, Html, el, foreign
 from mcp_tierkit.page.sections import card, table
 from mcp_tierkit.scorecard import Scorecard
 
 MOST = 8
-NONE = "–"
+NONE = "-"
 COLUMNS = (
     ("Begun", "text"), ("Project", "text"), ("What was asked", "text"), ("How it ended", "text"), ("Spent", "number"),
     ("Time", "number"), ("Rewrites", "number"), ("Comments", "number"), ("Defects", "number"), ("Worth it?", "text"),
@@ -24,7 +26,7 @@ WORDS = (
     ("Tier", "a class of models that you set up: cheap, mid or strong."),
     ("Token", "the piece of text that models read and write, and are paid by; about four letters of English."),
     ("Playbook", "a trusted script that does a task of a known kind without a model."),
-    ("Saved", "an estimate from receipts: what your agent would have spent alone, less all that was spent instead."),
+    ("Saved", "an estimate from receipts: what your agent would have spent alone, less every known dollar spent."),
     ("Quota", "what a subscription lets you use: tokens that cost no dollars by themselves."),
     ("Not known", "nobody said what a call cost or used. It is counted beside the sums and never taken for free."),
     ("Rewrites, comments, defects", "drafts made again; remarks of reviews; faults that were reported later."),
@@ -54,7 +56,7 @@ def rankings(told: Told) -> list[Html]:
 
 
 def _when(task: CostlyTask, project: str) -> str:
-    return f"{project} · {_day(task.at)} · {count(task.calls, 'call')}"
+    return f"{project} · {_day(task.at)} · {count(task.calls, 'call')} · {task.task_id}"
 
 
 def _day(at: str) -> str:
@@ -96,9 +98,9 @@ def _tokens(totals: Sequence[Total]) -> int:
 def _ranked(name: Child, totals: Sequence[Total], share: float, klass: str) -> Html:
     unpriced = sum(total.spend.unpriced_calls for total in totals)
     calls = count(sum(total.spend.calls for total in totals), "call")
-    more = f"{calls}, {unpriced:,} without a price" if unpriced else calls
+    more = f"{calls}, {unpriced:,} of unknown cost" if unpriced else calls
     quota = sum(total.spend.quota_tokens for total in totals)
-    value = dollars(_cost(totals)) if _cost(totals) or not quota else f"{tokens(quota)} tokens of quota"
+    value = said.cost_of([total.spend for total in totals], f"{tokens(quota)} tokens of quota")
     label = el("span", el("b", name), el("small", more))
     return el("li", label, el("span", value, klass="value"), bar(share, klass))
 
@@ -134,7 +136,11 @@ def tasks(told: Told) -> list[Html]:
     ]
     rows = [_task(task, told.project_names[task.project], cards.get(task.task_id)) for task in told.tasks]
     shown = f"The newest {NEWEST}" if told.overview.tasks > len(told.tasks) else "All"
-    how = f"{shown} of {count(told.overview.tasks, 'task')}. Press a heading to sort, type to search."
+    how = (
+        f"{shown} of {count(told.overview.tasks, 'task')}. Press a heading to sort, type to search. A dash: there is "
+        "nothing to judge. Not told yet: tierkit outcome, with the small number, says what became of it; tierkit undo "
+        "takes it back."
+    )
     search = el(
         "div", el("label", "Search", for_="search"), el("input", id="search", type="search", autocomplete="off"),
         el("span", klass="found", role="status"), klass="search", hidden=True,
@@ -146,16 +152,12 @@ def tasks(told: Told) -> list[Html]:
 
 
 def _task(task: TaskSummary, project: str, scored: Scorecard | None) -> Html:
-    words = task.outcome or task.draft_status or task.verdict or task.playbook_status or task.decision or task.state
-    spent = task.spend.cost_nanousd
-    is_quota = task.spend.quota_calls and not spent
-    cost = "quota" if is_quota else dollars(spent) + (" + ?" if task.spend.unpriced_calls else "")
     cells: list[tuple[Child, object]] = [
         (f"{_day(task.created_at)} {task.created_at[11:16]}", task.created_at),
         (foreign(project), None),
-        (foreign(_short(task.goal, 140)), None),
-        (words.replace("_", " "), None),
-        (cost, spent),
+        ([foreign(_short(task.goal, 140)), " ", el("small", task.task_id)], None),
+        (task.ended, None),
+        (said.cost(task.spend), task.spend.cost_nanousd),
         *_scores(scored),
     ]
     made = []
@@ -172,7 +174,7 @@ def _scores(scored: Scorecard | None) -> list[tuple[Child, object]]:
     seconds = scored.wall_s
     time = NONE if seconds is None else f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
     counts = [(NONE if one is None else f"{one}", one) for one in (scored.rewrites, scored.comments, scored.defects)]
-    worth = el("span", WORTH[scored.verdict], title=scored.why) if scored.verdict else NONE
+    worth = el("span", WORTH[scored.verdict] if scored.verdict else "not told yet", title=scored.why)
     return [(time, seconds), *counts, (worth, None)]
 
 
@@ -203,6 +205,12 @@ def notes(told: Told) -> list[Html]:
         read = sum(hit.input_tokens for hit in hits)
         share = percent(sum(hit.cached_tokens for hit in hits) / read if read else None)
         parts.append(f"{share} of the input came from a provider's cache, over the calls that say.")
+    if told.prompt_changes:
+        last = told.prompt_changes[-1]
+        parts.append(
+            f"The text of a prompt changed {count(len(told.prompt_changes), 'time')} (last on {_day(last.at)}, from "
+            f"{last.before} to {last.after}): figures from before and after it are of different prompts."
+        )
     more = el("p", " ".join(parts), klass="how") if parts else None
     return [
         card("What the words mean", "All amounts are US dollars; all days are UTC.", el("dl", words), more, wide=True)

@@ -58,46 +58,9 @@ def foreign(text: str) -> Html:
     return el("bdi", line if len(line) <= LONG else line[: LONG - 1] + "…")
 
 
-def dollars(nanousd: int | None) -> str:
-    """An amount with as many places as its size deserves: $1,234, $12.30, $0.0431; None is `unknown`."""
-    if nanousd is None:
-        return "unknown"
-    amount = Decimal(abs(nanousd)).scaleb(-9)
-    sign = "−" if nanousd < 0 else ""
-    if amount == 0 or amount >= 1:
-        return f"{sign}${amount:,.0f}" if amount == 0 or amount >= 1000 else f"{sign}${amount:,.2f}"
-    if amount < Decimal("0.000001"):
-        return f"{sign}under $0.000001"
-    places = 4 if amount >= Decimal("0.001") else 6
-    return f"{sign}${amount:.{places}f}"
-
-
 def dollars_alike(amounts: Sequence[int]) -> list[str]:
     """Amounts with as many places each as the finest of them needs, as the marks of an axis."""
     exact = [Decimal(amount).scaleb(-9).normalize() for amount in amounts]
     finest = max(-int(one.as_tuple().exponent) for one in exact)
     places = 0 if finest <= 0 else max(finest, 2)
     return ["$0" if one == 0 else f"${one:,.{places}f}" for one in exact]
-
-
-def count(number: int, of: str = "") -> str:
-    """A number with commas, and what it counts: `1 task`, `1,204 tasks`."""
-    plural = "" if not of or number == 1 else "s"
-    return f"{number:,}" + (f" {of}{plural}" if of else "")
-
-
-def tokens(number: int) -> str:
-    """Tokens in three digits or so: 950, 12.3 k, 4.56 M."""
-    for size, unit in ((1_000_000_000, " G"), (1_000_000, " M"), (10_000, " k")):
-        if abs(number) >= size:
-            scaled = number / (1000 if unit == " k" else size)
-            return f"{scaled:.{0 if abs(scaled) >= 100 else 1}f}{unit}".replace("-", "−")
-    return f"{number:,}".replace("-", "−")
-
-
-def percent(share: float | None) -> str:
-    if share is None:
-        return "–"
-    if 0 < share < 0.001:
-        return "under 0.1%"
-    return f"{share:.0%}" if share in (0, 1) else f"{share:.1%}"

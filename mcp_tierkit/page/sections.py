@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import date
 
+from mcp_tierkit.amounts import count, dollars, percent, tokens
 from mcp_tierkit.ledger.levers import Lever
 from mcp_tierkit.ledger.levers import Unit as LeverUnit
 from mcp_tierkit.ledger.spending import Cents, Gauge
-from mcp_tierkit.ledger.spent import Spent
 from mcp_tierkit.ledger.told import Share, Told, paid_for
+from mcp_tierkit.page import said
 from mcp_tierkit.page.charts import (
     DOLLARS,
     QUOTA,
@@ -24,26 +25,29 @@ from mcp_tierkit.page.charts import (
     stack,
     tier_class,
 )
-from mcp_tierkit.page.parts import Child, Html, count, dollars, el, foreign, percent, tokens
+from mcp_tierkit.page.parts import Child, Html, el, foreign
 from mcp_tierkit.scorecard import Worth
 
 LEVERS = {
     "cheap_drafts": ("Cheap tier", "drafts of the cheap tier that were kept, instead of your agent's own work"),
     "dearer_drafts": ("Dearer tiers", "drafts that took a dearer tier, and were kept"),
     "lost_drafts": ("Drafts not kept", "paid for, and your agent still had the work to do"),
+    "unasked": ("Stopped before a model was asked", "what your agent read and wrote for it"),
     "provider_cache": ("Provider's cache", "input that a provider had kept, at its lower price"),
-    "reviews": ("Reviews", "at what they cost; what they found is not in it"),
+    "reviews": ("Reviews", "at what they cost; what they found has no price"),
+    "handovers": ("Handing over", "what your agent read and wrote for reviews and other tasks without an estimate"),
+    "other_calls": ("Calls without an estimate", "at what they cost; what they saved in dollars is not known"),
 }
 UNSAID = {
     "playbooks": ("playbook run", "that ended well"),
     "skipped": ("task", "that no model was asked for, since that would not have paid"),
-    "refused": ("call", "refused by a budget"),
-    "no_baseline": ("other task", "with no estimate, or with a call without a price in dollars"),
+    "no_baseline": ("task", "without an estimate in dollars: only reviewed, or no baseline, or a price unknown"),
 }
 ENDS = {
     "kept": ("Kept", "handed over by a draft or a playbook, and not taken back", "gain"),
     "reverted": ("Taken back", "reverted later", "loss"),
     "lost": ("Without a result", "a draft or a playbook was tried, and your agent still had the work", "mixed"),
+    "stopped": ("Stopped", "a budget or the breaker let no model be asked, and your agent had the work", "mixed"),
     "reviewed": ("Reviewed", "a change of somebody else's was only looked at", "t-plain"),
     "skipped": ("Left to your agent", "no model was asked, since that would not have paid", "t-other"),
     "open": ("Open", "planned, or not over yet", "t-unknown"),
@@ -99,13 +103,13 @@ def _tier_names(told: Told, unit: Unit) -> list[tuple[str, str]]:
     used = [name for name in (*TIERS, "other") if any(_is(name, row.tier) for row in rows)]
     names = [(f"{tier_class(name)} key", f"{name} tier" if name in TIERS else "other") for name in used]
     if any(unit.of(row)[1] for row in rows):
-        names.append(("t-unknown key", "price not known: the most it can be"))
+        names.append(("t-unknown key", "cost not known: the most it can be"))
     return names
 
 
 def _day_figures(told: Told) -> Html:
     rows = [
-        (total.key, _spent(total.spend), f"{total.spend.calls:,}", f"{total.spend.input_tokens:,}",
+        (total.key, said.cost(total.spend), f"{total.spend.calls:,}", f"{total.spend.input_tokens:,}",
          f"{total.spend.output_tokens:,}")
         for total in told.by_day
     ]  # fmt: skip
@@ -131,13 +135,14 @@ def savings(told: Told) -> list[Html]:
         for part in told.savings.unsaid
     ]
     if unsaid:
-        parts.append(el("p", "Not counted, since nothing says what it saved:", klass="how"))
+        also = " What it cost is in the net." if told.savings.net_nanousd else ""
+        parts.append(el("p", f"Nothing says what the following saved.{also}", klass="how"))
         parts.append(el("ul", unsaid, klass="plain"))
     if not parts:
         return []
     how = (
         "Each bar reaches from the least to the most that was saved, beside what your agent would have spent alone. "
-        "Right of the line is saved, left of it is lost. Every dollar is in one bar only."
+        "Right of the line is saved, left of it is lost. Every known dollar is in one bar only."
     )
     if not told.savings.levers:
         how = "No receipt of these days estimates what was saved."
@@ -155,7 +160,7 @@ def _ranges(told: Told, unit: LeverUnit) -> list[Child]:
         return []
     least = min(0, net[0], *(lever.low for lever in levers))
     most = max(0, net[1], *(lever.high for lever in levers))
-    title = "All together" if unit == "nanousd" else "All together, in your agent's tokens"
+    title = "All together, net of every known dollar" if unit == "nanousd" else "All together, in your agent's tokens"
     rows = [_range(title, "", *net, least, most, unit), *(_lever(lever, least, most) for lever in levers)]
     return [el("ul", rows, klass="bars ranges")]
 
@@ -195,7 +200,8 @@ def _worth(told: Told) -> Html | None:
         return None
     title = el("h3", f"Was it worth it? Of the newest {count(len(told.scorecards), 'result')}")
     open_ = told.verdicts["unknown"]
-    waiting = f"Without a verdict yet: {open_:,}. Tell record_outcome what became of a change." if open_ else None
+    how = "Say what became of a change with record_outcome, or with tierkit outcome TASK accepted"
+    waiting = f"Without a verdict yet: {open_:,}. {how}." if open_ else None
     if not judged:
         return el("div", title, el("p", waiting, klass="how"))
     parts = [(klass, told.verdicts[name] / judged) for name, (_, klass) in WORTH.items()]
@@ -215,7 +221,7 @@ def tiers(told: Told) -> list[Html]:
     ]
     rows = [
         (total.key, f"{total.spend.calls:,}", f"{total.spend.input_tokens:,}", f"{total.spend.output_tokens:,}",
-         _spent(total.spend))
+         said.cost(total.spend))
         for total in told.by_tier
     ]  # fmt: skip
     how = "Each line is the whole, cut by tier. The aim: most tokens on the cheap tier, few dollars on the dear ones."
@@ -243,14 +249,6 @@ def _read_again(told: Told) -> Html | None:
     return el("p", " ".join(parts), klass="how") if parts else None
 
 
-def _spent(spend: Spent) -> str:
-    """Dollars; a subscription's calls have none, and of some calls nobody knows."""
-    if spend.calls and spend.quota_calls == spend.calls and not spend.cost_nanousd:
-        return "quota"
-    is_unpriced = spend.calls == spend.unpriced_calls and not spend.unknown_nanousd
-    return "unpriced" if is_unpriced else dollars(spend.cost_nanousd) + (" + ?" if spend.unpriced_calls else "")
-
-
 def _stack(shares: Sequence[Share], field: str) -> Html:
     return stack([(tier_class(share.tier), getattr(share, field) or 0.0) for share in shares])
 
@@ -269,10 +267,9 @@ def next_dollar(told: Told) -> list[Html]:
         parts = [part for part in dollar.parts if part.by == by]
         lists.append(el("h3", title))
         lists.append(el("ul", _most(parts, told.project_names), klass="bars tight"))
-    how = (
-        f"If it goes on as in the last {dollar.days} days, this is what the next dollar buys, in cents. "
-        f"The small figure is the {dollar.days} days before."
-    )
+    how = f"If it goes on as in the last {dollar.days} days, this is what the next dollar buys, in cents."
+    if any(part.share_before is not None for part in dollar.parts):
+        how += f" The small figure is the {dollar.days} days before."
     return [card("Where the next dollar goes", how, *lists)]
 
 

@@ -2,77 +2,40 @@
 
 from __future__ import annotations
 
+from mcp_tierkit.amounts import count, dollars, percent, tokens
 from mcp_tierkit.ledger.spending import Gauge
 from mcp_tierkit.ledger.told import Told
+from mcp_tierkit.page import said
 from mcp_tierkit.page.charts import bar, by_tier, stack, tier_class
-from mcp_tierkit.page.parts import Child, Html, count, dollars, el, join, percent, tokens
-from mcp_tierkit.types import Record
+from mcp_tierkit.page.parts import Child, Html, el
 
-NOTHING = "–"
-BUDGETS = {"day": "today", "month": "this month", "project": "in this project"}
-
-
-class Range(Record):
-    """What was saved, from the least to the most, in words and as a mood."""
-
-    low: int
-    high: int
-    low_text: str
-    high_text: str
-
-    @property
-    def tone(self) -> str | None:
-        return "loss" if self.high < 0 else "gain" if self.low >= 0 and self.high > 0 else None
-
-    @property
-    def text(self) -> Html:
-        if self.low == self.high:
-            return join([el("span", self.low_text)])
-        return join([el("span", self.low_text), " to ", el("span", self.high_text)])
-
-
-def nets(told: Told) -> list[Range]:
-    """The net in dollars, then the one in tokens of the caller's, of those that are known."""
-    made = []
-    if told.savings.net_nanousd is not None:
-        low, high = told.savings.net_nanousd
-        made.append(Range(low=low, high=high, low_text=dollars(low), high_text=dollars(high)))
-    if told.savings.net_tokens is not None:
-        low, high = told.savings.net_tokens
-        made.append(Range(low=low, high=high, low_text=tokens(low), high_text=f"{tokens(high)} tokens"))
-    return made
+NOTHING = "-"
 
 
 def headline(told: Told) -> list[Child]:
     """The one sentence that matters most."""
-    found = nets(told)
-    if not found:
-        spend = told.overview.spend
-        if not spend.calls:
-            return ["No model was called" if told.overview.tasks else "Nothing was delegated yet"]
-        cost = dollars(spend.cost_nanousd) if spend.cost_nanousd or not spend.quota_calls else "quota, no dollars"
-        return [f"Delegating cost {cost}; what it saved is not known"]
-    net = found[0]
-    if net.tone == "gain":
-        return ["Delegating saved ", el("span", net.text, klass="gain")]
-    if net.tone == "loss":
-        least, most = (text.removeprefix("−") for text in (net.high_text, net.low_text))
-        lost = [el("span", least), " to ", el("span", most)] if net.low < net.high else [el("span", least)]
-        return ["Delegating lost ", el("span", lost, klass="loss")]
-    return ["Delegating came out between ", el("span", net.low_text), " and ", el("span", net.high_text)]
+    if not told.overview.spend.calls and not told.savings.tasks:
+        return ["No model was called" if told.overview.tasks else "Nothing was delegated yet"]
+    net = said.headline(told)
+    figure = el("span", net.figure, klass=net.tone) if net.tone else net.figure
+    return [f"Delegating {net.words} ", figure]
 
 
-def basis(told: Told) -> Html | None:
-    """What the sentence rests on."""
-    found = told.savings
-    if not told.overview.spend.calls and not found.tasks:
-        return None
-    if not found.tasks:
-        return el("p", "No receipt says what was saved: name your agent's model in tierkit.toml, under [caller].")
-    also = [" besides ", nets(told)[1].text] if len(nets(told)) > 1 else []
-    of = f" after all costs, as the receipts of {found.tasks:,} of {count(told.overview.tasks, 'task')} estimate it"
-    seen = f"; your agent's side of {found.measured_tasks:,} was measured in its transcripts"
-    return el("p", "Net", also, of, seen if found.measured_tasks else None, ".")
+def basis(told: Told) -> list[Html]:
+    """What the sentence rests on, whether it was worth it, and what to do now."""
+    if not told.overview.spend.calls and not told.savings.tasks:
+        return []
+    steps = [el("li", _with_commands(step)) for step in said.next_steps(told)]
+    return [
+        el("p", " ".join(said.basis(told))),
+        el("p", el("b", said.verdict(told)), klass="verdict"),
+        *([el("ul", steps, klass="plain steps")] if steps else []),
+    ]
+
+
+def _with_commands(step: str) -> list[Child]:
+    words, mark, command = step.rpartition(": tierkit ")
+    return [f"{words}: ", el("code", f"tierkit {command}")] if mark else [step]
 
 
 def tiles(told: Told) -> Html:
@@ -86,7 +49,7 @@ def _spent(told: Told) -> Html:
     if spend.unknown_nanousd:
         more.append(el("p", f"and up to {dollars(spend.unknown_nanousd)} not known"))
     if spend.unbounded_calls:
-        more.append(el("p", f"and {count(spend.unbounded_calls, 'call')} at a price that nobody knows"))
+        more.append(el("p", f"and {count(spend.unbounded_calls, 'call')} of which nobody knows even the most"))
     quota = f"{tokens(spend.quota_tokens)} tokens"
     if spend.quota_calls and not spend.cost_nanousd:
         return _tile("Quota used of a subscription", quota, el("p", "no dollars"), *more)
@@ -95,7 +58,7 @@ def _spent(told: Told) -> Html:
     machine = sum(total.spend.cost_nanousd for total in told.by_billing if total.key == "local")
     if machine:
         more.append(el("p", f"{dollars(machine)} of it is machine time"))
-    return _tile("Spent on models", dollars(spend.cost_nanousd), *more)
+    return _tile("Spent on models", said.known(spend), *more)
 
 
 def _cheap(told: Told) -> Html:
@@ -119,7 +82,9 @@ def _ends(told: Told) -> Html:
     drawn = stack([(klass, number / tried) for klass, number in parts if number])
     told_more = [
         f"{number:,} {words}"
-        for number, words in ((ends.reverted, "taken back"), (ends.lost, "without a result")) if number
+        for number, words in (
+            (ends.reverted, "taken back"), (ends.lost, "without a result"), (ends.stopped, "stopped by a budget"),
+        ) if number
     ]  # fmt: skip
     more = " · ".join(told_more) or "none taken back, none without a result"
     if ends.of < told.overview.tasks:
@@ -133,11 +98,11 @@ def _left(told: Told) -> Html:
     tightest = max(told.budgets, key=_used)
     share = min(_used(tightest), 1.0)
     klass = "loss" if share >= 1 else "mixed" if share >= 0.8 else "gain"
-    others = [f"{_room(gauge)} {BUDGETS[gauge.budget]}" for gauge in told.budgets if gauge is not tightest]
+    others = [f"{_room(gauge)} {said.BUDGETS[gauge.budget]}" for gauge in told.budgets if gauge is not tightest]
     of = f"of {dollars(tightest.limit_nanousd)}" + (", used up" if share >= 1 else "")
     more = [el("p", of), el("p", " · ".join(others)) if others else None]
     tone = "loss" if share >= 1 else None
-    return _tile(f"Left {BUDGETS[tightest.budget]}", _room(tightest), bar(share, klass), *more, tone=tone)
+    return _tile(f"Left {said.BUDGETS[tightest.budget]}", _room(tightest), bar(share, klass), *more, tone=tone)
 
 
 def _used(gauge: Gauge) -> float:

@@ -1,0 +1,189 @@
+"""What page and terminal say in the same words: the net, what is not in it, a verdict, and what to do next."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Literal
+
+from mcp_tierkit.amounts import count, dollars, tokens
+from mcp_tierkit.ledger.spent import Spent
+from mcp_tierkit.ledger.told import Told
+from mcp_tierkit.scorecard import least_tasks
+from mcp_tierkit.types import Record
+
+BUDGETS = {"day": "today", "month": "this month", "project": "in this project"}
+MOST_STEPS = 4
+Tone = Literal["gain", "loss"]
+
+
+class Net(Record):
+    """What was saved or lost, as the end of a sentence that begins with `words`; no tone where it may be either."""
+
+    words: str
+    figure: str
+    tone: Tone | None
+
+    @property
+    def text(self) -> str:
+        return f"{self.words} {self.figure}".strip()
+
+
+def nets(told: Told) -> list[Net]:
+    """The net in dollars, then the one in tokens of the caller's, of those that are known."""
+    found = told.savings
+    made = []
+    if found.net_nanousd is not None:
+        made.append(_net(*found.net_nanousd, *(dollars(abs(side)) for side in found.net_nanousd)))
+    if found.net_tokens is not None:
+        made.append(_net(*found.net_tokens, *(f"{tokens(abs(side))} tokens" for side in found.net_tokens)))
+    return made
+
+
+def _net(low: int, high: int, low_text: str, high_text: str) -> Net:
+    """Of two sides and how large each is."""
+    if low == high == 0:
+        return Net(words="came out even", figure="", tone=None)
+    if low < 0 < high:
+        return Net(words="came out between", figure=f"a loss of {low_text} and a saving of {high_text}", tone=None)
+    is_gain = low >= 0
+    near, far = (low_text, high_text) if is_gain else (high_text, low_text)
+    figure = near if near == far else f"{near} to {far}"
+    return Net(words="saved" if is_gain else "lost", figure=figure, tone="gain" if is_gain else "loss")
+
+
+def headline(told: Told) -> Net:
+    """The one sentence that matters most, after the word `Delegating`."""
+    spend = told.overview.spend
+    found = nets(told)
+    if not found:
+        cost = dollars(spend.cost_nanousd) if spend.cost_nanousd or not spend.quota_calls else "quota, no dollars"
+        return Net(words=f"cost {cost};", figure="what it saved is not known", tone=None)
+    net = found[0]
+    if told.savings.net_nanousd is not None:
+        return net
+    # Tokens of a subscription and dollars are no one sum: who pays both is told both.
+    figure = f"{net.figure} of your agent's quota"
+    return net.model_copy(update={"figure": f"{figure}, for {dollars(told.savings.cost_nanousd)}"})
+
+
+def basis(told: Told) -> Iterator[str]:
+    """What the headline rests on, and all that is not in it, in sentences."""
+    found, spend = told.savings, told.overview.spend
+    if not found.tasks:
+        if spend.calls:
+            yield "No receipt says what was saved: name your agent's model in tierkit.toml, under [caller]."
+        return
+    of = f"{found.tasks:,} of {count(told.overview.tasks, 'task')}"
+    if found.net_nanousd is None:
+        yield f"As the receipts of {of} estimate it; dollars and a subscription's quota are no one sum."
+    else:
+        yield (
+            f"Net of all {dollars(found.cost_nanousd)} that calls of these days' tasks are known to have cost, "
+            f"as the receipts of {of} estimate it."
+        )
+    if len(nets(told)) > 1:
+        yield f"In quota it {nets(told)[1].text} of your agent's."
+    if found.measured_tasks:
+        yield f"Your agent's side of {found.measured_tasks:,} was measured in its transcripts."
+    yield from _beside(told)
+
+
+def _beside(told: Told) -> Iterator[str]:
+    """What is known to be missing in the net."""
+    found, spend = told.savings, told.overview.spend
+    missing = []
+    if spend.unpriced_calls:
+        missing.append(f"{count(spend.unpriced_calls, 'call')} of unknown cost{at_most(spend)}")
+    if told.overview.in_flight_calls:
+        missing.append(f"{count(told.overview.in_flight_calls, 'call')} in flight")
+    if spend.quota_calls:
+        missing.append(f"{tokens(spend.quota_tokens)} tokens of a subscription's quota")
+    if (earlier := spend.cost_nanousd - found.cost_nanousd) > 0:
+        missing.append(f"{dollars(earlier)} spent in these days on tasks opened before them")
+    if found.caller_tokens:
+        missing.append(f"{tokens(found.caller_tokens)} tokens through your agent, of tasks without an estimate")
+    if missing:
+        yield f"Not in it: {'; '.join(missing)}."
+
+
+def verdict(told: Told) -> str:
+    """Whether it pays, in a sentence, as far as results were judged."""
+    results, counts = len(told.scorecards), told.verdicts
+    judged = results - counts["unknown"]
+    if not results:
+        return "No verdict yet: there is no result to judge."
+    if not judged:
+        return f"No verdict yet: nobody said what became of {_results(results)}."
+    if judged < least_tasks():
+        return f"Too early for a verdict: {judged} of {_results(results)} judged, and it takes {least_tasks()}."
+    helped, moved = counts["helped"], counts["moved_work"]
+    net = next(iter(nets(told)), None)
+    tone = net.tone if net else None
+    sums = f"{helped:,} of {_results(judged)} judged helped, {moved:,} only moved the work"
+    if moved >= helped:
+        return f"It does not pay: {sums}."
+    if tone == "loss":
+        return f"It helps, but costs more than it saves: {sums}."
+    return f"It pays: {sums}." if tone == "gain" else f"It helps, but whether it pays is not clear: {sums}."
+
+
+def _results(number: int) -> str:
+    return "the one result" if number == 1 else f"{number:,} results"
+
+
+def next_steps(told: Told) -> list[str]:
+    """What to do now, the most pressing first."""
+    return list(_next_steps(told))[:MOST_STEPS]
+
+
+def _next_steps(told: Told) -> Iterator[str]:
+    found = told.savings
+    for gauge in told.budgets:
+        if gauge.spent_nanousd >= gauge.limit_nanousd:
+            where = f"{gauge.budget}_usd under [budget] in tierkit.toml"
+            yield f"The budget {BUDGETS[gauge.budget]} is used up: raise {where}, or wait."
+    if told.overview.spend.calls and not found.tasks:
+        yield "To have savings told, name your agent's model in tierkit.toml: model = ... under [caller]."
+    if found.net_nanousd is not None and found.net_nanousd[1] < 0:
+        yield "To see which part loses: tierkit report --levers"
+    if told.overview.spend.unpriced_calls:
+        yield "To see which models have no price: tierkit prices"
+    kept = {task.task_id for task in told.tasks if task.draft_status in ("applied", "ready")}
+    waiting = next((card for card in told.scorecards if card.outcome is None and card.task_id in kept), None)
+    if waiting is not None:
+        yield f"To say what became of the newest change: tierkit outcome {waiting.task_id} accepted|edited|reverted"
+    yield from (pattern.suggestion for pattern in told.patterns)
+
+
+def cost(spend: Spent) -> str:
+    """What is known, and beside it what is not: unknown is no zero, and a subscription's calls have no dollars."""
+    known = spend.calls - spend.unpriced_calls - spend.quota_calls
+    parts = [dollars(spend.cost_nanousd)] if spend.cost_nanousd or known > 0 or not spend.calls else []
+    if spend.quota_calls:
+        parts.append("quota")
+    if spend.unpriced_calls:
+        parts.append(f"up to {dollars(spend.unknown_nanousd)}" if _is_bounded(spend) else "unknown")
+    return " + ".join(parts)
+
+
+def known(spend: Spent) -> str:
+    """The dollars that are known, where what is not is told beside them; without any, what there is instead."""
+    is_zero = not spend.cost_nanousd and spend.unpriced_calls + spend.quota_calls == spend.calls
+    return cost(spend) if is_zero else dollars(spend.cost_nanousd)
+
+
+def _is_bounded(spend: Spent) -> bool:
+    return bool(spend.unknown_nanousd) and not spend.unbounded_calls
+
+
+def at_most(spend: Spent) -> str:
+    """The most that calls of unknown cost can come to, as far as there is one."""
+    bounded = f", up to {dollars(spend.unknown_nanousd)}" if spend.unknown_nanousd else ""
+    return bounded + (f", {spend.unbounded_calls:,} of them without any limit known" if spend.unbounded_calls else "")
+
+
+def cost_of(spends: Sequence[Spent], quota: str = "quota") -> str:
+    """The same of several together; `quota` is what stands for a subscription's calls where there is nothing else."""
+    whole = Spent(**{name: sum(getattr(one, name) for one in spends) for name in Spent.model_fields})
+    is_quota = bool(whole.quota_calls) and not whole.cost_nanousd and not whole.unpriced_calls
+    return quota if is_quota else cost(whole)
