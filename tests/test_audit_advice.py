@@ -139,11 +139,13 @@ def test_work_that_a_shipped_playbook_does_is_not_to_be_written_anew(
     monkeypatch.chdir(shop)
     days = [(f"how many days are between 2026-01-0{n} and 2026-04-01?", "") for n in (1, 2, 3)]
     since = [(f"changelog since v1.{n}", "") for n in (1, 2, 3)]
-    plant(home, shop, "aaaaaaaaa", *days, *since)
+    names = [(f"rename total_{n} to sum_{n}", "") for n in (1, 2, 3)]
+    plant(home, shop, "aaaaaaaaa", *days, *since, *names)
     lines = groups(capsys)
     assert lines == {
         "dates": "tierkit playbook show date-arithmetic",
         "changelog since {version}": "tierkit playbook run changelog-from-git from_ref=v1.3",
+        "rename {name} to {name_2}": "tierkit playbook show rename-symbol",
     }
     assert typed(lines["dates"], monkeypatch) == 0
 

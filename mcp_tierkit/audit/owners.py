@@ -66,7 +66,8 @@ def sort_out(order: Sequence[Sheet], pricer: Pricer, since: str, until: str = _N
             copies += held is not None
             owners[key] = mine if held is None else _joined(held, mine)
     kept: list[Kept] = [{} for _ in order]
-    for rank, position, call in owners.values():
+    while owners:  # What is sorted out is let go of at once: there may be hundreds of thousands.
+        rank, position, call = owners.popitem()[1]
         if call.at >= since and call.at >= until:
             misdated += 1
         elif call.at >= since:

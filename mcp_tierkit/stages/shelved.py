@@ -29,7 +29,9 @@ def reach(env: Mapping[str, str]) -> Reach:
 
     @lru_cache(maxsize=1000)
     def is_project(folder: str) -> bool:
-        return bool(_project(folder, {**env, "TIERKIT_PROJECT": "", "CLAUDE_PROJECT_DIR": ""}))
+        return os.path.isabs(folder) and bool(
+            _project(folder, {**env, "TIERKIT_PROJECT": "", "CLAUDE_PROJECT_DIR": ""})
+        )
 
     return Reach(_project(None, env), is_project, shelf)
 
@@ -72,7 +74,11 @@ def _line(shelf: Shelf, own: set[str], name: str, prompts: Sequence[str], comman
 
 
 def _run(shelf: Shelf, hit: Match) -> str:
-    inputs = shelf.named(hit.name).inputs.properties
+    """What changes something is shown only: with the values of the latest task it was done already."""
+    playbook = shelf.named(hit.name)
+    inputs = playbook.inputs.properties
     given = {key: value for key, value in hit.inputs.items() if value != inputs[key].get("default")}
+    if given and not playbook.contract.effects.read_only:
+        return f"tierkit playbook show {hit.name}"
     pairs = [f"{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in given.items()]
     return shlex.join(["tierkit", "playbook", "run", hit.name, *pairs])
