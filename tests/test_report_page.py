@@ -182,7 +182,7 @@ def test_three_tasks_are_shown_with_every_figure_and_no_text_of_theirs_is_markup
         "All of 3 tasks",
     ):
         assert told in page.text, told
-    assert len([one for one in page.named("g") if "data-tip" in one]) == 30
+    assert len([one for one in page.named("g") if "data-tip" in one]) == 14
     assert {"lang": "en"} in page.named("html")
     heads = [one for one in page.named("th") if one.get("scope") == "col" and "data-kind" in one]
     assert [one["aria-sort"] for one in heads] == ["none"] * 10

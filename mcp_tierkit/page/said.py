@@ -152,7 +152,8 @@ def _next_steps(told: Told) -> Iterator[str]:
     waiting = next((card for card in told.scorecards if card.outcome is None and card.task_id in kept), None)
     if waiting is not None:
         yield f"To say what became of the newest change: tierkit outcome {waiting.task_id} accepted|edited|reverted"
-    yield from (pattern.suggestion for pattern in told.patterns)
+    for pattern in told.patterns:
+        yield f"Reviews found {pattern.klass.replace('_', ' ')} {count(pattern.times, 'time')}. {pattern.suggestion}"
 
 
 def cost(spend: Spent) -> str:

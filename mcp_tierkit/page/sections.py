@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import date
+from datetime import date, timedelta
 
 from mcp_tierkit.amounts import count, dollars, percent, tokens
 from mcp_tierkit.ledger.levers import Lever
@@ -117,8 +117,9 @@ def _day_figures(told: Told) -> Html:
 
 
 def _first_day(told: Told) -> str:
-    """The first of the days, or of those with calls where they were asked for by the thousand."""
-    return min((row.day for row in told.day_tiers), default=told.since) if told.days > 366 else told.since
+    """The first day with calls, and two weeks at least: who begins sees more than one column at the end of a month."""
+    first = min((row.day for row in told.day_tiers), default=told.since)
+    return max(told.since, min(first, f"{date.fromisoformat(told.until) - timedelta(days=13)}"))
 
 
 def _is(name: str, tier: str) -> bool:
