@@ -49,6 +49,7 @@ def _today(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys.modules[__name__], "NOW", now)
     monkeypatch.setattr(sys.modules[__name__], "LONG_AGO", now - timedelta(days=10))
 
+
 class Clock:
     def __init__(self) -> None:
         self.at = NOW
@@ -258,6 +259,7 @@ def test_a_terminal_gets_tables_within_its_width(filled: str) -> None:
     text = shown.decode()
     assert "─────" in text
     assert "t3" in text
+    assert {"rewrites", "comments", "defects", "verdict"} <= set(text.split())
     assert "\u202e" not in text
 
 

@@ -41,6 +41,7 @@ def _today(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys.modules[__name__], "NOW", now)
     monkeypatch.setattr(sys.modules[__name__], "MIDNIGHT", now.replace(hour=0, minute=0, second=0, microsecond=0))
 
+
 def at_random(conn: sqlite3.Connection, chance: random.Random) -> Iterator[Call]:
     """Calls of every kind over forty days, many at the very edge of one, for tasks that were opened before them."""
     tasks = ("a1", "a2", "b1")

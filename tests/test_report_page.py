@@ -37,6 +37,7 @@ def _today(monkeypatch: pytest.MonkeyPatch) -> None:
     now = datetime.now(UTC)
     monkeypatch.setattr(sys.modules[__name__], "NOW", now)
 
+
 class Page(HTMLParser):
     """A page's elements with their attributes, its texts, and whether every element is closed by its own end."""
 

@@ -31,6 +31,7 @@ def _today(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys.modules[__name__], "NOW", now)
     monkeypatch.setattr(sys.modules[__name__], "AT", now.isoformat(timespec="milliseconds"))
 
+
 @pytest.fixture
 def conn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[sqlite3.Connection]:
     """The ledger of a user without budgets, in whose project the report is asked for."""

@@ -48,6 +48,7 @@ def print_all(told: Told, latest: int) -> None:
     _prompts(told.prompt_changes)
     report_text.print_dearest(told, latest)
     report_text.print_results(told, latest)
+    report_text.print_scores(told, latest)
     head = (*words("task", "begun", "project"), Column(report_text.GOAL, is_wide=True), *words("ended"))
     tasks = [_task(task, told.project_names[task.project]) for task in told.tasks[:latest]]
     print_table("Latest tasks", (*head, *figures("USD")), tasks)

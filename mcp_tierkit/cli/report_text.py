@@ -166,21 +166,29 @@ def goal(text: str) -> str:
 
 def print_results(told: Told, most: int) -> None:
     """What the newest results came to: cost, time, rewrites, comments before merge, defects after."""
-    head = (
-        *words("task"), *figures("USD", "time", "rewrites", "comments", "defects", "clean-up", "C/S/A"),
-        *words("verdict"),
-    )  # fmt: skip
-    title = "What results came to (C/S/A: 5 to 1 for cost, speed, accuracy; -: not known)"
-    print_table(title, head, list(map(_card, told.scorecards[:most])))
+    head = (*words("task"), *figures("USD", "time", "rewrites", "comments", "defects"), *words("verdict"))
+    print_table("What results came to (-: not known)", head, list(map(_card, told.scorecards[:most])))
 
 
 def _card(card: Scorecard) -> tuple[str, ...]:
-    minutes = None if card.cleanup_minutes is None else f"{card.cleanup_minutes:g} min"
     time = None if card.wall_s is None else f"{card.wall_s:.0f} s"
-    counts = (time, card.rewrites, card.comments, card.defects, minutes)
-    told = ("-" if part is None else f"{part}" for part in counts)
-    scores = "/".join("-" if part is None else f"{part}" for part in (card.cost, card.speed, card.accuracy))
-    return card.task_id, dollars(card.cost_nanousd), *told, scores, card.verdict or "not told"
+    counts = map(_known, (time, card.rewrites, card.comments, card.defects))
+    return card.task_id, dollars(card.cost_nanousd), *counts, card.verdict or "not told"
+
+
+def print_scores(told: Told, most: int) -> None:
+    """The scores of the newest results, beside the minutes of clean-up that are in them."""
+    head = (*words("task"), *figures("cost", "speed", "accuracy", "clean-up"))
+    print_table("Scores of results, 5 to 1 (-: not known)", head, list(map(_scores, told.scorecards[:most])))
+
+
+def _scores(card: Scorecard) -> tuple[str, ...]:
+    minutes = None if card.cleanup_minutes is None else f"{card.cleanup_minutes:g} min"
+    return card.task_id, *map(_known, (card.cost, card.speed, card.accuracy, minutes))
+
+
+def _known(part: object) -> str:
+    return "-" if part is None else f"{part}"
 
 
 def print_next(told: Told) -> None:

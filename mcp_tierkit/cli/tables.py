@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 
 import click
 
-CELL_WIDTH = 80
+CELL_WIDTH, NAME_WIDTH = 80, 16
 
 
 class Column(NamedTuple):
@@ -80,9 +80,13 @@ def _drawn(title: str, columns: Sequence[Column], rows: Rows) -> None:
 
     is_wide = any(column.is_wide for column in columns)
     table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, expand=is_wide)
-    for column in columns:
+    for at, column in enumerate(columns):
         justify: Literal["left", "right"] = "right" if column.is_number else "left"
-        table.add_column(column.name, justify=justify, no_wrap=True, ratio=1 if column.is_wide else None)
+        # What names a row is there to be copied: it is the last to be cut.
+        whole = min(max(len(row[at]) for row in rows), NAME_WIDTH) if at == 0 else None
+        table.add_column(
+            column.name, justify=justify, no_wrap=True, ratio=1 if column.is_wide else None, min_width=whole
+        )
     for row in rows:
         table.add_row(*map(Text, row))
     Console().print(table)
