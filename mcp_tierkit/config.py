@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -88,10 +88,8 @@ class Config(Record):
             return self.budgets
 
     def price_table(self) -> PriceTable:
-        """Prices, the user's own before the packaged ones; those of a tier with an address hold at that address."""
-        own = [(tier.base_url, tier.models, price) for tier in self.tiers.values() if (price := tier.own_price())]
-        at = {(url, model): price for url, models, price in own if url for model in models}
-        return PriceTable({model: price for url, models, price in own if not url for model in models}, at)
+        """Prices, the user's own before the packaged ones."""
+        return price_table(self.tiers.values())
 
     @property
     def prompt_dir(self) -> Path:
@@ -105,6 +103,13 @@ class Config(Record):
     @property
     def review_tier(self) -> TierName | None:
         return self.stages.review
+
+
+def price_table(tiers: Iterable[TierConfig]) -> PriceTable:
+    """The tiers' own prices before the packaged ones; those of a tier with an address hold at that address."""
+    own = [(tier.base_url, tier.models, price) for tier in tiers if (price := tier.own_price())]
+    at = {(url, model): price for url, models, price in own if url for model in models}
+    return PriceTable({model: price for url, models, price in own if not url for model in models}, at)
 
 
 def load_config(

@@ -284,6 +284,22 @@ def test_a_users_own_prices_count_in_whatever_folder_and_no_folder_is_made(
     assert sorted(home.rglob("*")) == before
 
 
+def test_a_price_of_another_address_is_not_the_makers_and_a_mistake_in_the_settings_is_said(
+    home: Path, told: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    claude(home, f"{S1}.jsonl", answer("x", at(6), usage(9), model="house-model-9"))
+    (settings := home / ".config" / "tierkit" / "tierkit.toml").parent.mkdir(parents=True)
+    price = 'models = ["house-model-9"]\nprice = { input = 2, output = 4 }\n'
+    settings.write_text(f'[tiers.cheap]\nbase_url = "http://127.0.0.1:9/v1"\n{price}')
+    assert told()["total"]["unpriced_calls"] == 1
+    settings.write_text(f"[tiers.chaep]\n{price}")
+    assert run(["audit"]) == 0
+    said = capsys.readouterr()
+    assert "Cost unknown" in said.out
+    assert said.err.startswith("Your own prices are left out. ")
+    assert "tiers.chaep" in said.err
+
+
 def damaged(home: Path) -> None:
     """A folder in which all that can be wrong is wrong, around one good session."""
     folder = claude(home, f"{S1}.jsonl", *session()).parent

@@ -118,17 +118,15 @@ def _folder(project: str | None) -> str | None:
 
 def _prices() -> tuple[PriceTable, bool]:
     """The user's own prices before ours, and whether the caller's bill is a subscription's, in whatever folder."""
-    from mcp_tierkit.config import own_settings
+    from mcp_tierkit.config import own_settings, price_table
     from mcp_tierkit.errors import TierkitError
-    from mcp_tierkit.prices import PriceTable
 
     try:
         settings = own_settings(os.environ)
-    except TierkitError:  # A mistake in tierkit.toml: `tierkit doctor` tells of that.
-        return PriceTable(), False
-    priced = [(tier.models, tier.own_price()) for tier in settings.tiers.written().values()]
-    own = {model: price for models, price in priced if price for model in models}
-    return PriceTable(own), settings.caller.billing == "subscription"
+    except TierkitError as mistake:
+        click.echo(f"Your own prices are left out. {mistake}", err=True)
+        return price_table(()), False
+    return price_table(settings.tiers.written().values()), settings.caller.billing == "subscription"
 
 
 def _handed(first: date, today: date, wanted: Callable[[str], bool], near: Reach) -> tuple[Sequence[Handed], str]:
