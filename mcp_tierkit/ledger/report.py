@@ -218,7 +218,7 @@ def cache_hits(conn: sqlite3.Connection, *, since: str = "") -> tuple[CacheHit, 
 def step_totals(conn: sqlite3.Connection, *, since: str = "") -> tuple[StepTotal, ...]:
     """What was packed for each step, such as draft or review, by name, from the UTC day `since` on."""
     query = """select stage, sum(packed_calls) as calls, sum(packed_tokens) as packed_tokens
-        from call_sums where day >= ? group by stage having sum(packed_tokens) > 0 order by stage"""
+        from call_sums where day >= ? group by stage having sum(packed_calls) > 0 order by stage"""
     return _records(conn, StepTotal, query, (since,))
 
 
