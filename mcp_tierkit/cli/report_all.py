@@ -42,7 +42,8 @@ def print_all(told: Told, latest: int) -> None:
     read = (*words("category"), *figures("calls", "tokens in", "cached", "hit rate"))
     print_table("Read from a provider's cache, by category", read, list(map(_hit, told.cache_hits)))
     packed = (*words("step"), *figures("calls", "packed", "per call"))
-    print_table("Tokens of project files sent, by step", packed, [_step(step) for step in told.context_by_step if step.packed_tokens])
+    steps = [_step(step) for step in told.context_by_step if step.packed_tokens]
+    print_table("Tokens of project files sent, by step", packed, steps)
     ran = (*words("playbook"), *figures("runs", "ok", "tokens", "USD"))
     print_table("Playbooks", ran, list(map(_playbook, told.playbooks)))
     _prompts(told.prompt_changes)
