@@ -19,10 +19,11 @@ import pytest
 from mcp_tierkit.errors import LedgerError, NotFound, OverBudget
 from mcp_tierkit.ledger import Ledger, Standing, report
 from mcp_tierkit.ledger.migrations import SCHEMA, migrations
-from mcp_tierkit.ledger.money import dollars
+from mcp_tierkit.ledger.money import dollars, weighed
 from mcp_tierkit.ledger.opening import Line, connect, ledger_path, prepare
 from mcp_tierkit.ledger.spent import Spent
 from mcp_tierkit.ledger.sqlite import PROVEN_CHECKS, open_ledger
+from mcp_tierkit.receipts import Weighed
 from mcp_tierkit.types import (
     Attempt,
     Budgets,
@@ -202,6 +203,21 @@ async def test_what_people_query_stands_in_columns(ledger: Ledger, raw: sqlite3.
     )  # fmt: skip
 
 
+WEIGHED = Weighed(unit="usd", alone_low=1, alone_high=2**60 + 1, passed=3, is_spared=True)
+
+
+async def test_what_a_net_is_made_of_is_kept_to_the_nanodollar_and_that_of_the_newest_receipt_stands(
+    ledger: Ledger, raw: sqlite3.Connection
+) -> None:
+    await ledger.open_task(task())
+    assert weighed(raw, "t1") == (None, Spend())
+    await ledger.weigh("t1", WEIGHED)
+    assert weighed(raw, "t1") == (WEIGHED, Spend())
+    later = Weighed(unit="tokens", alone_low=0, alone_high=0, passed=9, is_spared=False)
+    await ledger.weigh("t1", later)
+    assert weighed(raw, "t1") == (later, Spend())
+
+
 async def test_what_nobody_opened_is_not_found(ledger: Ledger) -> None:
     refused: list[Callable[[], Any]] = [
         lambda: ledger.task("no"), lambda: ledger.latest_route("no"), lambda: ledger.handoff("no"),
@@ -210,6 +226,7 @@ async def test_what_nobody_opened_is_not_found(ledger: Ledger) -> None:
         lambda: ledger.finish("no", "done", ""), lambda: ledger.standing("no"), lambda: ledger.request_cancel("no"),
         lambda: ledger.save(Score(task_id="no", outcome="accepted")), lambda: ledger.route(route("no")),
         lambda: ledger.reserve(request("no"), 1, Budgets()), lambda: ledger.settle("no", settled(1)),
+        lambda: ledger.weigh("no", WEIGHED),
     ]  # fmt: skip
     for ask in refused:
         with pytest.raises(NotFound):
