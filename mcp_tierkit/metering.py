@@ -240,7 +240,7 @@ def _settled(kit: Kit, tier: Tier, completion: Completion, duration_ms: int) -> 
         finish=completion.finish,
         duration_ms=duration_ms,
         model_mismatch=tier.base_url is None and not is_same_model(tier, served),
-        alert=alert(kit.prices, tier, served),
+        alert=alert(kit.prices, tier, completion),
     )
 
 

@@ -81,7 +81,7 @@ def cost(price: Price, usage: Usage, *, batch: bool = False) -> int | None:
     kept than written is no count to believe. `batch` is a call that may wait for its answer, at the rates for those.
     Lists tell what the standard level of service costs, so by them a call at another one has no known cost.
     """
-    if usage.level is not None and price.source not in _AT_ANY_LEVEL:
+    if not tells_level(price, usage):
         return None
     hour, written = usage.cache_write_1h or 0, usage.cache_write
     if written is not None and hour > written:
@@ -91,6 +91,11 @@ def cost(price: Price, usage: Usage, *, batch: bool = False) -> int | None:
     parts = list(map(_part, counts, _charged(_rates(price, _input_tokens(usage)), batch)))
     known = [part for part in parts if part is not None]
     return round(sum(known, Fraction(0))) if len(known) == len(parts) else None
+
+
+def tells_level(price: Price, usage: Usage) -> bool:
+    """Whether the price is that of the level of service which the call ran at."""
+    return usage.level is None or price.source in _AT_ANY_LEVEL
 
 
 def worst_cost(price: Price, input_tokens: int, max_output: int, *, hour: bool = False) -> int:

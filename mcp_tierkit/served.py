@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 from decimal import Decimal
 
-from mcp_tierkit.prices import Price, PriceTable
+from mcp_tierkit.amounts import dollars
+from mcp_tierkit.prices import Price, PriceTable, cost, tells_level
 from mcp_tierkit.settings import FILE
 from mcp_tierkit.tiers import Tier
+from mcp_tierkit.types import Completion
 
 DEARER = Decimal("1.5")
 """How many times the price of the model named first a call may cost before the user is told."""
@@ -42,9 +44,17 @@ def served_price(prices: PriceTable, tier: Tier, served: str | None) -> Price | 
     return next((price for name in names if (price := prices.price(name, tier.base_url))), own)
 
 
-def alert(prices: PriceTable, tier: Tier, served: str | None) -> str | None:
-    """What the user should know where another price is paid than the one of the model named first."""
+def alert(prices: PriceTable, tier: Tier, completion: Completion) -> str | None:
+    """What the user should know where another price is paid than that of the model named first, or an unknown one."""
+    served, usage = completion.served_model, completion.usage
     pinned, paid = pinned_price(prices, tier), served_price(prices, tier, served) or tier.price
+    if paid is not None and not tells_level(paid, usage) and not completion.reported_cost_nanousd:
+        return (
+            f"{served or tier.model} answered at the service level {usage.level}, which no price list tells of: "
+            "the call's cost is unknown."
+        )
+    if paid is not None and (stated := _stated_above(paid, completion)):
+        return f"{served or tier.model}: {stated}"
     if pinned is None or paid is None:
         return None
     if paid.input <= DEARER * pinned.input and paid.output <= DEARER * pinned.output:
@@ -53,6 +63,14 @@ def alert(prices: PriceTable, tier: Tier, served: str | None) -> str | None:
         f"{served or tier.model} answered at ${rate(paid)} a million tokens in and out; "
         f"{tier.requested_model}, which the {tier.name} tier names, costs ${rate(pinned)}."
     )
+
+
+def _stated_above(price: Price, completion: Completion) -> str | None:
+    """The provider's own bill beside the list's, where it is far above."""
+    stated, listed = completion.reported_cost_nanousd, cost(price, completion.usage)
+    if not stated or listed is None or stated <= DEARER * listed:
+        return None
+    return f"its provider states {dollars(stated)} for a call that its listed price puts at {dollars(listed)}."
 
 
 def rate(price: Price | None) -> str | None:

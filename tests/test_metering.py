@@ -46,6 +46,14 @@ async def test_the_cost_of_a_call_where_the_provider_states(tmp_path: Path, repo
     assert (row.status, row.cost_nanousd) == ("settled", paid)
 
 
+@pytest.mark.parametrize(("stated", "is_told"), [(300_000, False), (300_001, True), (999_000_000_000, True)])
+async def test_a_bill_far_above_the_list_is_paid_and_told(tmp_path: Path, stated: int, is_told: bool) -> None:
+    row = await drafted(tmp_path, stated)
+    assert row.cost_nanousd == stated
+    said_of = row.alert or ""
+    assert ("its provider states $" in said_of, "puts at $0.0002" in said_of) == (is_told, is_told)
+
+
 async def drafted(tmp_path: Path, reported: int | None) -> Row:
     reply = said(RIGHT).model_copy(update={"reported_cost_nanousd": reported})
     config = make_config(make_project(tmp_path / "app"), tmp_path / "home")

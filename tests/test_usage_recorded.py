@@ -260,6 +260,10 @@ async def test_a_call_at_another_level_of_service_than_the_listed_one_has_no_kno
     costs = _costs(tmp_path / "home/ledger.db")
     assert {case: costs[case] is not None for case in SERVED} == {case: known for case, (_, _, known) in SERVED.items()}
     assert rows == {case: ("settled", *RECORDED[name][:5]) for case, (name, _, _) in SERVED.items()}
+    with closing(sqlite3.connect(tmp_path / "home/ledger.db")) as conn:
+        alerts = dict(conn.execute("select task_id, alert from calls where alert is not null"))
+    assert alerts.keys() == {case for case, (_, _, known) in SERVED.items() if not known}
+    assert "at the service level priority" in alerts["openai_priority"]
 
 
 async def _call(kit: Kit, name: str, reply: Reply, task_id: str | None = None) -> None:

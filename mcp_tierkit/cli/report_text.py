@@ -84,7 +84,7 @@ def _summary(told: Told) -> str:
     if seen.refused_calls:
         parts.append(f"{seen.refused_calls} refused by a budget or the breaker")
     if seen.alerts:
-        parts.append(f"{seen.alerts} dearer than the model named")
+        parts.append(f"{seen.alerts} at another price than was asked for")
     if seen.playbook_runs:
         parts.append(count(seen.playbook_runs, "playbook run"))
     return "; ".join(parts) + "."
