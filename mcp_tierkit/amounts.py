@@ -1,28 +1,47 @@
-"""Amounts as a person reads them, the same on a terminal and on a page. Exact ones are for files and records."""
+"""Amounts and foreign texts as a person reads them, the same on a terminal and on a page.
+
+Exact amounts are for files and records.
+"""
 
 from __future__ import annotations
 
 from decimal import Decimal
 
 UNKNOWN = "unknown"
+FIGURES = 4
 _PLACES = ((1000, 0), (1, 2), (Decimal("0.0001"), 4), (Decimal("0.000001"), 6))
 
 
-def dollars(nanousd: int | None) -> str:
-    """An amount with as many places as its size deserves: $1,234, $12.30, $0.0431, -$0.0013; None is `unknown`."""
+def dollars(nanousd: int | None, figures: int = 0) -> str:
+    """An amount with as many places as its size deserves: $1,234, $12.30, $0.0431, -$0.0013; None is `unknown`.
+
+    With `figures` it has as many of them as there are, where they add up to other amounts beside it: $0.0006474.
+    """
     if nanousd is None:
         return UNKNOWN
     if nanousd == 0:
         return "$0"
     amount = Decimal(abs(nanousd)).scaleb(-9)
     places = next((places for least, places in _PLACES if amount >= least), 9)
-    return f"{'-' if nanousd < 0 else ''}${amount:,.{places}f}"
+    shown = f"{amount:,.{places}f}"
+    if (more := figures - 1 - amount.adjusted()) > places:
+        whole, rest = f"{amount:,.{min(more, 9)}f}".split(".")
+        shown = f"{whole}.{rest.rstrip('0'):0<{places}}"
+    return f"{'-' if nanousd < 0 else ''}${shown}"
+
+
+def dollars_of(usd: str | None) -> str:
+    """Four figures of a decimal string of dollars, as replies and receipts have it."""
+    return dollars(None if usd is None else round(Decimal(usd).scaleb(9)), FIGURES)
 
 
 def count(number: int, of: str = "") -> str:
     """A number with commas, and what it counts: `1 task`, `1,204 tasks`."""
-    plural = "" if not of or number == 1 else "s"
-    return f"{number:,}" + (f" {of}{plural}" if of else "")
+    return f"{number:,}{_of(number, of)}"
+
+
+def _of(number: int, of: str) -> str:
+    return f" {of}{'' if number == 1 else 's'}" if of else ""
 
 
 def percent(share: float | None) -> str:
@@ -34,10 +53,16 @@ def percent(share: float | None) -> str:
     return f"{share:.0%}" if share in (0, 1) else f"{share:.1%}"
 
 
-def tokens(number: int) -> str:
-    """Tokens in three digits or so: 950, 12.3 k, 4.56 M."""
+def tokens(number: int, of: str = "") -> str:
+    """Tokens in three digits or so, and what they are called: 950, 12.3 k, `4.5 M tokens`."""
     for size, unit in ((1_000_000_000, " G"), (1_000_000, " M"), (10_000, " k")):
         if abs(number) >= size:
             scaled = number / (1000 if unit == " k" else size)
-            return f"{scaled:.{0 if abs(scaled) >= 100 else 1}f}{unit}"
-    return f"{number:,}"
+            return f"{scaled:.{0 if abs(scaled) >= 100 else 1}f}{unit}{_of(number, of)}"
+    return count(number, of)
+
+
+def plain(text: str, most: int | None = None, instead: str = "?") -> str:
+    """A text from elsewhere, which steers no terminal and turns no direction of writing; cut where it is longer."""
+    line = text if most is None or len(text) <= most else text[: most - 1] + "…"
+    return "".join(char if char.isprintable() else instead for char in line)

@@ -531,6 +531,16 @@ def test_in_a_narrow_terminal_nothing_is_broken_but_sentences(home: Path) -> Non
     assert not [line for line in shown if "tierkit playbook" in line and line.strip() not in wide]
 
 
+def test_no_amount_is_cut_while_a_bar_can_make_way_for_it(home: Path) -> None:
+    for number, model in enumerate(("claude-sonnet-4-6[1m]", "claude-haiku-4-5-20251001", "house-model-9")):
+        rows = (answer(f"{model}{n}", at(n), usage(400_000 * n), model=model) for n in range(3 + number))
+        claude(home, f"{number}aaaaaaa.jsonl", *rows)
+    narrow, roomy = (on_terminal(home, columns).split("By model")[1].split("By project")[0] for columns in (70, 120))
+    assert ("█" in narrow, "█" in roomy) == (False, True)
+    assert "…" not in narrow
+    assert "claude-haiku-4-5-20251001" in narrow
+
+
 def _read(master: int) -> bytes:
     try:
         return os.read(master, 65536)

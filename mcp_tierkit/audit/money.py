@@ -11,7 +11,6 @@ from typing import NamedTuple
 from mcp_tierkit.audit.sheet import Call, Tokens
 from mcp_tierkit.prices import Price, Rates
 from mcp_tierkit.tables import packaged
-from mcp_tierkit.usage import NANO
 
 _DATED = re.compile(r"(\[[^\]]*\])?$")
 FAST, US = "-fast", "-us"
@@ -118,10 +117,3 @@ def _scaled(rates: Rates, factor: Fraction) -> _Scaled:
         whole(rates.input) or 0, whole(rates.cache_read), whole(rates.cache_write), whole(rates.cache_write_1h),
         whole(rates.output) or 0,
     )  # fmt: skip
-
-
-def dollars(nanousd: int) -> str:
-    """An amount to read: cents from a dollar on, four places below."""
-    if nanousd >= NANO:
-        return f"${Decimal(nanousd) / NANO:,.2f}"
-    return "$0" if nanousd == 0 else f"${Decimal(nanousd) / NANO:.4f}" if nanousd >= 50_000 else "under $0.0001"

@@ -10,6 +10,7 @@ from pathlib import PurePath
 
 from pydantic import Field
 
+from mcp_tierkit.amounts import dollars
 from mcp_tierkit.audit.advice import Reach
 from mcp_tierkit.audit.bill import Bill, Job, Sum
 from mcp_tierkit.audit.groups import (
@@ -23,7 +24,6 @@ from mcp_tierkit.audit.groups import (
     repeated_groups,
     span,
 )
-from mcp_tierkit.audit.money import dollars
 from mcp_tierkit.types import NanoUsd, Record
 
 NEXT = 3

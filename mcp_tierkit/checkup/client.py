@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Literal
 
+from mcp_tierkit.amounts import plain
 from mcp_tierkit.checkup.symptom import Symptom, fine, problem, warning
 from mcp_tierkit.clients import Client, clients, find_clients, our_entries, places, prepare
 from mcp_tierkit.clients.launch import find_launch
@@ -17,6 +18,8 @@ from mcp_tierkit.places import find_places
 from mcp_tierkit.providers import known
 
 State = Literal["absent", "updated", "already_there"]
+WORD = 200
+"""Characters that are shown of a word out of somebody's file."""
 CARRYING_NO_SHELL = ("claude-desktop",)
 """Clients that are started by the desktop, and so without the variables of a shell."""
 
@@ -62,7 +65,7 @@ def _look(client: Client, project: Path, folders: Mapping[str, str], env: Mappin
     broken = {name: why for name, words in entries.items() if (why := _broken(words))}
     for name, why in broken.items():
         fix = f"tierkit init --client {client.name}" + ("" if state != "absent" else ", in the project it serves")
-        yield problem("client_command", f"{client.title}, entry {_shown(name)}: {why}.", fix)
+        yield problem("client_command", f"{client.title}, entry {plain(name, WORD)}: {why}.", fix)
     if state == "updated" and not broken:
         what = f"{client.title}: its entry is not what this installation would write."
         yield warning("client_out_of_date", what, f"tierkit init --client {client.name} --dry-run shows the difference")
@@ -88,14 +91,14 @@ def _broken(words: tuple[str, ...]) -> str | None:
     """Why this command line cannot start; None where nothing speaks against it."""
     command = words[0]
     if not os.path.isabs(command):
-        return None if shutil.which(command) else f"{_shown(command)} is not on the PATH"
+        return None if shutil.which(command) else f"{plain(command, WORD)} is not on the PATH"
     if not os.path.exists(command):
-        return f"{_shown(command)} is gone, so its environment was moved or removed"
+        return f"{plain(command, WORD)} is gone, so its environment was moved or removed"
     if not os.access(command, os.X_OK) or os.path.isdir(command):
-        return f"{_shown(command)} cannot be run"
+        return f"{plain(command, WORD)} cannot be run"
     interpreter = _interpreter(Path(command))
     if interpreter and not os.path.exists(interpreter):
-        return f"{_shown(command)} wants {_shown(interpreter)}, which is gone"
+        return f"{plain(command, WORD)} wants {plain(interpreter, WORD)}, which is gone"
     return None
 
 
@@ -108,11 +111,6 @@ def _interpreter(script: Path) -> str | None:
         return None
     named = re.match(rb"#!\s*(/\S+)", first)
     return os.fsdecode(named[1]) if named else None
-
-
-def _shown(text: str) -> str:
-    """A word out of somebody's file, harmless on a terminal."""
-    return "".join(char if char.isprintable() else "?" for char in text)[:200]
 
 
 def _hidden_keys(client: Client, env: Mapping[str, str]) -> Iterator[Symptom]:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import click
 from click.core import ParameterSource
 
+from mcp_tierkit.amounts import count
 from mcp_tierkit.cli.options import json_option
 
 if TYPE_CHECKING:
@@ -163,7 +164,8 @@ def _print_session(found: Audit, session: str, *, as_json: bool) -> None:
 
     tasks = of_session(found, session)
     if not tasks:
-        there = f"{found.session_count:,} other session{'s' * (found.session_count != 1)} of these days were read."
+        was = "was" if found.session_count == 1 else "were"
+        there = f"{count(found.session_count, 'other session')} of these days {was} read."
         raise NotFound(
             f"No session in these days has an id that begins with {session[:60]!r}. Nothing is shown.",
             next_step=f"{there} `tierkit audit` lists the dearest tasks with the ids of their sessions."

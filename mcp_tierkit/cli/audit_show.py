@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
+from mcp_tierkit.amounts import count, dollars, tokens
 from mcp_tierkit.audit.groups import by_month
-from mcp_tierkit.audit.money import dollars
 from mcp_tierkit.audit.tell import Line
-from mcp_tierkit.cli.audit_tables import TYPED, Rows, print_table, printable, say, wrapped
+from mcp_tierkit.cli.tables import BAR, Column, Rows, figures, print_table, print_text, printable, words
 from mcp_tierkit.tables import packaged
 from mcp_tierkit.transcripts.read import FAILED
 
@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 _KNOWN = 10
 _BAR = 16
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
+_SUMMED = (*figures("USD"), BAR, *figures("calls", "tokens"))
+_FIRST_LINE, _SAME_WORK = Column("first line", is_wide=True), Column("same work", is_wide=True)
+_BEGUN, _TYPED = Column("begun", is_spare=True), Column("what to type", is_typed=True)
+_PAID = (*figures("USD"), BAR, *figures("calls", "sub-agents", is_spare=True))
 _LEFT_OUT = {
     "broken": ("broken line", "broken lines"),
     "half": ("half-written last line", "half-written last lines"),
@@ -58,23 +62,22 @@ def show(found: Audit, read: Reading, asked: Asked, *, seconds: float, is_subscr
         _show_handed(found, top, problem)
         return
     _head(found, is_subscription=is_subscription)
-    summed = ("USD", "", "calls", "tokens")
-    print_table("By day", ("day", *summed), _barred(_latest(found.by_day, top)))
-    print_table("By model", ("model", *summed), _barred(_dearest(found.by_model, top, "models")))
+    print_table("By day", (*words("day"), *_SUMMED), _barred(_latest(found.by_day, top)))
+    print_table("By model", (*words("model"), *_SUMMED), _barred(_dearest(found.by_model, top, "models")))
     if len(found.by_client) > 1:
-        print_table("By client", ("client", *summed), _barred(found.by_client))
+        print_table("By client", (*words("client"), *_SUMMED), _barred(found.by_client))
     named = labels(line.key for line in found.by_project)
     projects = [line.model_copy(update={"key": named[line.key]}) for line in found.by_project]
-    print_table("By project", ("project", *summed), _barred(_dearest(projects, top, "projects")))
-    tools = ("tool", "USD", "", "share", "results", "tokens", "read again")
+    print_table("By project", (*words("project"), *_SUMMED), _barred(_dearest(projects, top, "projects")))
+    tools = (*words("tool"), *figures("USD"), BAR, *figures("share", "results", "tokens", "read again"))
     print_table("What tools put into the context, estimated", tools, _tools(found, top))
-    head = ("session", "begun", "project", "USD", "", "calls", "sub-agents", "first line")
+    head = (*words("session"), _BEGUN, *words("project"), *_PAID, _FIRST_LINE)
     title = "Dearest tasks" + (f", {top} of {found.task_count:,}" if found.task_count > top else "")
     print_table(title, head, _tasks(found.tasks[:top], named))
     _show_groups("The same work again and again", found.repeated, top, named)
     _show_groups("Needed no model: a command does it", found.needless, top, named)
-    print_table("Handed to a cheaper model: what the asking cost", ("task", *summed),
-           _barred(_dearest(found.delegated, top, "tasks")))  # fmt: skip
+    asking = _barred(_dearest(found.delegated, top, "tasks"))
+    print_table("Handed to a cheaper model: what the asking cost", (*words("task"), *_SUMMED), asking)
     _show_handed(found, top, problem)
     _foot(found, read, seconds)
 
@@ -99,11 +102,12 @@ def show_sessions(lines: Sequence[SessionLine]) -> None:
          f"{line.calls:,}", line.prompt or "(no prompt)")
         for line in lines
     ]  # fmt: skip
-    print_table("Sessions", ("session", "begun", "project", "USD", "calls", "first line"), rows)
+    head = (*words("session"), _BEGUN, *words("project"), *figures("USD"), *figures("calls", is_spare=True))
+    print_table("Sessions", (*head, _FIRST_LINE), rows)
 
 
 def _show_groups(title: str, groups: Sequence[Group], top: int, named: Mapping[str, str]) -> None:
-    head = ("times", "USD", "could save a month", "project", "same work", TYPED)
+    head = (*figures("times", "USD", "could save a month"), *words("project"), _SAME_WORK, _TYPED)
     shown = groups[:top]
     more = f", {top} of {len(groups)}" if len(groups) > top else ""
     print_table(title + more, head, [_group(group, named) for group in shown])
@@ -114,7 +118,8 @@ def _show_groups(title: str, groups: Sequence[Group], top: int, named: Mapping[s
 
 
 def _show_handed(found: Audit, top: int, problem: str) -> None:
-    head = ("times", "calls", "USD", "USD a month", "could save a month", "same work", TYPED)
+    head = (*figures("times"), *figures("calls", is_spare=True), *figures("USD"),
+            *figures("USD a month", is_spare=True), *figures("could save a month"), _SAME_WORK, _TYPED)  # fmt: skip
     title = "Handed to cheaper models again and again: worth a playbook"
     print_table(title, head, list(map(_repeated, found.handed[:top])))
     if problem:
@@ -126,26 +131,26 @@ def show_tasks(tasks: Sequence[TaskLine]) -> None:
     first = tasks[0]
     total, unpriced = sum(task.cost_nanousd for task in tasks), sum(task.unpriced_calls for task in tasks)
     told = f"Session {first.session} of {first.client}, {first.project}: {_amount(total, unpriced)} at API prices"
-    say(told, bold=True)
+    say(told, is_bold=True)
     rows = [(row[1], *row[3:]) for row in _tasks(tasks, labels(task.project for task in tasks))]
-    print_table("Tasks", ("begun", "USD", "", "calls", "sub-agents", "first line"), rows)
+    print_table("Tasks", (_BEGUN, *_PAID, _FIRST_LINE), rows)
 
 
 def _head(found: Audit, *, is_subscription: bool) -> None:
     total, clients = found.total, ", ".join(line.key for line in found.by_client)
     is_known = total.cost_nanousd or not total.unpriced_calls
-    more = f" and {_many(total.unpriced_calls, 'call')} of no known price" if total.unpriced_calls else ""
+    more = f" and {count(total.unpriced_calls, 'call')} of no known price" if total.unpriced_calls else ""
     money = f"{dollars(total.cost_nanousd)} at API prices{more}" if is_known else "Cost unknown"
-    counted = f"{_many(total.calls, 'call')} in {_many(found.session_count, 'session')} of {clients}"
+    counted = f"{count(total.calls, 'call')} in {count(found.session_count, 'session')} of {clients}"
     when = found.first_day if found.first_day == found.last_day else f"{found.first_day} to {found.last_day}"
-    say(f"{money}, {when}: {counted}", bold=True)
-    day, tokens = total.cost_nanousd // found.days, _whole(total)
+    say(f"{money}, {when}: {counted}", is_bold=True)
+    day, whole = total.cost_nanousd // found.days, _whole(total)
     is_short = found.days < found.month_days
-    month = f"too short for a monthly pace ({_many(found.days, 'day')})" if is_short else (
+    month = f"too short for a monthly pace ({count(found.days, 'day')})" if is_short else (
         f"{dollars(by_month(total.cost_nanousd, found.days))} a month at this pace")  # fmt: skip
     pace = f"{dollars(day)} a day, {month}"
-    cached, subs = total.cache_read / (tokens or 1), found.sub_agents.cost_nanousd / (total.cost_nanousd or 1)
-    read = f"{_tokens(tokens)} tokens, {cached:.0%} read from a cache"
+    cached, subs = total.cache_read / (whole or 1), found.sub_agents.cost_nanousd / (total.cost_nanousd or 1)
+    read = f"{tokens(whole)} tokens, {cached:.0%} read from a cache"
     say(f"{pace}; {read}; sub-agents {subs:.0%} of the cost" if is_known else read)
     if is_subscription:
         say("You pay by subscription: dollars are what the API would have charged, not your bill.")
@@ -162,7 +167,7 @@ def _show_nothing(found: Audit, read: Reading) -> None:
     width = max(len(root.client) for root in read.roots)
     for root in read.roots:
         state = "" if root.path.exists() else ": not there"
-        click.echo(f"  {root.client:{width}}  {printable(str(root.path))}{state}")
+        click.echo(f"  {root.client:{width}}  {printable(str(root.path), most=None)}{state}")
     *named, last = dict.fromkeys(root.variable for root in read.roots)
     say(f"Kept elsewhere? Say where in {', '.join(named)} or {last}. Look further back with --days 365.")
     say("To see what a delegated task costs: tierkit demo")
@@ -170,16 +175,16 @@ def _show_nothing(found: Audit, read: Reading) -> None:
 
 
 def _foot(found: Audit, read: Reading, seconds: float) -> None:
-    whole = f"{_many(read.files, 'file')}, {_size(read.bytes)}"
+    whole = f"{count(read.files, 'file')}, {_size(read.bytes)}"
     notes = [f"Read {whole}, in {seconds:.1f} s. Nothing was written or sent."]
     if copies := found.copies + read.counts["repeated"]:
         rows = "1 row repeats an answer" if copies == 1 else f"{copies:,} rows repeat answers"
         notes.append(f"{rows} and {'is' if copies == 1 else 'are'} counted once.")
     if found.days < found.month_days and (found.repeated or found.needless):
-        notes.append(f"Savings a month take {_many(found.days, 'day')} for a week's work.")
+        notes.append(f"Savings a month take {count(found.days, 'day')} for a week's work.")
     if found.unknown_models:
-        models = ", ".join(printable(model) for model in found.unknown_models[:8])
-        calls = _many(found.total.unpriced_calls, "call")
+        models = ", ".join(found.unknown_models[:8])
+        calls = count(found.total.unpriced_calls, "call")
         notes.append(f"No known price, so not in the dollars: {calls} of {models}.")
     if found.uncompared_tasks:
         notes.append(f"Older tasks that were not compared for repeated work: {found.uncompared_tasks:,}.")
@@ -191,8 +196,8 @@ def _foot(found: Audit, read: Reading, seconds: float) -> None:
     _left_out(read, found.misdated)
 
 
-def _size(count: int) -> str:
-    return f"{count / 1e6:,.0f} MB" if count >= 1_000_000 else f"{count / 1e3:,.0f} kB"
+def _size(octets: int) -> str:
+    return f"{octets / 1e6:,.0f} MB" if octets >= 1_000_000 else f"{octets / 1e3:,.0f} kB"
 
 
 def _newer(found: Audit) -> list[str]:
@@ -204,9 +209,7 @@ def _newer(found: Audit) -> list[str]:
         newer = [one for one in versions if _number(one) > tuple(tables[client])]
         if newer:
             checked = ".".join(map(str, tables[client]))
-            told.append(
-                f"{client} {printable(newer[-1])} is newer than {checked}, which this was checked with: compare a day."
-            )
+            told.append(f"{client} {newer[-1]} is newer than {checked}, which this was checked with: compare a day.")
     return told
 
 
@@ -216,15 +219,15 @@ def _number(version: str) -> tuple[int, ...]:
 
 
 def _left_out(read: Reading, misdated: int) -> None:
-    told = [f"{count:,} {words[count != 1]}" for name, words in _LEFT_OUT.items() if (count := read.counts[name])]
-    told += [f"{_many(misdated, 'call')} on days to come"] if misdated else []
-    unknown = {name: count for name, count in read.counts.items() if name.startswith("unknown row")}
+    told = [f"{seen:,} {called[seen != 1]}" for name, called in _LEFT_OUT.items() if (seen := read.counts[name])]
+    told += [f"{count(misdated, 'call')} on days to come"] if misdated else []
+    unknown = {name: seen for name, seen in read.counts.items() if name.startswith("unknown row")}
     if unknown:
-        kinds = ", ".join(printable(name.partition(": ")[2]) for name in sorted(unknown)[:5])
-        told.append(f"{_many(sum(unknown.values()), 'row')} of kinds not known here ({kinds})")
+        kinds = ", ".join(name.partition(": ")[2] for name in sorted(unknown)[:5])
+        told.append(f"{count(sum(unknown.values()), 'row')} of kinds not known here ({kinds})")
     faults = sorted(name.removeprefix(FAILED) for name in read.counts if name.startswith(FAILED))
     if faults:
-        told.append(f"{_many(len(faults), 'file')} by a fault of ours ({', '.join(map(printable, faults[:3]))})")
+        told.append(f"{count(len(faults), 'file')} by a fault of ours ({', '.join(faults[:3])})")
     if told:
         say("Left out: " + "; ".join(told) + ".")
 
@@ -265,7 +268,7 @@ def _barred(lines: Sequence[Line]) -> Rows:
     largest = max((line.cost_nanousd for line in lines if type(line) is not _Others), default=0)
     return [
         (line.key, _amount(line.cost_nanousd, line.unpriced_calls),
-         "" if type(line) is _Others else _bar(line.cost_nanousd, largest), f"{line.calls:,}", _tokens(_whole(line)))
+         "" if type(line) is _Others else _bar(line.cost_nanousd, largest), f"{line.calls:,}", tokens(_whole(line)))
         for line in lines
     ]  # fmt: skip
 
@@ -275,8 +278,8 @@ def _tools(found: Audit, top: int) -> Rows:
     largest = max((line.cost_nanousd for line in lines), default=0)
     return [
         (line.key, dollars(line.cost_nanousd), _bar(line.cost_nanousd, largest),
-         "-" if line.share is None else f"{line.share:.0%}", f"{line.results:,}", _tokens(line.tokens),
-         _tokens(line.read_again_tokens))
+         "-" if line.share is None else f"{line.share:.0%}", f"{line.results:,}", tokens(line.tokens),
+         tokens(line.read_again_tokens))
         for line in lines
     ]  # fmt: skip
 
@@ -315,18 +318,8 @@ def _amount(cost: int, unpriced: int) -> str:
     return dollars(cost) + (f" + {unpriced:,} unpriced" if unpriced else "")
 
 
-def _many(count: int, name: str) -> str:
-    return f"{count:,} {name}{'' if count == 1 else 's'}"
-
-
 def _whole(line: Line) -> int:
     return line.input + line.cache_read + line.cache_write_5m + line.cache_write_1h + line.output
-
-
-def _tokens(count: int) -> str:
-    if count < 10_000:
-        return f"{count:,}"
-    return f"{count / 1e6:,.1f} M" if count >= 1_000_000 else f"{count / 1e3:,.0f} k"
 
 
 def _bar(part: int, largest: int) -> str:
@@ -337,9 +330,12 @@ def _bar(part: int, largest: int) -> str:
 def _step(number: int, step: Step) -> None:
     """One thing to do. On a terminal what to type has a line of its own, which can be copied whole."""
     if not sys.stdout.isatty():
-        click.echo(f"  {number}. {printable(f'{step.why} {step.command}'.rstrip())}")
+        say(f"  {number}. {step.why} {step.command}".rstrip())
         return
-    first, *rest = wrapped(f"{number}. {step.why}", "     ")
-    click.echo("\n".join([f"  {first}", *rest]))
+    print_text([f"  {number}. {step.why}"], indent="     ")
     if step.command:
-        click.secho(f"     {printable(step.command)}", fg="cyan")
+        click.secho(f"     {printable(step.command, most=None)}", fg="cyan")
+
+
+def say(text: str, *, is_bold: bool = False) -> None:
+    print_text([text], is_bold=is_bold)

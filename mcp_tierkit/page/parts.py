@@ -6,6 +6,8 @@ from collections.abc import Iterable, Sequence
 from decimal import Decimal
 from html import escape
 
+from mcp_tierkit.amounts import plain
+
 LONG = 160
 VOID = {"rect", "line", "input", "meta", "link"}
 
@@ -31,7 +33,7 @@ def _attribute(name: str, value: object) -> str:
     if value is None or value is False:
         return ""
     label = {"klass": "class"}.get(name, name.rstrip("_").replace("_", "-"))
-    return f" {label}" if value is True else f' {label}="{escape(clean(str(value)))}"'
+    return f" {label}" if value is True else f' {label}="{escape(plain(str(value), instead=" "))}"'
 
 
 def join(children: Iterable[Child]) -> Html:
@@ -41,15 +43,10 @@ def join(children: Iterable[Child]) -> Html:
         if isinstance(child, Html):
             made.append(str(child))
         elif isinstance(child, str):
-            made.append(escape(clean(child)))
+            made.append(escape(plain(child, instead=" ")))
         elif child is not None:
             made.append(str(join(child)))
     return Html("".join(made))
-
-
-def clean(text: str) -> str:
-    """A text without what cannot be seen: control characters, and marks that turn the direction of what follows."""
-    return "".join(char if char.isprintable() else " " for char in text)
 
 
 def foreign(text: str) -> Html:
