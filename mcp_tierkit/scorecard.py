@@ -276,7 +276,7 @@ def patterns(findings: Iterable[tuple[str, FindingClass]]) -> tuple[Pattern, ...
     return tuple(sorted(found, key=lambda pattern: (-pattern.times, pattern.klass)))
 
 
-def checklist(cards: Iterable[Scorecard], _repeated: Sequence[Pattern] = ()) -> tuple[Answer, ...]:
+def checklist(cards: Iterable[Scorecard]) -> tuple[Answer, ...]:
     """The five answers, always in the same order, each from the tasks alone.
 
     Classes of finding that come again change none: in enough tasks some class always does.

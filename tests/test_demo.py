@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import sqlite3
 import subprocess
 import sys
+from decimal import Decimal
 from pathlib import Path
 from typing import NamedTuple
 
@@ -38,6 +40,16 @@ def test_one_screen_shows_every_step_and_says_what_is_replayed(played: Played) -
     ):  # fmt: skip
         assert part in played.screen, played.screen
     assert len(played.screen.splitlines()) <= 50
+
+
+def test_amounts_on_the_screen_have_four_figures_and_still_add_up(played: Played) -> None:
+    amounts = re.findall(r"\$(\d+\.\d+)", played.screen)
+    assert amounts
+    assert not [amount for amount in amounts if len(amount.replace(".", "").lstrip("0")) > 4]
+    rows = re.findall(r"│ (draft|repair|review) .*\$(\S+) +│", played.screen)
+    assert [stage for stage, _ in rows] == ["draft", "repair", "review"]
+    [told] = re.findall(r"measured: model calls \$(\S+),", played.screen)
+    assert abs(sum(Decimal(cost) for stage, cost in rows if stage != "review") - Decimal(told)) <= Decimal("0.0000001")
 
 
 def test_the_change_of_the_demo_is_in_its_project(played: Played) -> None:

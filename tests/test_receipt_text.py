@@ -59,16 +59,24 @@ def receipt(measured: dict[str, Any], estimated: dict[str, Any] | None, net: Any
                 ["-0.0129", "0.0169"],
             ),
             [
-                "measured: model calls $0.0031, 1 tokens in, 1 out",
-                "measured from the transcript, at API prices: the caller's 1 call $0.02, 10 in, 50,000 from a cache, "
+                "measured: model calls $0.0031, 1 token in, 1 out",
+                "measured from the transcript, at API prices: the caller's 1 call $0.0200, 10 in, 50,000 from a cache, "
                 "300 into it, 400 tokens out",
                 "estimated: doing it alone $0.0102 to $0.0400",
                 "net: -$0.0129 to $0.0169 (the caller's calls re-read the conversation; the work alone is estimated "
                 "without that)",
             ],
         ),
+        (
+            receipt({**MEASURED, "usd": "0.000000001", "caller_tokens": [1, 1]}, None, ["-0.0000004", "12.3456"]),
+            [
+                "measured: model calls $0.000000001, 12,000 tokens in, 340 out",
+                "measured: the caller read 1 and wrote 1 token",
+                "net: -$0.000000400 to $12.35",
+            ],
+        ),
     ],
-    ids=["paid by the token", "unknown", "the caller's subscription", "measured caller"],
+    ids=["paid by the token", "unknown", "the caller's subscription", "measured caller", "hardly anything"],
 )  # fmt: skip
 def test_each_figure_has_its_unit_and_what_is_unknown_is_called_so(lines: list[str], wanted: list[str]) -> None:
     assert lines == wanted

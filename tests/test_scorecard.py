@@ -463,7 +463,7 @@ def test_the_checklist_says_what_is_weak_and_what_to_do_about_it(
   4. Does a review find something new each time, and say why where it finds nothing?
      strong: 6 of 6 tasks
   5. Does the change stay as it was handed over?
-     not known yet: 0 of 1 tasks; 5 cannot tell
+     not known yet: 0 of 1 task; 5 cannot tell
 
   Again and again: 6 findings of class test in 6 tasks.
   Name in checks a test for each line of acceptance, and list the test file in files where it is to be written.

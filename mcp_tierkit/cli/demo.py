@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from mcp_tierkit.amounts import FIGURES, dollars, dollars_of
 from mcp_tierkit.cli.options import json_option, print_json
 from mcp_tierkit.cli.receipt_text import receipt_lines
 from mcp_tierkit.errors import InvalidInput
@@ -84,8 +85,8 @@ class _Screen:
         return [f"{when}: {record['command']} -> {'red' if record['exit'] else 'green'} (exit {record['exit']})"]
 
     def _plan_task(self, record: dict[str, Any]) -> list[str]:
-        most = (record["estimate"] or {}).get("draft_usd_at_most")
-        return [record["summary"], f"tier {record['tier']}, one draft costs ${most} at most; nothing spent so far"]
+        most = dollars_of((record["estimate"] or {}).get("draft_usd_at_most"))
+        return [record["summary"], f"tier {record['tier']}, one draft costs {most} at most; nothing spent so far"]
 
     def _draft_with_cheap_model(self, record: dict[str, Any]) -> list[str]:
         lines = [record["summary"], *(f"attempt: {attempt}" for attempt in record["attempts"])]
@@ -99,7 +100,7 @@ class _Screen:
 
     def _review_diff(self, record: dict[str, Any]) -> list[str]:
         found = [f"{row['severity']} {row['file']}:{row['line']} {row['claim']}" for row in record["findings"]]
-        return [record["summary"], *found, f"cost: ${record['receipt']['measured']['usd']}"]
+        return [record["summary"], *found, f"cost: {dollars_of(record['receipt']['measured']['usd'])}"]
 
     def _run_playbook(self, record: dict[str, Any]) -> list[str]:
         text = str((record["output"] or {}).get("markdown", "")).splitlines()
@@ -109,7 +110,6 @@ class _Screen:
         from rich.table import Table
 
         from mcp_tierkit.ledger.report import reading
-        from mcp_tierkit.receipts import usd
 
         table = Table("stage", "model", "fresh in", "cached in", "out", "USD", title="every call on the ledger")
         with reading(f"sqlite:///{ledger}") as conn:
@@ -118,6 +118,6 @@ class _Screen:
                 " FROM call_log ORDER BY at"
             ).fetchall()
         for stage, model, fresh, cached, out, cost in rows:
-            table.add_row(stage, model, str(fresh), str(cached), str(out), usd(cost) or "unpriced")
+            table.add_row(stage, model, str(fresh), str(cached), str(out), dollars(cost, FIGURES))
         self._console.print()
         self._console.print(table)

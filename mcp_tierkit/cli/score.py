@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, get_args
 import anyio
 import click
 
+from mcp_tierkit.amounts import FIGURES, UNKNOWN, count, dollars
 from mcp_tierkit.calls import OutcomeCall
 from mcp_tierkit.cli.options import json_option, print_json, project_option, transcripts_option
 from mcp_tierkit.types import Outcome as Word
@@ -22,8 +23,7 @@ if TYPE_CHECKING:
     from mcp_tierkit.scorecard import Answer, Pattern
     from mcp_tierkit.stages.outcome import Outcome
 
-UNKNOWN = "unknown"
-NEWEST = 200
+NEWEST, GOAL_WIDTH = 200, 100
 
 
 @click.command()
@@ -137,13 +137,14 @@ def _config_of(project: str) -> Config:
 
 
 def _print(found: Outcome, *, with_transcripts: bool, saved_minutes: float | None = None) -> None:
-    from mcp_tierkit.receipts import usd
+    from mcp_tierkit.cli.tables import printable
     from mcp_tierkit.scorecard import was_handed_over
 
     card = found.card
+    spent = dollars(card.cost_nanousd, FIGURES)
     comments = None if card.comments is None else f"{card.comments}, {card.repeated_comments or 0} of them again"
     rows = {
-        "cost": _grade(card.cost, f"{_usd(usd(card.cost_nanousd))} for {_calls(card.calls)}{_against(found)}"),
+        "cost": _grade(card.cost, f"{spent} for {count(card.calls, 'call')}{_against(found)}"),
         **({"caller's side": _caller(found)} if with_transcripts else {}),
         "speed": _grade(card.speed, UNKNOWN if card.wall_s is None else f"{card.wall_s:.1f} s of work"),
         "accuracy": _grade(card.accuracy, card.outcome or "no outcome recorded"),
@@ -152,10 +153,10 @@ def _print(found: Outcome, *, with_transcripts: bool, saved_minutes: float | Non
         "defects after": _or_unknown(card.defects),
         "clean-up told": _minutes(card.cleanup_minutes, saved_minutes),
         "clean-up in git": _lines(found),
-        "total": _usd(usd(card.total_nanousd)),
+        "total": dollars(card.total_nanousd, FIGURES),
     }
     click.echo(f"{card.task_id}  {card.verdict or 'no verdict'}: {card.why}")
-    click.echo(f"  {_plain(card.goal)}\n")
+    click.echo(f"  {printable(' '.join(card.goal.split()), GOAL_WIDTH)}\n")
     for name, text in rows.items():
         click.echo(f"  {name:<16} {text}")
     if with_transcripts and found.caller and card.baseline and card.baseline.unit == "usd":
@@ -166,7 +167,7 @@ def _print(found: Outcome, *, with_transcripts: bool, saved_minutes: float | Non
 
 
 def _minutes(cleanup: float | None, saved: float | None) -> str:
-    told = UNKNOWN if cleanup is None else f"{cleanup:g} minutes"
+    told = UNKNOWN if cleanup is None else f"{cleanup:g} minute{'' if cleanup == 1 else 's'}"
     return told if saved is None else f"{told}, weighed against {saved:g} saved"
 
 
@@ -185,31 +186,21 @@ def _grade(grade: int | None, text: str) -> str:
     return f"{grade or '-'} of 5  {text}"
 
 
-def _calls(count: int) -> str:
-    return "1 call" if count == 1 else f"{count} calls"
-
-
-def _usd(text: str | None) -> str:
-    return UNKNOWN if text is None else f"${text}"
-
-
 def _or_unknown(value: object) -> str:
     return UNKNOWN if value is None else f"{value}"
 
 
 def _caller(found: Outcome) -> str:
-    from mcp_tierkit.receipts import usd_short
     from mcp_tierkit.stages.callers import SOURCE
 
     if (own := found.caller) is None:
         return "no transcript on this machine tells of it; the estimate stands"
     written = own.cache_write_5m + own.cache_write_1h
     tokens = f"{own.input:,} in, {own.cache_read:,} from a cache, {written:,} into it, {own.output:,} out"
-    return f"{_usd(usd_short(own.cost_nanousd))} for {_calls(own.calls)}: {tokens} ({SOURCE})"
+    return f"{dollars(own.cost_nanousd)} for {count(own.calls, 'call')}: {tokens} ({SOURCE})"
 
 
 def _against(found: Outcome) -> str:
-    from mcp_tierkit.receipts import usd_short
     from mcp_tierkit.scorecard import was_handed_over
 
     base = found.card.baseline
@@ -220,20 +211,15 @@ def _against(found: Outcome) -> str:
     if base is None:
         return "; alone: unknown"
     if base.unit == "tokens":
-        return f"; {base.ours} tokens of the caller's, alone {base.alone_low} to {base.alone_high}"
-    alone = f"${usd_short(base.alone_low)} to ${usd_short(base.alone_high)}"
-    return f", ${usd_short(base.ours)} with the caller's side; alone {alone} (estimated)"
-
-
-def _plain(goal: str) -> str:
-    """A goal on one line; nothing of it may steer a terminal."""
-    text = " ".join(goal.split())[:100]
-    return "".join(char if char.isprintable() else "?" for char in text)
+        tokens = count(base.ours, "token")
+        return f"; {tokens} of the caller's, alone {base.alone_low:,} to {base.alone_high:,}"
+    alone = f"{dollars(base.alone_low)} to {dollars(base.alone_high)}"
+    return f", {dollars(base.ours)} with the caller's side; alone {alone} (estimated)"
 
 
 def _print_patterns(patterns: tuple[Pattern, ...]) -> None:
     for pattern in patterns:
-        times = f"{pattern.times} findings of class {pattern.klass} in {pattern.tasks} tasks"
+        times = f"{count(pattern.times, 'finding')} of class {pattern.klass} in {count(pattern.tasks, 'task')}"
         click.echo(f"\n  Again and again: {times}.\n  {pattern.suggestion}")
 
 
@@ -267,14 +253,14 @@ def checklist(days: int, all_projects: bool, project: Path | None, as_json: bool
     with reading(config.ledger_url) as conn:
         cards = scorecards(conn, since, limit=NEWEST, project=own, minute_nanousd=rate)
         patterns = repeated_findings(conn, project=own, since=since)
-    answers, tasks = answered(cards, patterns), len(cards)
+    answers, tasks = answered(cards), len(cards)
     weak = is_weak(answers)
     if as_json:
         told = {name: [row.model_dump(mode="json") for row in rows] for name, rows in
                 (("answers", answers), ("patterns", patterns))}  # fmt: skip
         print_json({"since": since, "tasks": tasks, "is_weak": weak, **told})
     else:
-        which = f"the newest {tasks} tasks" if tasks == NEWEST else f"{tasks} task{'s' * (tasks != 1)}"
+        which = f"the newest {tasks} tasks" if tasks == NEWEST else count(tasks, "task")
         _print_answers(answers, patterns, tasks, f"{which} since {since}")
     return int(weak)
 
@@ -299,7 +285,7 @@ def _print_answers(answers: tuple[Answer, ...], patterns: tuple[Pattern, ...], t
     for number, row in enumerate(answers, 1):
         left = f"; {tasks - row.of} cannot tell" if tasks > row.of else ""
         click.echo(f"  {number}. {row.question}")
-        click.echo(f"     {row.answer or 'not known yet'}: {row.good} of {row.of} tasks{left}")
+        click.echo(f"     {row.answer or 'not known yet'}: {row.good} of {count(row.of, 'task')}{left}")
         if row.advice:
             click.echo(f"     {row.advice}")
     _print_patterns(patterns)

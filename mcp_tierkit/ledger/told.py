@@ -135,7 +135,7 @@ def told(
         reread_tokens=sum(step.spend.input_tokens for step in found["by_step"] if step.key in REREADS),
         project_names=project_names(_paths(found)),
         verdicts=verdicts(found["scorecards"]),
-        checklist=checklist(found["scorecards"], found["patterns"]),
+        checklist=checklist(found["scorecards"]),
         budgets=limits,
         billing=dict(billing or {}),
         **found,
