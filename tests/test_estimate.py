@@ -365,6 +365,34 @@ def test_without_tokens_or_files_it_says_what_to_name(project: Path, capsys: pyt
     assert "--files" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [(["estimate", "--input", "9", "--output", "3"], 2), (["prices"], 2), (["prices", "--drift"], 2),
+     (["prices", "--pins"], 2), (["report"], 2), (["audit"], 0)],
+    ids=["estimate", "prices", "drift", "pins", "report", "audit"],
+)  # fmt: skip
+def test_a_mistake_in_the_settings_is_refused_where_they_count_and_said_where_they_do_not(
+    project: Path, capsys: pytest.CaptureFixture[str], words: list[str], code: int
+) -> None:
+    (project.parent / "home" / "tierkit.toml").write_text("[tiers.chaep]\n")
+    assert run(words) == code
+    assert "tiers.chaep" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "words", [["estimate", "--input", "9", "--output", "3"], ["prices", "gpt-5.2"], ["prices", "--pins"]]
+)
+def test_where_no_project_is_the_packaged_prices_hold(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], words: list[str]
+) -> None:
+    for name in ("TIERKIT_PROJECT", "CLAUDE_PROJECT_DIR"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))  # A home folder is no project.
+    monkeypatch.chdir(tmp_path)
+    assert run(words) != 2
+    assert capsys.readouterr().err == ""
+
+
 def test_the_table_names_every_route_and_fits_eighty_columns(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["estimate", "--input", "9000", "--output", "3000", "--subscription", "200"]) == 0
     lines = capsys.readouterr().out.splitlines()

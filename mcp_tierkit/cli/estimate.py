@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
-from mcp_tierkit.cli.options import json_option, print_json, project_option
+from mcp_tierkit.cli.options import config_if_any, json_option, print_json, project_option
 from mcp_tierkit.errors import InvalidInput, LedgerError
 
 if TYPE_CHECKING:
@@ -74,7 +73,7 @@ def estimate(
     from mcp_tierkit.estimates import Terms
     from mcp_tierkit.estimates import estimate as compute
 
-    config = _config(project, needed=bool(files))
+    config = config_if_any(project, needed=bool(files))
     work = _work(config, input_tokens, output_tokens, files, task)
     bench = _bench(config, models, seconds)
     terms = Terms(
@@ -89,20 +88,6 @@ def estimate(
     else:
         show(found, bench.named, bench.paid, notes)
     return 1 if any(route.unknown for route in found.routes) else 0
-
-
-def _config(project: Path | None, *, needed: bool) -> Config | None:
-    """The user's settings; None where there is no project to read them for and none is needed."""
-    from mcp_tierkit.config import load_config
-    from mcp_tierkit.places import find_project
-
-    try:
-        find_project(str(project) if project else None, os.environ)
-    except InvalidInput:
-        if needed or project:
-            raise
-        return None
-    return load_config(project=str(project) if project else None)
 
 
 def _work(

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 
 import click
 
+from mcp_tierkit.amounts import count
+from mcp_tierkit.cli.tables import print_text
 from mcp_tierkit.estimates import Estimate, RouteCost
 from mcp_tierkit.price_map import hint
 from mcp_tierkit.receipts import usd
@@ -72,20 +72,13 @@ def _told(route: RouteCost) -> dict[str, object]:
 def show(found: Estimate, named: Named, paid: Mapping[str, str], notes: Sequence[str]) -> None:
     work, terms = found.work, found.terms
     runs = "1 run" if terms.runs_per_day == 1 else f"{terms.runs_per_day.normalize():,f} runs"
-    click.echo(f"{work.input:,} tokens to read and {work.output:,} to write, {runs} a day.")
+    click.echo(f"{count(work.input, 'token')} to read and {work.output:,} to write, {runs} a day.")
     width = max(len(model or "unknown") for model in named.values())
     for who, model in named.items():
         click.echo(f"  {who:<7} {model or 'unknown':<{width}}  {paid.get(who, '')}".rstrip())
     _table(*_columns(found))
     for line in (*_told_quotas(found), *_told_break_even(found), *notes):
-        click.echo(_wrapped(line))
-
-
-def _wrapped(line: str) -> str:
-    """A sentence as wide as the terminal; in a pipe it stays one line."""
-    if not sys.stdout.isatty():
-        return line
-    return click.wrap_text(line, shutil.get_terminal_size().columns, subsequent_indent="  ")
+        print_text([line], indent="  ")
 
 
 def _columns(found: Estimate) -> tuple[list[str], list[list[str]]]:
@@ -164,7 +157,8 @@ def _told_break_even(found: Estimate) -> list[str]:
         )
     if own.subscription_runs:
         paid = f", {draft.subscription_runs:,} with cheap drafts" if draft.subscription_runs else ""
-        lines.append(f"The subscription costs no more from {own.subscription_runs:,} runs a month on alone{paid}.")
+        runs = count(own.subscription_runs, "run")
+        lines.append(f"The subscription costs no more from {runs} a month on alone{paid}.")
     return lines
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from datetime import UTC, date, datetime
 from decimal import Decimal
@@ -10,13 +9,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from mcp_tierkit.cli.options import json_option, print_json
-from mcp_tierkit.config import Config, load_config
-from mcp_tierkit.errors import InvalidInput, LedgerError
-from mcp_tierkit.places import find_project
+from mcp_tierkit.cli.options import config_if_any, json_option, print_json
+from mcp_tierkit.errors import LedgerError
 from mcp_tierkit.prices import STALE_DAYS, Price, PriceTable, Rates, names, withdrawal
 
 if TYPE_CHECKING:
+    from mcp_tierkit.config import Config
     from mcp_tierkit.pins import Retest
     from mcp_tierkit.types import TierName
 
@@ -63,7 +61,7 @@ def prices(models: tuple[str, ...], drift: bool, pins: bool, as_json: bool) -> N
 
 
 def _list(models: tuple[str, ...], as_json: bool) -> bool:
-    config = _config()
+    config = config_if_any()
     table = config.price_table() if config else PriceTable()
     own = [row for row in _of_tiers(config) if not models or row.model in models]
     named = {row.model for row in own}
@@ -90,15 +88,6 @@ def _of_tiers(config: Config | None) -> list[Row]:
         for model in written.models
         if written.base_url or listed.packaged(model) is None
     ]
-
-
-def _config() -> Config | None:
-    """The user's settings, whose prices come before ours; None where there is no project to read them for."""
-    try:
-        find_project(None, os.environ)
-    except InvalidInput:
-        return None
-    return load_config()
 
 
 def _record(row: Row, today: date) -> dict[str, object]:
@@ -179,8 +168,9 @@ def _warn(rows: Sequence[Row], today: date) -> None:
 
     stale = [row for row in rows if row.price and row.price.is_stale(today)]
     if stale:
+        older = "1 price is" if len(stale) == 1 else f"{len(stale):,} prices are"
         click.echo(
-            f"Warning: {len(stale)} prices are older than {STALE_DAYS} days, so costs may be wrong. "
+            f"Warning: {older} older than {STALE_DAYS} days, so costs may be wrong. "
             "Upgrade mcp-tierkit, or name current prices in tierkit.toml.",
             err=True,
         )
@@ -226,7 +216,7 @@ def _users() -> dict[str, str]:
     from mcp_tierkit.settings import FILE
     from mcp_tierkit.tiers import survey
 
-    config = _config()
+    config = config_if_any()
     tiers = survey(config).tiers if config else {}
     return {name: tier.model for name, tier in tiers.items() if tier.price and tier.price.source != FILE}
 
@@ -252,7 +242,7 @@ def _print_drift(differing: Sequence[dict[str, Any]], told: Sequence[dict[str, A
 
 
 def _pins(as_json: bool) -> bool:
-    found = _retests(_config())
+    found = _retests(config_if_any())
     if as_json:
         print_json({"retest": None if found is None else [one.model_dump(mode="json") for one in found]})
     elif found is None:
