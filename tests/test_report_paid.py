@@ -15,7 +15,9 @@ from typing import Any
 import pytest
 
 from mcp_tierkit.cli import run
+from mcp_tierkit.ledger.scores import COUNTED
 from mcp_tierkit.ledger.spending import next_dollar
+from mcp_tierkit.scorecard import Measured
 from tests.reports import add_call, new_ledger, open_task, receipt, tell
 from tests.transcripts import answer, asked, result, tool, usage, write
 
@@ -92,7 +94,7 @@ def test_quota_is_no_dollars_and_machine_time_is_named(
     ]  # fmt: skip
     assert [found["tasks"][0]["spend"][name] for name in ("quota_tokens", "unpriced_calls")] == [1000, 0]
     text = shown(capsys)
-    assert "$0.0040 for 5 model calls; 1 task opened; 2 calls within a subscription: 1000 tokens of quota; " in text
+    assert "$0.0040 for 5 model calls; 1 task opened; 2 calls within a subscription: 1,000 tokens of quota; " in text
     assert "$0.0010 of it machine time." in text
     [strong] = [line.split() for line in text.splitlines() if line.startswith("strong")]
     assert strong == ["strong", "2", "40.0%", "25.0%", "0%", "100%", "quota"]
@@ -211,6 +213,33 @@ def test_what_reviews_keep_finding_is_of_these_days(
         conn.execute(f"insert into findings ({names}) values (?, ?, ?, ?, ?, ?, ?)", found)
     assert [pattern["times"] for pattern in told(capsys, "--days", "60")["patterns"]] == [4]
     assert told(capsys)["patterns"] == []
+
+
+def test_changes_that_nobody_counted_are_told_with_the_way_on(
+    conn: sqlite3.Connection, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ends = {"a": "applied", "b": "ready", "c": "needs_work", "d": "applied"}
+    for task_id, status in ends.items():
+        open_task(conn, task_id, AT)
+        conn.execute("insert into drafts (task_id, at, status, record) values (?, ?, ?, '{}')", (task_id, AT, status))
+    lines = Measured(changed_lines=4, rewritten_lines=0, is_final=True).model_dump_json()
+    later = (NOW + timedelta(seconds=1)).isoformat(timespec="milliseconds")
+    conn.execute("insert into decisions (task_id, at, kind, detail) values ('d', ?, ?, ?)", (later, COUNTED, lines))
+    sentence = "How much of 2 changes was rewritten is not counted yet: tierkit checklist counts what is due."
+    assert sentence in shown(capsys)
+    assert sentence in page(tmp_path)
+
+
+def test_a_task_whose_only_call_is_still_answered_has_no_cost_of_zero(
+    conn: sqlite3.Connection, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for task_id, used in (("a", {"status": "reserved", "reserved_nanousd": 9}), ("b", {"cost_nanousd": 0, **USED})):
+        open_task(conn, task_id, AT)
+        add_call(conn, task_id, at=AT, **used)
+        conn.execute("update tasks set state = 'running', owner_id = 'o' where task_id = ?", (task_id,))
+    latest = shown(capsys, "--all").split("Latest tasks")[1].split("\n\n")[0].splitlines()
+    assert {line[0]: line.split("  ")[-1].strip() for line in latest[2:]} == {"a": "in flight", "b": "$0"}
+    assert ">in flight<" in page(tmp_path)
 
 
 def test_the_next_dollar_is_a_whole_one(conn: sqlite3.Connection) -> None:

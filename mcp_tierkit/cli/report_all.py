@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from mcp_tierkit.amounts import dollars, percent
+from mcp_tierkit.amounts import UNKNOWN, dollars, percent
 from mcp_tierkit.cli import report_text
 from mcp_tierkit.cli.tables import Column, figures, print_table, words
 from mcp_tierkit.ledger.report import CacheHit, PlaybookTotal, PromptChange, StepTotal, TaskSummary, Total
@@ -90,7 +90,7 @@ def _step(step: StepTotal) -> tuple[str, ...]:
 
 
 def _playbook(total: PlaybookTotal) -> tuple[str, ...]:
-    tokens = "unknown" if total.tokens is None else f"{total.tokens}"
+    tokens = UNKNOWN if total.tokens is None else f"{total.tokens}"
     return total.playbook, f"{total.runs}", f"{total.ok}", tokens, dollars(total.cost_nanousd)
 
 
@@ -101,4 +101,4 @@ def _prompts(changes: Sequence[PromptChange]) -> None:
 
 def _task(task: TaskSummary, project: str) -> tuple[str, ...]:
     begun = task.created_at[5:16].replace("T", " ")
-    return task.task_id, begun, project, report_text.goal(task.goal), task.ended, said.cost(task.spend)
+    return task.task_id, begun, project, report_text.goal(task.goal), task.ended, said.cost_of_task(task)

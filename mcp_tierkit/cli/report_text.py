@@ -65,7 +65,7 @@ def print_summary(told: Told) -> bool:
     click.echo()
     if told.overview.spend.calls or told.savings.tasks:
         print_text([f"Delegating {said.headline(told).text}.", *said.basis(told)])
-    print_text([said.verdict(told), *_judged(told)])
+    print_text([said.verdict(told), *_judged(told), *said.uncounted(told)])
     print_text(_ends(told))
     return True
 
@@ -74,7 +74,8 @@ def _summary(told: Told) -> str:
     seen, spend = told.overview, told.overview.spend
     parts = [f"{said.known(spend)} for {count(spend.calls, 'model call')}; {count(seen.tasks, 'task')} opened"]
     if spend.quota_calls:
-        parts.append(f"{count(spend.quota_calls, 'call')} within a subscription: {spend.quota_tokens} tokens of quota")
+        quota = tokens(spend.quota_tokens, "token")
+        parts.append(f"{count(spend.quota_calls, 'call')} within a subscription: {quota} of quota")
     if machine := sum(total.spend.cost_nanousd for total in told.by_billing if total.key == "local"):
         parts.append(f"{dollars(machine)} of it machine time")
     if spend.unpriced_calls:
@@ -93,7 +94,7 @@ def _summary(told: Told) -> str:
 def _ends(told: Told) -> Iterator[str]:
     counts = [f"{number} {ENDS[end]}" for end, number in told.ends.model_dump().items() if end != "of" and number]
     if counts:
-        newest = "Tasks" if told.ends.of == told.overview.tasks else f"The newest {told.ends.of} tasks"
+        newest = "Tasks" if told.ends.of == told.overview.tasks else f"The newest {told.ends.of:,} tasks"
         yield f"{newest}: {', '.join(counts)}."
 
 
@@ -125,10 +126,11 @@ def _parts(share: Share, *, has_quota: bool) -> list[str]:
 def _beside_tiers(told: Told) -> Iterator[str]:
     """What the shares of tiers count, in sentences."""
     if told.reread_tokens:
-        yield f"{tokens(told.reread_tokens)} tokens were read by repairs, climbs and reviews, which read a draft again."
+        reread = tokens(told.reread_tokens, "token")
+        yield f"{reread} were read by repairs, climbs and reviews, which read a draft again."
     if told.caller.read or told.caller.wrote:
-        read, wrote = tokens(told.caller.read), tokens(told.caller.wrote)
-        yield f"Your agent read {read} tokens of our replies and wrote {wrote} to ask."
+        read, wrote = tokens(told.caller.read, "token"), tokens(told.caller.wrote)
+        yield f"Your agent read {read} of our replies and wrote {wrote} to ask."
     if told.untold_calls:
         yield f"Of {count(told.untold_calls, 'call')} no tokens were reported: they are missing here."
     yield from paid_for(told)

@@ -27,7 +27,7 @@ class Unit:
 
 
 def _tokens_text(number: int) -> str:
-    return f"{tokens(number)} tokens"
+    return f"{tokens(number, 'token')}"
 
 
 def _tokens_axis(marks: Sequence[int]) -> list[str]:

@@ -100,7 +100,7 @@ def _ranked(name: Child, totals: Sequence[Total], share: float, klass: str) -> H
     calls = count(sum(total.spend.calls for total in totals), "call")
     more = f"{calls}, {unpriced:,} of unknown cost" if unpriced else calls
     quota = sum(total.spend.quota_tokens for total in totals)
-    value = said.cost_of([total.spend for total in totals], f"{tokens(quota)} tokens of quota")
+    value = said.cost_of([total.spend for total in totals], f"{tokens(quota, 'token')} of quota")
     label = el("span", el("b", name), el("small", more))
     return el("li", label, el("span", value, klass="value"), bar(share, klass))
 
@@ -157,7 +157,7 @@ def _task(task: TaskSummary, project: str, scored: Scorecard | None) -> Html:
         (foreign(project), None),
         ([foreign(_short(task.goal, 140)), " ", el("small", task.task_id)], None),
         (task.ended, None),
-        (said.cost(task.spend), task.spend.cost_nanousd),
+        (said.cost_of_task(task), task.spend.cost_nanousd),
         *_scores(scored),
     ]
     made = []

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Literal
 
 from mcp_tierkit.amounts import count, dollars, tokens
+from mcp_tierkit.ledger.report import TaskSummary
 from mcp_tierkit.ledger.spent import Spent
 from mcp_tierkit.ledger.told import Told
 from mcp_tierkit.scorecard import least_tasks
@@ -13,6 +14,8 @@ from mcp_tierkit.types import Record
 
 BUDGETS = {"day": "today", "month": "this month", "project": "in this project"}
 MOST_STEPS = 4
+GIVEN = ("applied", "ready")
+"""Ends of a draft after which the change is the caller's to keep."""
 Tone = Literal["gain", "loss"]
 
 
@@ -35,7 +38,7 @@ def nets(told: Told) -> list[Net]:
     if found.net_nanousd is not None:
         made.append(_net(*found.net_nanousd, *(dollars(abs(side)) for side in found.net_nanousd)))
     if found.net_tokens is not None:
-        made.append(_net(*found.net_tokens, *(f"{tokens(abs(side))} tokens" for side in found.net_tokens)))
+        made.append(_net(*found.net_tokens, *(f"{tokens(abs(side), 'token')}" for side in found.net_tokens)))
     return made
 
 
@@ -97,11 +100,11 @@ def _beside(told: Told) -> Iterator[str]:
     if told.overview.in_flight_calls:
         missing.append(f"{count(told.overview.in_flight_calls, 'call')} in flight")
     if spend.quota_calls:
-        missing.append(f"{tokens(spend.quota_tokens)} tokens of a subscription's quota")
+        missing.append(f"{tokens(spend.quota_tokens, 'token')} of a subscription's quota")
     if (earlier := spend.cost_nanousd - found.cost_nanousd) > 0:
         missing.append(f"{dollars(earlier)} spent in these days on tasks opened before them")
     if found.caller_tokens:
-        missing.append(f"{tokens(found.caller_tokens)} tokens through your agent, of tasks without an estimate")
+        missing.append(f"{tokens(found.caller_tokens, 'token')} through your agent, of tasks without an estimate")
     if missing:
         yield f"Not in it: {'; '.join(missing)}."
 
@@ -127,6 +130,14 @@ def verdict(told: Told) -> str:
     return f"It pays: {sums}." if tone == "gain" else f"It helps, but whether it pays is not clear: {sums}."
 
 
+def uncounted(told: Told) -> Iterator[str]:
+    """How many changes were handed over whose rewritten lines nobody has counted for good."""
+    waiting = sum(card.draft_status in GIVEN and not card.are_lines_final for card in told.scorecards)
+    if waiting:
+        what = f"How much of {count(waiting, 'change')} was rewritten is not counted yet"
+        yield f"{what}: tierkit checklist counts what is due."
+
+
 def _results(number: int) -> str:
     return "the one result" if number == 1 else f"{number:,} results"
 
@@ -148,7 +159,7 @@ def _next_steps(told: Told) -> Iterator[str]:
         yield "To see which part loses: tierkit report --levers"
     if told.overview.spend.unpriced_calls:
         yield "To see which models have no price: tierkit prices"
-    kept = {task.task_id for task in told.tasks if task.draft_status in ("applied", "ready")}
+    kept = {task.task_id for task in told.tasks if task.draft_status in GIVEN}
     waiting = next((card for card in told.scorecards if card.outcome is None and card.task_id in kept), None)
     if waiting is not None:
         yield f"To say what became of the newest change: tierkit outcome {waiting.task_id} accepted|edited|reverted"
@@ -165,6 +176,13 @@ def cost(spend: Spent) -> str:
     if spend.unpriced_calls:
         parts.append(f"up to {dollars(spend.unknown_nanousd)}" if _is_bounded(spend) else "unknown")
     return " + ".join(parts)
+
+
+def cost_of_task(task: TaskSummary) -> str:
+    """The same of a task; of one whose calls are all still being answered, that."""
+    spend = task.spend
+    figures = (spend.cost_nanousd, spend.unpriced_calls, spend.quota_calls, spend.input_tokens, spend.output_tokens)
+    return "in flight" if task.state == "running" and spend.calls and not any(figures) else cost(spend)
 
 
 def known(spend: Spent) -> str:

@@ -202,7 +202,7 @@ def _worth(told: Told) -> Html | None:
     title = el("h3", f"Was it worth it? Of the newest {count(len(told.scorecards), 'result')}")
     open_ = told.verdicts["unknown"]
     how = "Say what became of a change with record_outcome, or with tierkit outcome TASK accepted"
-    waiting = f"Without a verdict yet: {open_:,}. {how}." if open_ else None
+    waiting = " ".join([*([f"Without a verdict yet: {open_:,}. {how}."] if open_ else []), *said.uncounted(told)])
     if not judged:
         return el("div", title, el("p", waiting, klass="how"))
     parts = [(klass, told.verdicts[name] / judged) for name, (_, klass) in WORTH.items()]
@@ -238,7 +238,7 @@ def _read_again(told: Told) -> Html | None:
         share = percent(told.reread_tokens / told.overview.spend.input_tokens)
         parts.append(f"{share} of what models read was for repairs, climbs and reviews, which read the draft again.")
     if told.caller.read or told.caller.wrote:
-        asked = f"{tokens(told.caller.read)} tokens of replies and wrote {tokens(told.caller.wrote)}"
+        asked = f"{tokens(told.caller.read, 'token')} of replies and wrote {tokens(told.caller.wrote)}"
         parts.append(f"Your agent itself read {asked} to ask; these are not in the shares.")
     if told.untold_calls:
         parts.append(f"{count(told.untold_calls, 'call')} named no tokens and are missing here.")

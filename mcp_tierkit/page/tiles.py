@@ -50,7 +50,7 @@ def _spent(told: Told) -> Html:
         more.append(el("p", f"and up to {dollars(spend.unknown_nanousd)} not known"))
     if spend.unbounded_calls:
         more.append(el("p", f"and {count(spend.unbounded_calls, 'call')} of which nobody knows even the most"))
-    quota = f"{tokens(spend.quota_tokens)} tokens"
+    quota = f"{tokens(spend.quota_tokens, 'token')}"
     if spend.quota_calls and not spend.cost_nanousd:
         return _tile("Quota used of a subscription", quota, el("p", "no dollars"), *more)
     if spend.quota_calls:
