@@ -140,6 +140,7 @@ async def test_a_look_leaves_every_file_as_it_was(home: Home, port: int) -> None
     [
         ("", "budgets: $0.50 a task, $2.00 a day (ours, until you set one)"),
         ('[budget]\nmonth_usd = "30"\n', "budgets: $30.00 a month"),
+        ('[budget]\ncall_usd = "0.1"\n', "budgets: $0.10 a call, none on a day"),
     ],
 )
 async def test_the_limits_that_hold_are_named(home: Home, toml: str, said: str) -> None:
@@ -155,6 +156,13 @@ async def test_refused_settings_are_a_fault_and_the_rest_is_looked_at_all_the_sa
     assert "budgets" in told["settings_refused"].what
     assert "Did you mean budget?" in told["settings_refused"].fix
     assert {"packages", "ledger", "sandbox", "schemas"} <= set(told)
+
+
+async def test_a_fault_of_the_projects_own_settings_does_not_point_at_the_users_file(home: Home) -> None:
+    (home.project / "tierkit.toml").write_text('[budget]\non_exhausted = "ask"\n')
+    told = {symptom.name: symptom for symptom in await home.look()}
+    assert "the project's tierkit.toml" in told["settings_refused"].what
+    assert "File:" not in told["settings_refused"].fix
 
 
 async def test_a_home_folder_as_the_project_is_a_fault(home: Home) -> None:

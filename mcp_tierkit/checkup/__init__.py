@@ -9,6 +9,7 @@ from pathlib import Path
 
 import anyio.to_thread
 
+from mcp_tierkit import narrowing
 from mcp_tierkit.checkup.client import look_at_clients
 from mcp_tierkit.checkup.home import look_at_disk, look_at_ledger, look_at_left, look_at_prompts, look_at_state
 from mcp_tierkit.checkup.machine import look_at_packages, look_at_sandbox, look_at_schemas, look_at_shipped
@@ -84,7 +85,9 @@ def _settings(project: str | None, env: Mapping[str, str]) -> tuple[Config | Non
         config = load_config(project=project, env=env)
     except InvalidInput as refusal:
         what = f"{refusal.what.removesuffix(' Nothing was started.')} No tool works until it is mended."
-        return None, [problem("settings_refused", what, f"{refusal.next_step} File: {find_places(env).config_file}")]
+        # A fault of the project's own file names that file.
+        where = "" if narrowing.PLACE in what else f" File: {find_places(env).config_file}"
+        return None, [problem("settings_refused", what, f"{refusal.next_step}{where}")]
     return config, [fine("settings", _said_of(config)), *_notes(config)]
 
 
@@ -93,7 +96,9 @@ def _said_of(config: Config) -> str:
     file = f"{own}" if own.is_file() else f"our defaults; yours go in {own}"
     held = {name: getattr(config.budgets, name) for name in ("call", "task", "day", "project", "month")}
     limits = ", ".join(f"${dollars(limit)} a {name}" for name, limit in held.items() if limit is not None)
-    return f"{file}; budgets: {limits}" + (" (ours, until you set one)" if config.budget_is_default else "")
+    is_open = all(held[name] is None for name in ("day", "project", "month"))
+    what = " (ours, until you set one)" if config.budget_is_default else ", none on a day" if is_open else ""
+    return f"{file}; budgets: {limits}{what}"
 
 
 def _notes(config: Config) -> Iterator[Symptom]:
