@@ -15,7 +15,7 @@ from mcp_tierkit.config import ARGUMENTS, ENVIRONMENT, Config, variable
 from mcp_tierkit.errors import ModelFailed, OverBudget, PolicyRefused
 from mcp_tierkit.kit import Kit
 from mcp_tierkit.ledger import TextKind
-from mcp_tierkit.prices import Price, cost
+from mcp_tierkit.prices import Price, cost, most_of
 from mcp_tierkit.receipts import usd
 from mcp_tierkit.redact import find_secrets
 from mcp_tierkit.served import alert, is_same_model, pinned_price, rate, served_price
@@ -73,6 +73,8 @@ async def call_model(
     # The gateway's own figure where it has one: its first call loads for seconds, which no machine of a model works.
     took = _ms_since(started) if completion.duration_ms is None else completion.duration_ms
     call = _settled(kit, tier, completion, took)
+    if call.cost_nanousd is None:
+        call = call.model_copy(update={"most_nanousd": _most(kit, request, tier, completion, worst)})
     await _settle(kit, call_id, call)
     await _keep(kit, call_id, "reply", completion.text)
     if call.model_mismatch:
@@ -250,6 +252,13 @@ def _paid(kit: Kit, tier: Tier, completion: Completion, duration_ms: int) -> int
         return tier.time_cost(duration_ms)
     price = _list_price(kit, tier, completion)
     return completion.reported_cost_nanousd or None if price is None else cost(price, completion.usage)
+
+
+def _most(kit: Kit, request: Request, tier: Tier, completion: Completion, worst: int | None) -> int | None:
+    """Of a cost that is unknown: the most it can be by the tokens that the reply names, where less was reserved."""
+    price = _list_price(kit, tier, completion)
+    most = None if price is None else most_of(price, completion.usage, request.max_output_tokens)
+    return None if worst is None or most is None else min(worst, most)
 
 
 def _list_price(kit: Kit, tier: Tier, completion: Completion) -> Price | None:

@@ -109,6 +109,20 @@ def worst_cost(price: Price, input_tokens: int, max_output: int, *, hour: bool =
     return math.ceil(_nanos(input_tokens, dearest) + _nanos(max_output, rates.output))
 
 
+def most_of(price: Price, usage: Usage, max_output: int) -> int | None:
+    """The most that a reply can have cost by the tokens it names; None where they and their rates leave that open.
+
+    Reading from a cache costs no more than fresh input. Writing there may, so what was written needs its rate.
+    """
+    read, written = (usage.input, usage.cached_input), (usage.cache_write, usage.cache_write_1h or 0)
+    sent = sum(tokens or 0 for tokens in (*read, written[0]))
+    rates = _rates(price, sent)
+    parts = map(_part, written, (rates.cache_write, rates.cache_write_1h))
+    if None in read or None in parts or not tells_level(price, usage):
+        return None
+    return worst_cost(price, sent, max_output if usage.output is None else usage.output, hour=bool(written[1]))
+
+
 def time_cost(hour_nanousd: int, ms: int) -> int:
     """Nanodollars of machine time that is paid by the hour. Exact, then rounded up: time that ran is not free."""
     return -(-hour_nanousd * ms // 3_600_000)

@@ -16,6 +16,7 @@ from mcp_tierkit.prices import Price
 from mcp_tierkit.types import Billing, NanoUsd, Network, Record, TierName
 
 FILE = "tierkit.toml"
+NO_CACHE_READ = "cached input costs what fresh input does: no cache_read is named"
 
 
 def nanodollars(value: object) -> int:
@@ -93,7 +94,16 @@ class TierConfig(Record):
         return self
 
     def own_price(self) -> Price | None:
-        return Price(**self.price.model_dump(), source=FILE) if self.price else None
+        """What it pays by the user's word. Cached input without a figure costs what fresh input does, and never more.
+
+        What it wrote to a cache may cost more than fresh input, so without a figure that stays unknown.
+        """
+        if self.price is None:
+            return None
+        if self.price.cache_read is not None:
+            return Price(**self.price.model_dump(), source=FILE)
+        as_fresh = self.price.model_copy(update={"cache_read": self.price.input})
+        return Price(**as_fresh.model_dump(), source=FILE, note=NO_CACHE_READ)
 
 
 class Tiers(Record):

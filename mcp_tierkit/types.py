@@ -197,6 +197,9 @@ class Call(Record):
     cache_saved_nanousd: int | None = Field(
         default=None, description="What it would have cost with all input fresh, less its cost; None is unknown."
     )
+    most_nanousd: NanoUsd | None = Field(
+        default=None, description="Of an unknown cost: the most it can be, where less than was reserved; it is kept."
+    )
     price_digest: str | None = None
     finish: str | None = None
     error: str | None = Field(default=None, description="Class and status of a failure; no text of the provider.")

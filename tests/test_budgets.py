@@ -129,6 +129,22 @@ async def test_after_the_wait_the_refusal_says_what_is_outstanding(opened: Opene
     assert decided(tmp_path) == ["over_budget"], "one row, however often it was tried"
 
 
+async def test_a_refusal_says_where_what_is_spent_is_only_the_most_that_it_can_be(opened: Opened) -> None:
+    """A reply of unknown cost whose tokens are known holds what they can have cost, and gives the rest back."""
+    ledger = opened(0.05)
+    asked = await routed(ledger)
+    for most in (None, 30):
+        call_id = await ledger.reserve(asked, 50, Budgets(day=130))
+        await ledger.settle(call_id, Call(status="settled", most_nanousd=most))
+    for limit in (Budgets(task=130), Budgets(day=130), Budgets(month=130), Budgets(project=130)):
+        with pytest.raises(OverBudget, match=r"\$0.00000008 is spent or possibly spent, \$0.00 is outstanding"):
+            await ledger.reserve(asked, 51, limit)
+    other = await routed(ledger, "t2")
+    await ledger.settle(await ledger.reserve(other, 50, Budgets(day=130)), paid(50))
+    with pytest.raises(OverBudget, match=r"\$0.00000005 is spent, \$0.00 is outstanding"):
+        await ledger.reserve(other, 51, Budgets(task=100))
+
+
 async def test_a_wait_is_cancelled_at_once_and_leaves_no_row(opened: Opened, tmp_path: Path) -> None:
     ledger = opened()
     asked = await routed(ledger)
@@ -146,7 +162,7 @@ async def test_what_a_killed_process_left_is_not_waited_for(tmp_path: Path) -> N
     asked = await routed(ledger)
     with children(("doomed", "t1"), state=tmp_path) as (victim,):
         assert victim.heard().endswith("t1")
-    with anyio.fail_after(10), pytest.raises(OverBudget, match=r"\$0.00000001 is spent, \$0.00 is outstanding"):
+    with anyio.fail_after(10), pytest.raises(OverBudget, match=r"\$0.00000001 is spent or possibly spent, "):
         await ledger.reserve(asked, 15, Budgets(task=20))
     await ledger.close()
 

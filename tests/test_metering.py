@@ -202,6 +202,72 @@ async def test_a_price_that_cannot_be_meant_is_refused_before_anything_is_sent(t
     ), block.text
 
 
+# --- a price that does not name all that was used
+
+
+async def settled(home: Path, usage: Usage, *, model: str, price: str = "") -> tuple[Row, Any]:
+    """The row of one call that used so many tokens, and the receipt of its task."""
+    env = make_env(home)
+    rewrite(env, PRICE, price)
+    rewrite(env, "openai/tiny-cheap", model)
+    config = load_config(project=str(make_project(home / "app")), env=env)
+    reply = said(RIGHT).model_copy(update={"usage": usage, "served_model": model.partition("/")[2]})
+    async with desk_at(config, ScriptedGateway([reply])) as desk:
+        done = await desk.draft(DraftCall(**UNCHECKED))
+        [row] = await desk.kit.ledger.calls(done["task_id"])
+    return row, done["receipt"]
+
+
+OWN = 'price = { input = "1", output = "4" }'
+
+
+@pytest.mark.parametrize(
+    ("price", "cost"),
+    [(OWN, 2_400_000), (OWN.replace(" }", ', cache_read = "0.1" }'), 1_950_000)],
+    ids=["no rate for cached input: as fresh", "a rate of its own"],
+)
+async def test_cached_input_costs_what_fresh_input_does_where_the_users_price_names_nothing_else(
+    tmp_path: Path, price: str, cost: int
+) -> None:
+    usage = Usage(input=1_500, cached_input=500, cache_write=0, output=100)
+    row, told = await settled(tmp_path, usage, model="openai/large-1", price=price)
+    assert (row.cost_nanousd, told["measured"]["usd"]) == (cost, f"{cost / 1e9:.6f}".rstrip("0"))
+    assert "unpriced_calls" not in told["measured"]
+
+
+async def test_what_was_written_to_a_cache_without_a_rate_may_cost_all_that_was_reserved(tmp_path: Path) -> None:
+    fresh, _ = await settled(tmp_path / "a", Usage(input=2_000, output=100), model="openai/large-1", price=OWN)
+    written, _ = await settled(
+        tmp_path / "b", Usage(input=1_500, cached_input=0, cache_write=500, output=100), model="openai/large-1",
+        price=OWN,
+    )  # fmt: skip
+    assert fresh.cost_nanousd is written.cost_nanousd is None
+    assert written.reserved_nanousd == fresh.reserved_nanousd
+    assert (written.reserved_nanousd or 0) > 2_400_000
+
+
+@pytest.mark.parametrize(
+    ("usage", "most"),
+    [
+        (Usage(input=1_500, cached_input=500, cache_write=0, output=100), 2_000 * 50 + 100 * 400),
+        (Usage(input=1_500, cached_input=500, cache_write=0, output=9_999_999), None),
+        (Usage(input=1_500, cached_input=None, cache_write=0, output=100), None),
+        (Usage(input=1_500, cached_input=500, cache_write=0, output=100, level="priority"), None),
+        (Usage(), None),
+    ],
+    ids=["all tokens", "more than was reserved", "not what was cached", "dearer service", "nothing"],
+)
+async def test_a_reply_of_unknown_cost_counts_in_budgets_as_the_most_that_its_tokens_can_cost(
+    tmp_path: Path, usage: Usage, most: int | None
+) -> None:
+    """This model's list names no rate for cached input, so a call that read some has no known cost."""
+    row, told = await settled(tmp_path / "a", usage, model="dashscope/qwen-flash")
+    untold, _ = await settled(tmp_path / "b", Usage(), model="dashscope/qwen-flash")
+    assert (row.cost_nanousd, told["measured"]["unpriced_calls"]) == (None, 1)
+    assert (untold.reserved_nanousd or 0) > 1_000_000
+    assert row.reserved_nanousd == (untold.reserved_nanousd if most is None else most)
+
+
 # --- what a provider's cache saved
 
 

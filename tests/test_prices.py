@@ -528,7 +528,9 @@ def test_a_price_of_a_tiers_own_address_is_shown_beside_the_listed_one_and_never
     lines = capsys.readouterr().out.splitlines()
     for tier, model, figure in (("cheap", "gpt-5.4-mini", "0.001"), ("mid", "openai/of-my-own", "1")):
         at = lines.index(f"tierkit.toml [tiers.{tier}], at http://127.0.0.1:9/v1 alone")
-        assert lines[at + 1].split()[:2] == [model, figure]
+        name, fresh, _, cached, _ = lines[at + 1].split()
+        assert (name, fresh, cached) == (model, figure, figure)
+        assert lines[at + 2] == "  cached input costs what fresh input does: no cache_read is named"
 
 
 def test_an_address_whose_key_is_gone_is_no_changed_price(

@@ -122,7 +122,7 @@ def _print_table(rows: Sequence[Row], today: date, *, in_full: bool) -> None:
         click.secho(place, bold=True)
         for model, price in known:
             click.echo(f"{model:<{width}}" + "".join(f"{_figure(getattr(price, name)):>9}" for name in _COLUMNS))
-            for line in _further(price) if in_full else ():
+            for line in _further(price) if in_full else _assumed(price):
                 click.echo(f"  {line}")
     for model in (row.model for row in rows if row.price is None):
         click.echo(f"{model:<{width}}  unknown: name its price in tierkit.toml before it is used")
@@ -134,6 +134,11 @@ def _read_from(row: Row, price: Price, today: date) -> str:
     if row.tier:
         return f"{place} [tiers.{row.tier}]" + (f", at {row.base_url} alone" if row.base_url else "")
     return place if age is None else f"{place}, read {price.as_of}, {age} d ago"
+
+
+def _assumed(price: Price) -> list[str]:
+    """Of a price of the user's own, what they did not name themselves."""
+    return [price.note] if price.note and price.as_of is None else []
 
 
 def _further(price: Price) -> list[str]:

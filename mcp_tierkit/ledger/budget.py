@@ -55,8 +55,9 @@ def _over(conn: sqlite3.Connection, budget: str, key: str, worst: int, limit: in
         return None
     flying = outstanding(conn, budget, key)
     spent, needed = held - flying, dollars(held + worst)
+    word = _spent(conn, budget, key)
     return OverBudget(
-        f"The {budget} budget of ${dollars(limit)} does not admit this call: ${dollars(spent)} is spent, "
+        f"The {budget} budget of ${dollars(limit)} does not admit this call: ${dollars(spent)} is {word}, "
         f"${dollars(flying)} is outstanding and it could cost ${dollars(worst)}",
         next_step=f"Ask the user to raise {budget}_usd under [budget] in tierkit.toml to {needed} or more, "
         "or go on without it.",
@@ -78,6 +79,20 @@ def outstanding(conn: sqlite3.Connection, budget: str, key: str) -> int:
     query = f"""select coalesce(sum(reserved_nanousd), 0) from calls indexed by calls_reserved
         where status = 'reserved' and {mine} = ?"""
     return int(conn.execute(query, (key,)).fetchone()[0])
+
+
+def _spent(conn: sqlite3.Connection, budget: str, key: str) -> str:
+    """The word for what is settled: where calls ended with an unknown cost, the most of each counts."""
+    mine = {
+        "call": "false and ''",
+        "task": "task_id",
+        "day": "day",
+        "month": "substr(day, 1, 7)",
+        "project": "(select budget_key from tasks where tasks.task_id = task_sums.task_id)",
+    }[budget]
+    sums = "call_sums" if budget in ("day", "month") else "task_sums"
+    query = f"select coalesce(sum(unknown_nanousd), 0) from {sums} where {mine} = ?"
+    return "spent or possibly spent" if conn.execute(query, (key,)).fetchone()[0] else "spent"
 
 
 def _unpriced(conn: sqlite3.Connection, at: str, limit: int) -> OverBudget | None:

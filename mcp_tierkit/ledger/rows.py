@@ -138,6 +138,8 @@ def call_row(call: Call, at: str) -> dict[str, Value]:
         call, "status", "served_model", "served_price", "cost_nanousd", "cache_saved_nanousd", "price_digest", "finish",
         "error", "duration_ms", "model_mismatch", "alert",
     )  # fmt: skip
+    if call.most_nanousd is not None:
+        columns["reserved_nanousd"] = call.most_nanousd
     return columns | {
         "ended_at": at,
         "input_tokens": call.usage.input,
