@@ -52,6 +52,19 @@ class Weighed(Record):
         ours = self.passed + (spend.cost_nanousd if self.unit == "usd" else 0)
         return self.alone_low - ours, self.alone_high - ours
 
+    def with_round(self, price: Price | None, *, arguments: int, reply: int) -> Weighed | None:
+        """The same once a further round passed through the caller; None in dollars where its price is unknown.
+
+        The tool schemas are in `passed` already: they count once a task.
+        """
+        if self.unit == "tokens":
+            more = arguments + reply
+        elif price is None:
+            return None
+        else:
+            more = handover_cost(price, arguments=arguments, reply=reply, schemas=0)
+        return self.model_copy(update={"passed": self.passed + more})
+
 
 PART_TOKENS, WHOLE_TOKENS = 2_000, 25_000
 """What an agent reads of a file: around the place of a change, some 200 lines; at most, a read of Claude Code's."""
@@ -160,11 +173,13 @@ def receipt(
     billing: str,
     are_tokens_known: bool = True,
     paid_by: str | None = None,
+    kept: Weighed | None = None,
 ) -> dict[str, Any]:
     """The receipt of a reply: `measured`, `estimated` and the `net` range in dollars, or tokens for a subscription.
 
     `tokens` is null where a call's are unknown: a sum that lacks some would pass for all of them.
-    `paid_by` says how our calls are billed, where not by the token.
+    `paid_by` says how our calls are billed, where not by the token. `kept` is what a round without a change of its own,
+    such as a review, has to go by: the task's estimate of an earlier round, with this one in what passed.
     `net` is null where the caller's model, a call's cost or its own tokens are unknown; negative where we cost more.
     """
     measured: dict[str, Any] = {
@@ -176,8 +191,8 @@ def receipt(
         measured["unpriced_calls"] = spend.unpriced_calls
     if paid_by is not None:
         measured["billing"] = paid_by
-    found = weigh(caller, own, price, billing=billing)
-    estimated = None if own is None else _estimate(caller, own, price, found)
+    found = kept or weigh(caller, own, price, billing=billing)
+    estimated = _estimate(caller, own, price, found)
     return {"measured": measured, "estimated": estimated, "net": net_shown(found, spend)}
 
 
@@ -189,10 +204,14 @@ def net_shown(found: Weighed | None, spend: Spend) -> list[str | None] | list[in
     return list(net) if found.unit == "tokens" else [usd_short(end) for end in net]
 
 
-def _estimate(caller: CallerSide, own: Alone, price: Price | None, found: Weighed | None) -> dict[str, Any] | None:
+def _estimate(
+    caller: CallerSide, own: Alone | None, price: Price | None, found: Weighed | None
+) -> dict[str, Any] | None:
+    if found is None:
+        # Without a price the work alone is known in tokens all the same, and nothing can be weighed against it.
+        found = None if own is None else weigh(caller, own, None, billing="subscription")
     if price is None or found is None or found.unit == "tokens":
-        tokens = [own.input_low + own.output_low, own.input_high + own.output_high]
-        return None if own == NOTHING_SAVED else {"alone_tokens": tokens}
+        return {"alone_tokens": [found.alone_low, found.alone_high]} if found and found.is_spared else None
     schemas = {"schema_usd": usd_short(handover_cost(price, arguments=0, reply=0, schemas=caller.schemas))}
     if not found.is_spared:
         return schemas

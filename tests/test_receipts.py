@@ -9,17 +9,19 @@ from pathlib import Path
 
 import pytest
 
-from mcp_tierkit.calls import DraftCall
+from mcp_tierkit.calls import DraftCall, ReviewCall
 from mcp_tierkit.config import load_config
 from mcp_tierkit.diffs import added_lines
 from mcp_tierkit.gateway import ScriptedGateway
+from mcp_tierkit.ledger.levers import savings
+from mcp_tierkit.ledger.money import weighed
 from mcp_tierkit.ledger.report import reading
 from mcp_tierkit.ledger.scores import facts_of
 from mcp_tierkit.prices import LongContext, Price, PriceTable
 from mcp_tierkit.receipts import NOTHING_SAVED, CallerSide, alone, baseline, handover_cost, receipt, usd, usd_short
 from mcp_tierkit.server import schema_tokens
 from mcp_tierkit.tokens import count
-from mcp_tierkit.types import Spend
+from mcp_tierkit.types import Completion, Spend
 from tests.support import BUGGY, JOB, RIGHT, desk_at, make_config, make_env, make_project, said
 
 OPUS = Price(input=Decimal(4), output=Decimal(20), cache_read=Decimal("0.20"), source="test")
@@ -78,6 +80,67 @@ async def test_the_net_of_a_second_round_carries_what_the_first_put_through_the_
     assert Fraction(second["receipt"]["net"][0]) <= low - spent - rates + Fraction(1, 10**4)
     with reading(config.ledger_url) as conn:
         assert tuple(conn.execute("select caller_read, caller_wrote from task_sums").fetchone()) == tuple(after)
+
+
+CLEAN = (
+    '{"findings": [], "checked": {"edge_case": "none: looked at empty lists", "assumption": "none: all are stated", '
+    '"test": "none: both are tested", "drift": "none: only the sum", "security": "none: no input is run"}}'
+)
+
+
+def reviewed(text: str, **more: str) -> Completion:
+    return said(text).model_copy(update={"served_model": "tiny-strong", **more})
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("billing", ["api", "subscription"])
+async def test_a_review_is_taken_off_the_net_of_its_task_in_receipt_score_and_report(
+    tmp_path: Path, billing: str
+) -> None:
+    """What it cost and what the caller read of it; nothing else of the estimate is lost, and no round is forgotten."""
+    env = make_env(tmp_path / "home", TIERKIT_CALLER_BILLING=billing)
+    config = load_config(project=str(make_project(tmp_path / "app")), env=env)
+    async with desk_at(config, ScriptedGateway([said(RIGHT), reviewed(CLEAN)])) as desk:
+        drafted = await desk.draft(DraftCall(**JOB))
+        task_id, ledger = drafted["task_id"], desk.kit.ledger
+        earlier, _ = await ledger.weighed(task_id)
+        assert await ledger.claim(task_id)
+        await ledger.finish(task_id, "interrupted", '{"error": {}}')  # a round that gave no receipt
+        told = (await desk.review(ReviewCall(task_id=task_id)))["receipt"]
+    with reading(config.ledger_url) as conn:
+        kept, spend = weighed(conn, task_id)
+        base, price = facts_of(conn, task_id).baseline, PriceTable().price("claude-opus-5-5")
+        found = savings(conn, caller_price=price)
+    assert earlier is not None
+    assert kept is not None
+    assert base is not None
+    rounds = (drafted["receipt"]["measured"]["caller_tokens"], told["measured"]["caller_tokens"])
+    [read, wrote] = [late - early for early, late in zip(*rounds, strict=True)]
+    assert read > 100
+    assert wrote > 5
+    more = read * 4000 + wrote * 20_000 if billing == "api" else read + wrote
+    assert kept == earlier.model_copy(update={"passed": earlier.passed + more})
+    assert told["estimated"] == drafted["receipt"]["estimated"]
+    ours = kept.passed + (spend.cost_nanousd if billing == "api" else 0)
+    net = (kept.alone_low - ours, kept.alone_high - ours)
+    assert base.ours == ours
+    assert told["net"] == ([usd_short(end) for end in net] if billing == "api" else list(net))
+    assert (found.net_nanousd if billing == "api" else found.net_tokens) == net
+    assert "handovers" not in {lever.lever for lever in found.levers}
+
+
+@pytest.mark.anyio
+async def test_a_review_that_was_cut_off_is_wholly_a_review_and_makes_no_draft_a_dear_one(tmp_path: Path) -> None:
+    config = make_config(make_project(tmp_path / "app"), tmp_path / "home")
+    cut = [reviewed(CLEAN[:40], finish="length"), reviewed(CLEAN[40:])]
+    async with desk_at(config, ScriptedGateway([said(RIGHT), *cut])) as desk:
+        drafted = await desk.draft(DraftCall(**JOB))
+        assert (await desk.review(ReviewCall(task_id=drafted["task_id"])))["verdict"] == "clean"
+    with reading(config.ledger_url) as conn:
+        levers = {lever.lever: lever for lever in savings(conn).levers}
+        paid = conn.execute("select sum(cost_nanousd) from calls where tier = 'strong'").fetchone()[0]
+    assert (levers["reviews"].low, levers["reviews"].tasks) == (-paid, 1)
+    assert not {"dearer_drafts", "other_calls"} & levers.keys()
 
 
 @pytest.mark.anyio

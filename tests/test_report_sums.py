@@ -8,6 +8,7 @@ import sqlite3
 from collections.abc import Collection, Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -56,8 +57,11 @@ def some_calls(conn: sqlite3.Connection, number: int) -> None:
     chance = random.Random(7)
     for task_id in ("a1", "a2", "b1"):
         open_task(conn, task_id)
+        for tier in ("cheap", "strong"):
+            made = (f"review-{tier}-{task_id}", task_id, tier)
+            conn.execute("insert into routes values (?, ?, 'then', 'review', ?, 'caller_asked', '{}')", made)
     for _ in range(number):
-        told = {name: chance.choice((None, 0, chance.randrange(9000))) for name in COLUMNS}
+        told: dict[str, Any] = {name: chance.choice((None, 0, chance.randrange(9000))) for name in COLUMNS}
         if "cache_saved_nanousd" in {row[1] for row in conn.execute("pragma table_info(calls)")}:
             told["cache_saved_nanousd"] = chance.choice((None, 0, -60, 700))
         more = {
@@ -68,8 +72,10 @@ def some_calls(conn: sqlite3.Connection, number: int) -> None:
         }  # fmt: skip
         if more["status"] == "reserved":
             told["cost_nanousd"] = None
-        tier, stage = chance.choice((("cheap", "draft"), ("strong", "climb"), ("strong", "review")))
-        call_id = add_call(conn, chance.choice(("a1", "a2", "b1")), tier, stage, **told, **more)
+        kinds = (("cheap", "draft"), ("strong", "climb"), ("strong", "review"), ("strong", "continue"))
+        (tier, stage), task_id = chance.choice(kinds), chance.choice(("a1", "a2", "b1"))
+        told["route_id"] = chance.choice((f"{tier}-{task_id}", f"review-{tier}-{task_id}"))
+        call_id = add_call(conn, task_id, tier, stage, **told, **more)
         if chance.random() < 0.5:
             conn.execute(
                 "update calls set status = 'settled', cost_nanousd = ?, cached_tokens = 5, input_tokens = 9,"
@@ -130,6 +136,26 @@ def test_a_ledger_of_schema_five_gets_the_same_sums(tmp_path: Path) -> None:
         now = new.execute("select cache_nanousd from task_sums where task_id = 'b1'").fetchone()[0]
         assert now == saved + 7
     assert len(list(tmp_path.glob("ledger.db.schema5.*.backup"))) == 1
+
+
+def test_a_ledger_of_schema_nine_counts_what_went_on_with_a_review_as_one(tmp_path: Path) -> None:
+    from sqlite_utils import Database
+
+    path = tmp_path / "ledger.db"
+    with closing(sqlite3.connect(path, isolation_level=None)) as old:
+        migrations().apply(Database(old, execute_plugins=False), stop_before="m0010_whole_reviews")
+        old.execute("pragma user_version = 9")
+        old.execute("insert into owners values ('o', 'lock', 1, 'then')")
+        some_calls(old, 60)
+        old.row_factory = sqlite3.Row
+        with pytest.raises(AssertionError):
+            sums_agree(old)
+    prepare(path)
+    with closing(sqlite3.connect(path, isolation_level=None)) as new:
+        new.row_factory = sqlite3.Row
+        sums_agree(new)
+        add_call(new, "a1", "strong", "continue", cost_nanousd=4, route_id="review-strong-a1", call_id="later")
+        sums_agree(new)
 
 
 def lever_ledger(conn: sqlite3.Connection) -> None:

@@ -346,9 +346,11 @@ async def test_an_outcome_is_answered_with_the_scorecard(tmp_path: Path) -> None
             assert reply is not None
             return dict(reply)
 
-        task_id = (await called("draft_with_cheap_model", **JOB))["task_id"]
+        drafted = await called("draft_with_cheap_model", **JOB)
+        task_id = drafted["task_id"]
         unscored = await anyio.to_thread.run_sync(outcome_of, config, task_id)
-        assert (await called("review_diff", task_id=task_id))["verdict"] == "clean"
+        review = await called("review_diff", task_id=task_id)
+        assert review["verdict"] == "clean"
         reviewed = await anyio.to_thread.run_sync(outcome_of, config, task_id)
         cart = project / "shop/cart.py"
         cart.write_text(cart.read_text().replace("// 100", "/ 100"))
@@ -356,11 +358,14 @@ async def test_an_outcome_is_answered_with_the_scorecard(tmp_path: Path) -> None
         later = await called("record_outcome", task_id=task_id, outcome="edited", defects=1)
     assert (unscored.card.verdict, unscored.card.comments) == (None, None)
     cost, base, base_then = reviewed.card.cost_nanousd, reviewed.card.baseline, unscored.card.baseline
-    # A review's receipt estimates nothing, and the draft's stands.
+    # What the draft spared stands, and what the review came to is taken off it.
+    rounds = [made["receipt"]["measured"]["caller_tokens"] for made in (drafted, review)]
+    read, wrote = (late - early for early, late in zip(*rounds, strict=True))
     assert cost is not None
     assert base is not None
     assert base_then is not None
-    assert (base.ours - base_then.ours, base.alone_high) == (cost - 400_000, base_then.alone_high)
+    more = cost - 400_000 + 4000 * read + 20_000 * wrote
+    assert (base.ours - base_then.ours, base.alone_high) == (more, base_then.alone_high)
     assert reply == {
         "summary": "Recorded: edited. moved_work: It took 20 minutes to clean up.", "task_id": task_id,
         "outcome": "edited", "restored": [], "calls": 3, "usd": usd(cost),

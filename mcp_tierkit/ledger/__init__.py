@@ -91,6 +91,10 @@ class Ledger(Protocol):
         """Keep what the net of the task's newest receipt is made of. Replies show it rounded; reports sum this."""
         ...
 
+    async def weighed(self, task_id: str) -> tuple[Weighed | None, tuple[int, int] | None]:
+        """The same, read back, and the tokens that the caller read and wrote in all rounds whose receipt told them."""
+        ...
+
     async def keep_text(self, call_id: str, kind: TextKind, text: str) -> None:
         """Keep a text of a call, secrets taken out: a scratchpad's reasoning always, the others with `log_text`."""
         ...

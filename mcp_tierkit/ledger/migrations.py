@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from mcp_tierkit.ledger.billing import BILLING, KEPT_BY
-from mcp_tierkit.ledger.sums import ASKED, OF_TASK, READ_BACK, SUMS, TOLD, count_call
+from mcp_tierkit.ledger.sums import ASKED, BY_STAGE, OF_TASK, READ_BACK, SUMS, TOLD, count_call
 
 if TYPE_CHECKING:
     from sqlite_utils.migrations import Migrations
@@ -280,16 +280,35 @@ ROUNDS = (
             caller_wrote = max(caller_wrote, {ASKED.format(row="new")}) where task_id = new.task_id; end""",
 )
 
+
+def _counted_anew(of_task: dict[str, str]) -> tuple[str, ...]:
+    """The triggers that sum up calls, in the place of those that did so before."""
+    return (
+        *(f"drop trigger sums_{change}" for change in ("added", "changed", "removed")),
+        f"create trigger sums_added after insert on calls begin {count_call('new', '+', KEPT_BY, of_task)} end",
+        f"""create trigger sums_changed after update on calls
+            begin {count_call("old", "-", KEPT_BY, of_task)} {count_call("new", "+", KEPT_BY, of_task)} end""",
+        f"create trigger sums_removed after delete on calls begin {count_call('old', '-', KEPT_BY, of_task)} end",
+    )
+
+
 EXACT_MONEY = (
     # Null where nobody knows it: also in calls that an older version wrote, whose tasks keep what was summed of them.
     "alter table calls add column cache_saved_nanousd integer",
     # What a receipt is made of is written as it was reckoned: its reply shows it rounded.
     "drop trigger task_sums_receipt",
-    *(f"drop trigger sums_{change}" for change in ("added", "changed", "removed")),
-    f"create trigger sums_added after insert on calls begin {count_call('new', '+', KEPT_BY, OF_TASK)} end",
-    f"""create trigger sums_changed after update on calls
-        begin {count_call("old", "-", KEPT_BY, OF_TASK)} {count_call("new", "+", KEPT_BY, OF_TASK)} end""",
-    f"create trigger sums_removed after delete on calls begin {count_call('old', '-', KEPT_BY, OF_TASK)} end",
+    *_counted_anew(BY_STAGE),
+)
+
+_CHANGED = ("dearer_drafts", "review_nanousd")
+
+WHOLE_REVIEWS = (
+    *_counted_anew(OF_TASK),
+    # Of tasks with a review that was gone on with, which are few; their other sums stay as they are.
+    f"""update task_sums set {", ".join(f"{name} = found.{name}" for name in _CHANGED)} from (
+            select task_id as owner, {", ".join(f"sum({OF_TASK[n].format(row='calls')}) as {n}" for n in _CHANGED)}
+            from calls where task_id in (select task_id from routes where decision = 'review') group by task_id
+        ) as found where task_id = owner""",
 )
 
 
@@ -337,10 +356,15 @@ def m0009_exact_money(db: Any) -> None:
     _run(db, EXACT_MONEY)
 
 
+def m0010_whole_reviews(db: Any) -> None:
+    """A call that goes on with a review that was cut off is counted with the reviews, and no longer with drafts."""
+    _run(db, WHOLE_REVIEWS)
+
+
 STEPS = (
     m0001_tables, m0002_totals_and_views, m0003_models_context_and_texts, m0004_costs_of_playbook_runs,
     m0005_loops_and_speed, m0006_sums_for_reports, m0007_billing,
-    m0008_rounds_of_a_task, m0009_exact_money,
+    m0008_rounds_of_a_task, m0009_exact_money, m0010_whole_reviews,
 )  # fmt: skip
 
 SCHEMA = len(STEPS)

@@ -17,7 +17,7 @@ from anyio.lowlevel import checkpoint_if_cancelled
 from mcp_tierkit.errors import LedgerError, NotFound, OverBudget
 from mcp_tierkit.ledger import Ledger, Row, Standing, TextKind
 from mcp_tierkit.ledger.budget import refusal
-from mcp_tierkit.ledger.money import SPEND, spend_of
+from mcp_tierkit.ledger.money import SPEND, spend_of, weighed
 from mcp_tierkit.ledger.opening import Line, ledger_path, private_folder
 from mcp_tierkit.ledger.owners import Owner, busy_owners, close_left, owner_lives, remove_dead
 from mcp_tierkit.ledger.rows import (
@@ -227,6 +227,15 @@ class SqliteLedger:
             update(conn, "task_sums", row, "task_id = :task_id", task_id=task_id)
 
         await self._write(work)
+
+    async def weighed(self, task_id: str) -> tuple[Weighed | None, tuple[int, int] | None]:
+        def work(conn: sqlite3.Connection) -> tuple[Weighed | None, tuple[int, int] | None]:
+            require_task(conn, task_id)
+            query = "select caller_read, caller_wrote from task_sums where task_id = ?"
+            read, wrote = conn.execute(query, (task_id,)).fetchone()
+            return weighed(conn, task_id)[0], (read, wrote) if read or wrote else None
+
+        return await self._read(work)
 
     async def keep_text(self, call_id: str, kind: TextKind, text: str) -> None:
         def work(conn: sqlite3.Connection) -> None:

@@ -36,10 +36,21 @@ COUNTS = MONEY | {
     "packed_tokens": "coalesce({row}.packed_tokens, 0)",
 }
 
+# An answer that was cut off is gone on with in a call of its own, which belongs to what was asked for.
+IS_OF_REVIEW = """({row}.stage = 'review' or ({row}.stage = 'continue'
+    and 'review' = (select decision from routes where routes.route_id = {row}.route_id)))"""
 OF_TASK = MONEY | {
+    "dearer_drafts": "({row}.tier <> 'cheap' and {row}.stage in ('draft', 'repair', 'climb', 'continue')"
+    f" and not {IS_OF_REVIEW})",
+    "review_nanousd": f"case when {IS_OF_REVIEW} then coalesce({{row}}.cost_nanousd, 0) else 0 end",
+    "cache_nanousd": "coalesce({row}.cache_saved_nanousd, 0)",
+}
+
+# --- as it was while a continuation was counted with the drafts, whatever it went on with
+
+BY_STAGE = OF_TASK | {
     "dearer_drafts": "({row}.tier <> 'cheap' and {row}.stage in ('draft', 'repair', 'climb', 'continue'))",
     "review_nanousd": "case when {row}.stage = 'review' then coalesce({row}.cost_nanousd, 0) else 0 end",
-    "cache_nanousd": "coalesce({row}.cache_saved_nanousd, 0)",
 }
 
 # --- as it was when these sums began: money read back from prices and receipts as they are shown
@@ -50,7 +61,7 @@ _OUT = f"cast(substr({_RATES}, instr({_RATES}, '/') + 1) as real) * 1000"
 _CACHE_SAVED = (
     f"cast(round({READ} * {_IN} + coalesce({{row}}.output_tokens, 0) * {_OUT}) as integer) - {{row}}.cost_nanousd"
 )
-BEFORE = OF_TASK | {
+BEFORE = BY_STAGE | {
     # What the call would have cost with all input fresh, less what it did cost. Where that is more than its cached
     # tokens can have saved, or less than its written ones can have cost, another price was charged: then nothing.
     "cache_nanousd": f"""case when coalesce({{row}}.cached_tokens, 0) + coalesce({{row}}.cache_write_tokens, 0) > 0

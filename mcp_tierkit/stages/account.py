@@ -13,7 +13,7 @@ from mcp_tierkit.diffs import added_lines
 from mcp_tierkit.errors import TierkitError
 from mcp_tierkit.kit import Kit
 from mcp_tierkit.ledger import Row
-from mcp_tierkit.receipts import NOTHING_SAVED, Alone, CallerSide, alone, receipt, usd, weigh
+from mcp_tierkit.receipts import NOTHING_SAVED, Alone, CallerSide, Weighed, alone, receipt, usd, weigh
 from mcp_tierkit.reply import plan_reply
 from mcp_tierkit.stages.plan import Planned, tokens_in
 from mcp_tierkit.stages.playbook import Prepared
@@ -33,7 +33,10 @@ async def account(
     kit: Kit, planned: Planned, call: DraftCall | ReviewCall, shown: dict[str, Any], *, draft: Draft | None,
     schema_tokens: int,
 ) -> dict[str, Any]:  # fmt: skip
-    """The receipt that goes into `shown`. The plan's own call counts, where this one builds on a plan."""
+    """The receipt that goes into `shown`. The plan's own call counts, where this one builds on a plan.
+
+    A review has no `draft` of its own: what the task's last draft spared stands, less what the review came to.
+    """
     config = kit.config
     try:
         own = await anyio.to_thread.run_sync(_alone, kit, draft, planned) if draft else None
@@ -43,20 +46,22 @@ async def account(
     spend = await kit.ledger.spend(planned.task.task_id)
     once = await first_time(kit, planned, spend.calls)
     rows = await kit.ledger.calls(planned.task.task_id)
-    before = _passed_before((await kit.ledger.standing(planned.task.task_id)).reply)
+    earlier, before = await kit.ledger.weighed(planned.task.task_id)
     are_known, paid_by = all(map(_names_tokens, rows)), _paid_by(rows)
 
-    def told(with_receipt: dict[str, Any]) -> tuple[CallerSide, dict[str, Any]]:
-        caller = _caller_side(planned, call, with_receipt, schema_tokens, before)
+    def told(with_receipt: dict[str, Any]) -> tuple[Weighed | None, dict[str, Any]]:
+        round_ = _round(call, with_receipt)
+        caller = _caller_side(planned, call, round_, schema_tokens, before)
+        kept = earlier.with_round(price, **round_) if earlier and draft is None else None
         made = receipt(
-            spend, caller, own, price, billing=config.caller.billing, are_tokens_known=are_known, paid_by=paid_by
-        )
-        return caller, made | once
+            spend, caller, own, price, billing=config.caller.billing, are_tokens_known=are_known, paid_by=paid_by,
+            kept=kept,
+        )  # fmt: skip
+        return kept or weigh(caller, own, price, billing=config.caller.billing), made | once
 
     # Twice, since the receipt is part of the reply it counts. In a thread: the first count loads a vocabulary.
     _, first = await anyio.to_thread.run_sync(told, shown)
-    caller, last = await anyio.to_thread.run_sync(told, shown | {"receipt": first})
-    weighed = weigh(caller, own, price, billing=config.caller.billing)
+    weighed, last = await anyio.to_thread.run_sync(told, shown | {"receipt": first})
     if weighed is not None and weighed.net(spend) is not None:
         await kit.ledger.weigh(planned.task.task_id, weighed)
     return last
@@ -77,22 +82,18 @@ def _names_tokens(row: Row) -> bool:
     return (row.status == "failed" and row.cost_nanousd == 0) or None not in (row.input_tokens, row.output_tokens)
 
 
-def _passed_before(reply: str | None) -> tuple[int, int] | None:
-    """What the receipt of the last reply says of the caller's side, in all rounds up to it; None for no receipt."""
-    told = (json.loads(reply).get("reply") or {}) if reply else {}
-    match (told.get("receipt") or {}).get("measured"):
-        case {"caller_tokens": [int(read), int(wrote)]}:
-            return read, wrote
-    return None
+def _round(call: DraftCall | ReviewCall, shown: dict[str, Any]) -> dict[str, int]:
+    """What the caller wrote to ask for this round, and reads of its answer."""
+    arguments = count(call.model_dump_json(exclude_defaults=True)).tokens
+    return {"arguments": arguments, "reply": _tokens_of(shown)}
 
 
 def _caller_side(
-    planned: Planned, call: DraftCall | ReviewCall, shown: dict[str, Any], schemas: int,
+    planned: Planned, call: DraftCall | ReviewCall, round_: dict[str, int], schemas: int,
     before: tuple[int, int] | None,
 ) -> CallerSide:  # fmt: skip
     """Over all rounds of the task, as our own calls are: each was read and written by the caller."""
-    arguments = count(call.model_dump_json(exclude_defaults=True)).tokens
-    reply = _tokens_of(shown)
+    arguments, reply = round_["arguments"], round_["reply"]
     if before is not None:
         reply, arguments = reply + before[0], arguments + before[1]
     elif call.task_id is not None:
