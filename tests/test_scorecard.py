@@ -415,7 +415,7 @@ def test_a_score_on_the_command_line_tells_what_is_known_and_what_is_not(
         "  Fix the? sum",
         "",
         "  cost             - of 5  $0.000000005 for 1 call; alone: unknown",
-        "  speed            1 of 5  2000.0 s of work",
+        "  speed            1 of 5  2000.0 s of work and 20 minutes of clean-up",
         "  accuracy         1 of 5  accepted",
         "  rewrites         0",
         "  review comments  1, 0 of them again",
@@ -663,6 +663,23 @@ async def fill_priced(book: Book, project: str, unit: Literal["usd", "tokens"]) 
     kept = Weighed(unit=unit, alone_low=100 * scale, alone_high=200 * scale, passed=20 * scale, is_spared=True)
     await book.ledger.weigh("t000000000001", kept)
     await book.ledger.close()
+
+
+@pytest.mark.parametrize(
+    ("unit", "total"),
+    [("usd", "$4.00 for calls and clean-up, $4.002 with the caller's side"),
+     ("tokens", "$4.00 for calls and clean-up")],
+)  # fmt: skip
+def test_a_total_says_what_is_in_it_and_speed_shows_the_minutes_that_made_it(
+    unit: Literal["usd", "tokens"], total: str, book: Book, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setenv("TIERKIT_CALLER_MINUTE_USD", "1")
+    anyio.run(fill_priced, book, str(Path.cwd()), unit)
+    run(["outcome", "t000000000001", "edited", "--cleanup-minutes", "4"])
+    printed = capsys.readouterr().out
+    assert f"  total            {total}\n" in printed
+    assert "  speed            3 of 5  5.0 s of work and 4 minutes of clean-up\n" in printed
 
 
 @pytest.mark.parametrize("unit", ["usd", "tokens"])

@@ -20,7 +20,7 @@ from mcp_tierkit.types import Outcome as Word
 
 if TYPE_CHECKING:
     from mcp_tierkit.config import Config
-    from mcp_tierkit.scorecard import Answer, Pattern
+    from mcp_tierkit.scorecard import Answer, Pattern, Scorecard
     from mcp_tierkit.stages.outcome import Outcome
 
 NEWEST, GOAL_WIDTH = 200, 100
@@ -146,14 +146,14 @@ def _print(found: Outcome, *, with_transcripts: bool, saved_minutes: float | Non
     rows = {
         "cost": _grade(card.cost, f"{spent} for {count(card.calls, 'call')}{_against(found)}"),
         **({"caller's side": _caller(found)} if with_transcripts else {}),
-        "speed": _grade(card.speed, UNKNOWN if card.wall_s is None else f"{card.wall_s:.1f} s of work"),
+        "speed": _grade(card.speed, _time(card)),
         "accuracy": _grade(card.accuracy, card.outcome or "no outcome recorded"),
         "rewrites": _or_unknown(card.rewrites),
         "review comments": _or_unknown(comments),
         "defects after": _or_unknown(card.defects),
         "clean-up told": _minutes(card.cleanup_minutes, saved_minutes),
         "clean-up in git": _lines(found),
-        "total": dollars(card.total_nanousd, FIGURES),
+        "total": _total(card),
     }
     click.echo(f"{card.task_id}  {card.verdict or 'no verdict'}: {card.why}")
     click.echo(f"  {printable(' '.join(card.goal.split()), GOAL_WIDTH)}\n")
@@ -166,9 +166,28 @@ def _print(found: Outcome, *, with_transcripts: bool, saved_minutes: float | Non
     _print_patterns(found.patterns)
 
 
-def _minutes(cleanup: float | None, saved: float | None) -> str:
+def _minutes(cleanup: float | None, saved: float | None = None) -> str:
     told = UNKNOWN if cleanup is None else f"{cleanup:g} minute{'' if cleanup == 1 else 's'}"
     return told if saved is None else f"{told}, weighed against {saved:g} saved"
+
+
+def _time(card: Scorecard) -> str:
+    """Both of what speed is graded by."""
+    if card.wall_s is None:
+        return UNKNOWN
+    return f"{card.wall_s:.1f} s of work" + (
+        f" and {_minutes(card.cleanup_minutes)} of clean-up" if card.cleanup_minutes else ""
+    )
+
+
+def _total(card: Scorecard) -> str:
+    """What was measured, and with the estimate of the caller's side where that is known in dollars too."""
+    if card.total_nanousd is None or card.cleanup_nanousd is None:
+        return UNKNOWN
+    told = f"{dollars(card.total_nanousd, FIGURES)} for calls and clean-up"
+    if card.baseline is None or card.baseline.unit != "usd":
+        return told
+    return f"{told}, {dollars(card.baseline.ours + card.cleanup_nanousd, FIGURES)} with the caller's side"
 
 
 def _lines(found: Outcome) -> str:
