@@ -207,7 +207,7 @@ def test_it_shows_hit_rates_by_category_and_what_was_packed_by_step(
     shown = capsys.readouterr().out
     assert "2 at another price than was asked for" in shown
     rows = [line.split() for line in shown.splitlines()]
-    assert ["tests", "3", "3000", "1200", "40.0%"] in rows
+    assert ["tests", "3", "3,000", "1,200", "40.0%"] in rows
     assert ["draft", "2", "300", "150"] in rows
 
 

@@ -124,6 +124,6 @@ def test_tables_files_and_the_record_tell_what_the_rows_add_up_to(
         assert exact == [(name, spend["cost_nanousd"], spend["unknown_nanousd"]) for name, spend in expected], table
         if table in TITLES:
             lines = [line.split() for line in blocks[TITLES[table]] if line]
-            shown = [(int(line[1]), int(line[2]), line[5]) for line in lines]
+            shown = [(*(int(cell.replace(",", "")) for cell in line[1:3]), line[5]) for line in lines]
             rounded = [(spend["calls"], spend["input_tokens"], dollars(spend["cost_nanousd"])) for _, spend in expected]
             assert shown == rounded, table

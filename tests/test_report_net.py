@@ -205,7 +205,7 @@ def test_the_report_fits_one_screen_and_the_rest_is_asked_for(
         assert part in shown
     assert "tierkit outcome t29 accepted|edited|reverted" in shown
     assert "By model" not in shown
-    assert {"By day", "By model", "By type of task", "Latest tasks"} <= set(asked("--all").splitlines())
+    assert {"By day", "By model", "By type of task"} <= set(asked("--all").splitlines())
 
 
 def test_a_prompt_whose_text_changed_is_listed(conn: sqlite3.Connection, at: str, tmp_path: Path, asked: Any) -> None:

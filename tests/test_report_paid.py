@@ -174,7 +174,7 @@ def test_what_became_of_tasks_is_told_and_each_is_counted_once(
     assert found["verdicts"] == {"helped": 0, "neutral": 0, "moved_work": 2, "unknown": 4}
     text = shown(capsys)
     assert "Tasks: 3 kept, 1 taken back, 1 without a result, 1 only reviewed, 1 left to your agent, 2 planned" in text
-    assert "2 moved_work, 4 not told yet." in text
+    assert "Of the newest 6 results, 2 are judged: 0 helped, 2 only moved the work." in text
     drawn = page(tmp_path)
     assert "3 of 5" in drawn
     assert "2 only moved the work" in drawn

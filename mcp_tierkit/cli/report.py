@@ -156,7 +156,7 @@ def _write(file: Path, text: str, *, is_piped: bool) -> None:
         if fresh is not None:
             Path(fresh).unlink(missing_ok=True)
         raise InvalidInput(
-            f"{file.name} could not be written ({error.strerror}). It was not changed.",
+            f"{file} could not be written ({error.strerror}). Nothing was changed.",
             next_step="Name a file in a folder that exists and that you may write to.",
         ) from error
     # What follows on stdout may be JSON, which is to stay one document.
@@ -171,7 +171,7 @@ def _write_tables(folder: Path, found: Told, *, is_piped: bool) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InvalidInput(
-            f"The folder {folder.name} could not be made ({error.strerror}). Nothing was written.",
+            f"The folder {folder} could not be made ({error.strerror}). Nothing was written.",
             next_step="Name a folder that exists, or one within a folder that you may write to.",
         ) from error
     for name, text in tables(found).items():

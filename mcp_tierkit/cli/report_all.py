@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from mcp_tierkit.amounts import UNKNOWN, dollars, percent
+from mcp_tierkit.amounts import UNKNOWN, count, dollars, percent
 from mcp_tierkit.cli import report_text
 from mcp_tierkit.cli.tables import Column, figures, print_table, words
 from mcp_tierkit.ledger.report import CacheHit, PlaybookTotal, PromptChange, StepTotal, TaskSummary, Total
@@ -52,7 +52,7 @@ def print_all(told: Told, latest: int) -> None:
     report_text.print_scores(told, latest)
     head = (*words("task", "begun", "project"), Column(report_text.GOAL, is_wide=True), *words("ended"))
     tasks = [_task(task, told.project_names[task.project]) for task in told.tasks[:latest]]
-    print_table("Latest tasks", (*head, *figures("USD")), tasks)
+    print_table(report_text.part_of("Latest tasks", len(tasks), told.overview.tasks), (*head, *figures("USD")), tasks)
     report_text.print_next(told)
 
 
@@ -64,7 +64,7 @@ def _totals(title: str, by: str, totals: Sequence[Total], names: Mapping[str, st
 def _spent(total: Total) -> tuple[str, ...]:
     spend = total.spend
     counts = (spend.calls, spend.input_tokens, spend.cached_tokens, spend.output_tokens)
-    return *map(str, counts), said.cost(spend)
+    return *map(count, counts), said.cost(spend)
 
 
 def _next_dollar(dollar: NextDollar, projects: Mapping[str, str]) -> None:
@@ -81,17 +81,17 @@ def _cents(by: str, part: Cents, projects: Mapping[str, str]) -> tuple[str, ...]
 
 
 def _hit(hit: CacheHit) -> tuple[str, ...]:
-    known = (f"{hit.calls}", f"{hit.input_tokens}", f"{hit.cached_tokens}", percent(hit.hit_rate))
+    known = (*map(count, (hit.calls, hit.input_tokens, hit.cached_tokens)), percent(hit.hit_rate))
     return hit.category or "unknown", *known
 
 
 def _step(step: StepTotal) -> tuple[str, ...]:
-    return step.stage, *map(str, (step.calls, step.packed_tokens, round(step.packed_tokens / step.calls)))
+    return step.stage, *map(count, (step.calls, step.packed_tokens, round(step.packed_tokens / step.calls)))
 
 
 def _playbook(total: PlaybookTotal) -> tuple[str, ...]:
-    tokens = UNKNOWN if total.tokens is None else f"{total.tokens}"
-    return total.playbook, f"{total.runs}", f"{total.ok}", tokens, dollars(total.cost_nanousd)
+    tokens = UNKNOWN if total.tokens is None else count(total.tokens)
+    return total.playbook, count(total.runs), count(total.ok), tokens, dollars(total.cost_nanousd)
 
 
 def _prompts(changes: Sequence[PromptChange]) -> None:

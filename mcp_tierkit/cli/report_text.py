@@ -10,7 +10,7 @@ import click
 from mcp_tierkit.amounts import count, dollars, percent, tokens
 from mcp_tierkit.cli.tables import Column, figures, print_table, print_text, words
 from mcp_tierkit.ledger.levers import Lever, Savings, Unsaid
-from mcp_tierkit.ledger.spending import CostlyTask, Gauge
+from mcp_tierkit.ledger.spending import COSTLIEST, CostlyTask, Gauge
 from mcp_tierkit.ledger.told import Share, Told, paid_for
 from mcp_tierkit.page import said
 from mcp_tierkit.scorecard import Scorecard
@@ -37,7 +37,6 @@ ENDS = {
     "skipped": "left to your agent",
     "open": "planned or not over yet",
 }
-VERDICTS = {"helped": "helped", "neutral": "neutral", "moved_work": "moved_work", "unknown": "not told yet"}
 UNSAID = {
     "playbooks": "playbook runs that ended well",
     "skipped": "tasks that no model was asked for",
@@ -58,14 +57,14 @@ def print_report(told: Told) -> None:
 
 def print_summary(told: Told) -> bool:
     """What was spent, saved and kept; False where nothing is recorded."""
-    print_text([f"Last {told.days} days, UTC, every project: {_summary(told)}"])
+    print_text([f"Last {count(told.days, 'day')}, UTC, every project: {_summary(told)}"])
     if not told.overview.tasks and not told.overview.spend.calls:
         click.echo("Nothing is recorded for these days. See it work: tierkit demo")
         return False
     click.echo()
     if told.overview.spend.calls or told.savings.tasks:
         print_text([f"Delegating {said.headline(told).text}.", *said.basis(told)])
-    print_text([said.verdict(told), *_judged(told), *said.uncounted(told)])
+    print_text([said.verdict(told), *said.uncounted(told)])
     print_text(_ends(told))
     return True
 
@@ -79,29 +78,24 @@ def _summary(told: Told) -> str:
     if machine := sum(total.spend.cost_nanousd for total in told.by_billing if total.key == "local"):
         parts.append(f"{dollars(machine)} of it machine time")
     if spend.unpriced_calls:
-        parts.append(f"{spend.unpriced_calls} of the calls of unknown cost{said.at_most(spend)}")
+        parts.append(f"{count(spend.unpriced_calls)} of the calls of unknown cost{said.at_most(spend)}")
     if seen.in_flight_calls:
-        parts.append(f"{seen.in_flight_calls} in flight")
+        parts.append(f"{count(seen.in_flight_calls)} in flight")
     if seen.refused_calls:
-        parts.append(f"{seen.refused_calls} refused by a budget or the breaker")
+        parts.append(f"{count(seen.refused_calls)} refused by a budget or the breaker")
     if seen.alerts:
-        parts.append(f"{seen.alerts} at another price than was asked for")
+        parts.append(f"{count(seen.alerts)} at another price than was asked for")
     if seen.playbook_runs:
         parts.append(count(seen.playbook_runs, "playbook run"))
     return "; ".join(parts) + "."
 
 
 def _ends(told: Told) -> Iterator[str]:
-    counts = [f"{number} {ENDS[end]}" for end, number in told.ends.model_dump().items() if end != "of" and number]
+    found = told.ends.model_dump(exclude={"of"})
+    counts = [f"{count(number)} {ENDS[end]}" for end, number in found.items() if number]
     if counts:
         newest = "Tasks" if told.ends.of == told.overview.tasks else f"The newest {told.ends.of:,} tasks"
         yield f"{newest}: {', '.join(counts)}."
-
-
-def _judged(told: Told) -> Iterator[str]:
-    judged = [f"{number} {VERDICTS[name]}" for name, number in told.verdicts.items() if number]
-    if judged and told.verdicts["unknown"] < len(told.scorecards):
-        yield f"Of the newest {len(told.scorecards)}: {', '.join(judged)}."
 
 
 def print_tiers(told: Told) -> None:
@@ -111,8 +105,9 @@ def print_tiers(told: Told) -> None:
     head += figures(*(["of quota"] if has_quota else []), "USD")
     spends = {total.key: total.spend for total in told.by_tier}
     rows = [
-        (share.tier, f"{spends[share.tier].calls}", *_parts(share, has_quota=has_quota), said.cost(spends[share.tier]))
+        (tier, count(spends[tier].calls), *_parts(share, has_quota=has_quota), said.cost(spends[tier]))
         for share in told.shares
+        for tier in (share.tier,)
     ]
     print_table("Who did the work", head, rows)
     print_text(_beside_tiers(told))
@@ -153,12 +148,14 @@ def print_dearest(told: Told, most: int) -> None:
     """The single tasks that cost most."""
     head = (*words("task", "project"), Column(GOAL, is_wide=True), *figures("calls", "USD"))
     rows = [_costly(task, told.project_names[task.project]) for task in told.costliest[:most]]
-    print_table("Dearest tasks", head, rows)
+    # Of the rest nobody counts how many cost anything.
+    is_cut = len(rows) in (most, COSTLIEST)
+    print_table(f"Dearest tasks, the first {len(rows)}" if is_cut else "Dearest tasks", head, rows)
 
 
 def _costly(task: CostlyTask, project: str) -> tuple[str, ...]:
     known = f"{dollars(task.cost_nanousd)}{' + unknown' if task.unpriced_calls else ''}"
-    return task.task_id, project, goal(task.goal), f"{task.calls}", known
+    return task.task_id, project, goal(task.goal), count(task.calls), known
 
 
 def goal(text: str) -> str:
@@ -166,10 +163,16 @@ def goal(text: str) -> str:
     return line if len(line) <= GOAL_WIDTH else line[: GOAL_WIDTH - 1] + "…"
 
 
+def part_of(title: str, shown: int, whole: int) -> str:
+    """A title that says so where not all rows are shown."""
+    return title if shown == whole else f"{title}, the newest {count(shown)} of {count(whole)}: more with --html"
+
+
 def print_results(told: Told, most: int) -> None:
     """What the newest results came to: cost, time, rewrites, comments before merge, defects after."""
     head = (*words("task"), *figures("USD", "time", "rewrites", "comments", "defects"), *words("verdict"))
-    print_table("What results came to (-: not known)", head, list(map(_card, told.scorecards[:most])))
+    rows = list(map(_card, told.scorecards[:most]))
+    print_table(part_of("What results came to (-: not known)", len(rows), len(told.scorecards)), head, rows)
 
 
 def _card(card: Scorecard) -> tuple[str, ...]:
@@ -181,7 +184,8 @@ def _card(card: Scorecard) -> tuple[str, ...]:
 def print_scores(told: Told, most: int) -> None:
     """The scores of the newest results, beside the minutes of clean-up that are in them."""
     head = (*words("task"), *figures("cost", "speed", "accuracy", "clean-up"))
-    print_table("Scores of results, 5 to 1 (-: not known)", head, list(map(_scores, told.scorecards[:most])))
+    rows = list(map(_scores, told.scorecards[:most]))
+    print_table(part_of("Scores of results, 5 to 1 (-: not known)", len(rows), len(told.scorecards)), head, rows)
 
 
 def _scores(card: Scorecard) -> tuple[str, ...]:
@@ -204,7 +208,7 @@ def print_next(told: Told) -> None:
 def print_levers(told: Told) -> None:
     """What each lever saved or lost: every known dollar, or token of a subscription, belongs to one of them."""
     found = told.savings
-    click.echo(f"Last {told.days} days, UTC.")
+    click.echo(f"Last {count(told.days, 'day')}, UTC.")
     print_text([f"Delegating {said.headline(told).text}.", *said.basis(told)])
     for unit, title in (("nanousd", "Saved, in US dollars"), ("tokens", "Saved, in tokens of your agent")):
         levers = [lever for lever in found.levers if lever.unit == unit]
@@ -217,7 +221,8 @@ def print_levers(told: Told) -> None:
     if found.cache_elsewhere_nanousd:
         how = "cheaper" if found.cache_elsewhere_nanousd > 0 else "dearer"
         saved = dollars(abs(found.cache_elsewhere_nanousd))
-        print_text([f"\nA provider's cache made the calls of tasks without a net in dollars {saved} {how}: it is in"
+        click.echo()
+        print_text([f"A provider's cache made the calls of tasks without a net in dollars {saved} {how}: it is in"
                     " what they cost."])  # fmt: skip
 
 
@@ -227,12 +232,12 @@ def _untold(found: Savings) -> str:
 
 def _lever(lever: Lever) -> tuple[str, ...]:
     sides = (_amount(side, lever.unit) for side in (lever.low, lever.high))
-    return LEVERS[lever.lever], f"{lever.tasks}", *sides
+    return LEVERS[lever.lever], count(lever.tasks), *sides
 
 
 def _unsaid(part: Unsaid) -> tuple[str, ...]:
-    return UNSAID[part.what], f"{part.count}", dollars(part.cost_nanousd)
+    return UNSAID[part.what], count(part.count), dollars(part.cost_nanousd)
 
 
 def _amount(value: int, unit: str) -> str:
-    return dollars(value) if unit == "nanousd" else f"{value}"
+    return dollars(value) if unit == "nanousd" else count(value)

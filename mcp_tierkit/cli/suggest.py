@@ -66,9 +66,11 @@ def _next(repeat: Repeat) -> str:
 
 
 def _print(found: Suggestions, least: int) -> None:
+    from mcp_tierkit.amounts import count
     from mcp_tierkit.cli.tables import Column, figures, print_table, words
 
-    click.echo(f"{found.looked_at} tasks since {found.since} looked at, {found.solved} of them solved and kept.")
+    seen = count(found.looked_at, "task")
+    click.echo(f"{seen} since {found.since} looked at, {found.solved} of them solved and kept.")
     if not found.repeats:
         click.echo(
             f"No job came {least} times. Tasks are compared once a draft of theirs was applied: "

@@ -8,13 +8,16 @@ from datetime import date, timedelta
 from typing import Literal
 
 from mcp_tierkit.ledger.money import committed
+from mcp_tierkit.ledger.report import NEWEST_CALLS
 from mcp_tierkit.ledger.spent import UNPRICED_NOT_QUOTA
 from mcp_tierkit.types import Budgets, Record
 
 NEXT_DOLLAR_DAYS = 7
+COSTLIEST = 10
 STEPS = 10_000
 """The parts that a dollar is told in: hundredths of a cent."""
 By = Literal["tier", "category", "project"]
+ANSWERED_BY = "coalesce(served_model, routed_model, requested_model)"
 
 
 class DayTier(Record):
@@ -41,6 +44,21 @@ class CostlyTask(Record):
     calls: int
     cost_nanousd: int
     unpriced_calls: int
+
+
+class Unpriced(Record):
+    """Calls of one model at one tier without a known cost, and what is missing for it.
+
+    Usage: no tokens were reported. Price: the model has none. Rate: its price has none for cached input, for writing a
+    cache, or for how the call was served.
+    """
+
+    tier: str
+    model: str
+    missing: Literal["usage", "price", "rate"]
+    calls: int
+    cached_tokens: int
+    cache_write_tokens: int
 
 
 class Cents(Record):
@@ -88,7 +106,7 @@ def day_tiers(conn: sqlite3.Connection, *, since: str = "") -> tuple[DayTier, ..
     return tuple(DayTier(**row) for row in conn.execute(query, (since,)))
 
 
-def costliest(conn: sqlite3.Connection, *, since: str = "", limit: int = 10) -> tuple[CostlyTask, ...]:
+def costliest(conn: sqlite3.Connection, *, since: str = "", limit: int = COSTLIEST) -> tuple[CostlyTask, ...]:
     """The tasks opened from `since` on that cost most, dearest first; those that cost nothing are left out."""
     unpriced = f"select count(*) from calls where calls.task_id = top.task_id and {UNPRICED_NOT_QUOTA}"
     query = f"""select task_id, top.project, json_extract(record, '$.goal') as goal, top.at, top.calls,
@@ -109,6 +127,18 @@ def untold_calls(conn: sqlite3.Connection, *, since: str = "") -> int:
     """Calls from the UTC day `since` on whose tokens no provider named: every sum of tokens lacks them."""
     found = conn.execute("select coalesce(sum(untold_calls), 0) from call_sums where day >= ?", (since,)).fetchone()
     return int(found[0])
+
+
+def unpriced(conn: sqlite3.Connection, *, since: str = "", newest: int = NEWEST_CALLS) -> tuple[Unpriced, ...]:
+    """Of the newest calls from `since` on, those without a known cost and why, the most frequent first."""
+    query = f"""select tier, {ANSWERED_BY} as model,
+            case when input_tokens is null or output_tokens is null then 'usage'
+                when coalesce(served_price, routed_price) is null then 'price' else 'rate' end as missing,
+            count(*) as calls, coalesce(sum(cached_tokens), 0) as cached_tokens,
+            coalesce(sum(cache_write_tokens), 0) as cache_write_tokens
+        from (select * from calls order by rowid desc limit :newest)
+        where {UNPRICED_NOT_QUOTA} and at >= :since group by 1, 2, 3 order by calls desc, 1, 2, 3"""
+    return tuple(Unpriced(**row) for row in conn.execute(query, {"since": since, "newest": newest}))
 
 
 def next_dollar(conn: sqlite3.Connection, today: date, *, days: int = NEXT_DOLLAR_DAYS) -> NextDollar:

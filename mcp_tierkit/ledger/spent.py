@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterable
 
 from pydantic import Field
 
@@ -40,6 +41,12 @@ _SPECIAL = {
 }
 SUMMED = ", ".join(f"coalesce({_SPECIAL.get(name, f'sum({name})')}, 0) as {name}" for name in Spent.model_fields)
 """The columns of a Spent over the sums that triggers keep."""
+
+
+def together(spends: Iterable[Spent]) -> Spent:
+    """The sum of several."""
+    found = tuple(spends)
+    return Spent(**{name: sum(getattr(one, name) for one in found) for name in Spent.model_fields})
 
 
 def spent_of(row: sqlite3.Row) -> Spent:

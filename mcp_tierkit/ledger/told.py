@@ -12,7 +12,7 @@ from typing import Any, Literal, get_args
 from pydantic import Field
 
 from mcp_tierkit.ledger import ends, levers, report, scores, spending
-from mcp_tierkit.ledger.spent import Spent
+from mcp_tierkit.ledger.spent import Spent, together
 from mcp_tierkit.prices import Price
 from mcp_tierkit.scorecard import Answer, Pattern, Scorecard, Worth, checklist
 from mcp_tierkit.types import Budgets, Record, TierName
@@ -72,6 +72,7 @@ class Told(Record):
     patterns: tuple[Pattern, ...]
     checklist: tuple[Answer, ...] = ()
     prompt_changes: tuple[report.PromptChange, ...] = ()
+    unpriced: tuple[spending.Unpriced, ...] = ()
     billing: dict[TierName, str] = Field(default_factory=dict, description="Of tiers that are not paid by the token.")
     budgets: tuple[spending.Gauge, ...] = ()
 
@@ -94,7 +95,7 @@ def queries(
     asked: dict[str, Query] = {name: partial(report.totals, by=key, since=since) for name, key in keys.items()}
     of_days: dict[str, Callable[..., Any]] = {
         "overview": report.overview, "ends": ends.ends, "untold_calls": spending.untold_calls,
-        "day_tiers": spending.day_tiers, "caller": spending.caller_tokens,
+        "day_tiers": spending.day_tiers, "caller": spending.caller_tokens, "unpriced": spending.unpriced,
         "costliest": spending.costliest, "cache_hits": report.cache_hits, "context_by_step": report.step_totals,
         "playbooks": report.playbook_totals, "prompt_changes": report.prompt_changes,
     }  # fmt: skip
@@ -123,6 +124,7 @@ def told(
     try:
         found = {name: query(conn) for name, query in asked.items()}
         found["savings"] = levers.with_playbooks(found["savings"], found["playbooks"])
+        found["by_model"] = by_answer(found["by_model"])
         limits = spending.gauges(conn, budgets, at, repository) if budgets else ()
     finally:
         conn.execute("rollback")
@@ -140,6 +142,20 @@ def told(
         billing=dict(billing or {}),
         **found,
     )
+
+
+def by_answer(models: Sequence[report.Total]) -> tuple[report.Total, ...]:
+    """Models by the name that they answer to: a call without any answer has that which was asked for.
+
+    That has the provider in front (openai/m): where nothing was read or written under it, it counts with m.
+    """
+    found = {total.key: total.spend for total in models}
+    for total in models:
+        names = [name for name in found if total.key.endswith(f"/{name}")]
+        if names and not _tokens(total.spend):
+            longest = max(names, key=len)
+            found[longest] = together((found[longest], found.pop(total.key)))
+    return tuple(report.Total(key=key, spend=spend) for key, spend in found.items())
 
 
 def project_names(paths: Iterable[str]) -> dict[str, str]:

@@ -196,7 +196,9 @@ def _names(labels: Sequence[str]) -> Iterator[Html]:
 
 
 def _ticks(columns: int) -> list[int]:
-    return sorted({round(part * (columns - 1) / 4) for part in range(5)})
+    """Five at most, as far from each other, the last one among them."""
+    step = max(1, -(-(columns - 1) // 4))
+    return sorted(range(columns - 1, -1, -step))
 
 
 def _ceiling(most: int) -> int:

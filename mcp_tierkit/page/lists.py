@@ -37,7 +37,7 @@ def rankings(told: Told) -> list[Html]:
     """Types of task, models, projects and single tasks by what they cost."""
     made = [
         _ranking("What kind of work it was", "type of task", told.by_category),
-        _ranking("Which models answered", "the model that answered, as its provider names it", told.by_model),
+        _ranking("Which models answered", "model, as it named itself, or else as it was asked for", told.by_model),
     ]
     if len(told.by_project) > 1:
         made.append(_ranking("Which projects", "project folder", told.by_project, told.project_names))

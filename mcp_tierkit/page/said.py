@@ -1,19 +1,19 @@
-"""What page and terminal say in the same words: the net, what is not in it, a verdict, and what to do next."""
+"""What page and terminal say in the same words: the net, what is not in it, what helped, and what to do next."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from typing import Literal
 
-from mcp_tierkit.amounts import count, dollars, tokens
+from mcp_tierkit.amounts import count, dollars, plain, tokens
 from mcp_tierkit.ledger.report import TaskSummary
-from mcp_tierkit.ledger.spent import Spent
+from mcp_tierkit.ledger.spending import Unpriced
+from mcp_tierkit.ledger.spent import Spent, together
 from mcp_tierkit.ledger.told import Told
-from mcp_tierkit.scorecard import least_tasks
 from mcp_tierkit.types import Record
 
 BUDGETS = {"day": "today", "month": "this month", "project": "in this project"}
-MOST_STEPS = 4
+MOST_STEPS, MOST_UNPRICED = 4, 2
 GIVEN = ("applied", "ready")
 """Ends of a draft after which the change is the caller's to keep."""
 Tone = Literal["gain", "loss"]
@@ -110,24 +110,18 @@ def _beside(told: Told) -> Iterator[str]:
 
 
 def verdict(told: Told) -> str:
-    """Whether it pays, in a sentence, as far as results were judged."""
+    """How many of the newest results helped, as far as they were judged. Whether it pays is the net's to say."""
     results, counts = len(told.scorecards), told.verdicts
     judged = results - counts["unknown"]
     if not results:
         return "No verdict yet: there is no result to judge."
     if not judged:
         return f"No verdict yet: nobody said what became of {_results(results)}."
-    if judged < least_tasks():
-        return f"Too early for a verdict: {judged} of {_results(results)} judged, and it takes {least_tasks()}."
-    helped, moved = counts["helped"], counts["moved_work"]
-    net = next(iter(nets(told)), None)
-    tone = net.tone if net else None
-    sums = f"{helped:,} of {_results(judged)} judged helped, {moved:,} only moved the work"
-    if moved >= helped:
-        return f"It does not pay: {sums}."
-    if tone == "loss":
-        return f"It helps, but costs more than it saves: {sums}."
-    return f"It pays: {sums}." if tone == "gain" else f"It helps, but whether it pays is not clear: {sums}."
+    made = [f"{counts['helped']:,} helped", f"{counts['moved_work']:,} only moved the work"]
+    if counts["neutral"]:
+        made.insert(1, f"{counts['neutral']:,} did neither")
+    newest = f"the newest {count(results, 'result')}" if results > 1 else "the one result"
+    return f"Of {newest}, {judged:,} {'is' if judged == 1 else 'are'} judged: {', '.join(made)}."
 
 
 def uncounted(told: Told) -> Iterator[str]:
@@ -157,14 +151,30 @@ def _next_steps(told: Told) -> Iterator[str]:
         yield "To have savings told, name your agent's model in tierkit.toml: model = ... under [caller]."
     if found.net_nanousd is not None and found.net_nanousd[1] < 0:
         yield "To see which part loses: tierkit report --levers"
-    if told.overview.spend.unpriced_calls:
-        yield "To see which models have no price: tierkit prices"
+    yield from map(_priced, told.unpriced[:MOST_UNPRICED])
     kept = {task.task_id for task in told.tasks if task.draft_status in GIVEN}
     waiting = next((card for card in told.scorecards if card.outcome is None and card.task_id in kept), None)
     if waiting is not None:
         yield f"To say what became of the newest change: tierkit outcome {waiting.task_id} accepted|edited|reverted"
     for pattern in told.patterns:
         yield f"Reviews found {pattern.klass.replace('_', ' ')} {count(pattern.times, 'time')}. {pattern.suggestion}"
+
+
+def _priced(found: Unpriced) -> str:
+    """What is missing to price some calls, and who can supply it."""
+    of = f"{count(found.calls, 'call')} of {plain(found.model, 60)} ({found.tier})"
+    where = f"under [tiers.{plain(found.tier, 60)}] in tierkit.toml"
+    kinds = (("cache_read", found.cached_tokens), ("cache_write", found.cache_write_tokens))
+    rates = " or ".join(name for name, number in kinds if number)
+    if found.missing == "usage":
+        why = "no tokens were reported. Have the provider, or a proxy before it, report usage."
+    elif found.missing == "price":
+        why = f"the model has no price. Set price {where}."
+    elif rates:
+        why = f"its price names no {rates}. Add it to price = {{ ... }} {where}."
+    else:
+        why = "its price names no rate for how it was served. Rates that are known: tierkit prices"
+    return f"{of} could not be priced: {why}"
 
 
 def cost(spend: Spent) -> str:
@@ -203,6 +213,6 @@ def at_most(spend: Spent) -> str:
 
 def cost_of(spends: Sequence[Spent], quota: str = "quota") -> str:
     """The same of several together; `quota` is what stands for a subscription's calls where there is nothing else."""
-    whole = Spent(**{name: sum(getattr(one, name) for one in spends) for name in Spent.model_fields})
+    whole = together(spends)
     is_quota = bool(whole.quota_calls) and not whole.cost_nanousd and not whole.unpriced_calls
     return quota if is_quota else cost(whole)

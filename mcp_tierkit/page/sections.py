@@ -82,6 +82,7 @@ def table(head: Sequence[str], rows: Sequence[Sequence[Child]]) -> Html:
 def days(told: Told) -> list[Html]:
     """Dollars over time, and a subscription's quota, each where there was any; else tokens, which are always there."""
     since, until = date.fromisoformat(_first_day(told)), date.fromisoformat(told.until)
+    later = f" It begins on {since.day} {since:%B}: before that no model was called." if f"{since}" > told.since else ""
     made = []
     if any(row.cost_nanousd or row.unknown_nanousd for row in told.day_tiers):
         how = "The higher a column, the more was spent; its colours say on which tier of models."
@@ -92,7 +93,7 @@ def days(told: Told) -> list[Html]:
     if not made and any(row.tokens for row in told.day_tiers):
         made.append(("Tokens over time", "What models read and wrote; none of it cost dollars.", TOKENS))
     return [
-        card(title, how, columns(told.day_tiers, since, until, unit), legend(_tier_names(told, unit)),
+        card(title, how + later, columns(told.day_tiers, since, until, unit), legend(_tier_names(told, unit)),
              _day_figures(told) if at == 0 else None, wide=True)
         for at, (title, how, unit) in enumerate(made)
     ]  # fmt: skip
@@ -241,7 +242,8 @@ def _read_again(told: Told) -> Html | None:
         asked = f"{tokens(told.caller.read, 'token')} of replies and wrote {tokens(told.caller.wrote)}"
         parts.append(f"Your agent itself read {asked} to ask; these are not in the shares.")
     if told.untold_calls:
-        parts.append(f"{count(told.untold_calls, 'call')} named no tokens and are missing here.")
+        are = "is" if told.untold_calls == 1 else "are"
+        parts.append(f"{count(told.untold_calls, 'call')} named no tokens and {are} missing here.")
     if told.overview.spend.quota_calls:
         parts.append("Quota is what a subscription counts: its tokens cost no dollars, and are in no share of them.")
     if any(total.key == "local" for total in told.by_billing):

@@ -83,7 +83,8 @@ def _ends(told: Told) -> Html:
     told_more = [
         f"{number:,} {words}"
         for number, words in (
-            (ends.reverted, "taken back"), (ends.lost, "without a result"), (ends.stopped, "stopped by a budget"),
+            (ends.reverted, "taken back"), (ends.lost, "without a result"),
+            (ends.stopped, "stopped by a budget or the breaker"),
         ) if number
     ]  # fmt: skip
     more = " · ".join(told_more) or "none taken back, none without a result"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import anyio.to_thread
 
+from mcp_tierkit.amounts import count
 from mcp_tierkit.cleanup import WITHIN, measure
 from mcp_tierkit.config import Config
 from mcp_tierkit.errors import InvalidInput, LedgerError
@@ -116,7 +117,7 @@ def _scored(
 
 def outcome_reply(found: Outcome, told: Score, restored: tuple[str, ...]) -> dict[str, Any]:
     """The reply of `record_outcome`: the scorecard in figures, 200 tokens or less."""
-    card, undone = found.card, f" {len(restored)} files restored." if restored else ""
+    card, undone = found.card, f" {count(len(restored), 'file')} restored." if restored else ""
     worth = f"{card.verdict}: {card.why}" if card.verdict else card.why
     reply: dict[str, Any] = {
         "summary": f"Recorded: {told.outcome}.{undone} {worth}",

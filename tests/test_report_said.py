@@ -1,0 +1,233 @@
+"""What a report says in words: what helped, what could not be priced and why, and that a table does not show it all."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import sqlite3
+import subprocess
+from collections.abc import Iterator
+from datetime import UTC, date, datetime, timedelta
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mcp_tierkit.cli import run
+from mcp_tierkit.ledger.told import by_answer, told
+from mcp_tierkit.page import page, said
+from mcp_tierkit.page.charts import DOLLARS, columns
+from mcp_tierkit.scorecard import Facts, Measured, score
+from mcp_tierkit.stages.outcome import Outcome, outcome_reply
+from mcp_tierkit.types import Score
+from tests.reports import add_call, new_ledger, open_task, receipt, tell
+
+USED: dict[str, Any] = {"input_tokens": 700, "cached_tokens": 0, "output_tokens": 100}
+MEASURE = """<script>addEventListener("load", () => { document.body.dataset.hidden = [...document.querySelectorAll(
+    ".scroll")].filter((one) => one.clientWidth).map((one) => one.scrollWidth - one.clientWidth).join(" ");
+    const [above, below] = [...document.querySelectorAll(".ranges")].map((one) => one.getBoundingClientRect());
+    document.body.dataset.gap = below.top - above.bottom; });</script>
+"""
+
+
+@pytest.fixture
+def now() -> datetime:
+    return datetime.now(UTC)
+
+
+@pytest.fixture
+def at(now: datetime) -> str:
+    return now.isoformat(timespec="milliseconds")
+
+
+@pytest.fixture
+def conn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[sqlite3.Connection]:
+    """The ledger of a user in whose project the report is asked for."""
+    (tmp_path / "shop").mkdir()
+    (tmp_path / "tierkit.toml").write_text("")
+    for name, value in {
+        "HOME": str(tmp_path), "TIERKIT_CONFIG": str(tmp_path / "tierkit.toml"),
+        "TIERKIT_STATE_DIR": str(tmp_path / "state"), "TIERKIT_LEDGER": f"sqlite://{tmp_path}/ledger.db",
+    }.items():  # fmt: skip
+        monkeypatch.setenv(name, value)
+    monkeypatch.chdir(tmp_path / "shop")
+    with new_ledger(tmp_path / "ledger.db") as opened:
+        yield opened
+
+
+@pytest.fixture
+def asked(capsys: pytest.CaptureFixture[str]) -> Any:
+    """Runs `tierkit report` with some words and gives what it prints."""
+
+    def ask(*words: str) -> str:
+        capsys.readouterr()
+        assert run(["report", *words]) == 0
+        return capsys.readouterr().out
+
+    return ask
+
+
+def draft(conn: sqlite3.Connection, task_id: str, at: str, status: str, outcome: str | None = None) -> None:
+    """A task of one cent whose draft ended so, and what was said of it."""
+    open_task(conn, task_id, at)
+    add_call(conn, task_id, at=at, cost_nanousd=10_000_000, **USED)
+    conn.execute("insert into drafts (task_id, at, status, record) values (?, ?, ?, '{}')", (task_id, at, status))
+    if outcome:
+        told_so = (task_id, at, outcome, json.dumps({"outcome": outcome}))
+        conn.execute("insert into scores (task_id, at, outcome, record) values (?, ?, ?, ?)", told_so)
+
+
+def test_what_results_were_judged_as_is_no_word_on_whether_it_pays(conn: sqlite3.Connection, at: str) -> None:
+    """Most moved the work, and still the net is a gain: the sentence counts, the net speaks of money."""
+    for number, (status, outcome) in enumerate([("needs_work", None)] * 4 + [("applied", "accepted")] * 2):
+        draft(conn, f"t{number}", at, status, outcome)
+        tell(conn, f"t{number}", receipt("0.01", ["0.5000", "0.9000"], ["0.4000", "0.8000"]))
+    draft(conn, "open", at, "applied")
+    found = told(conn, 30, datetime.now(UTC))
+    assert said.headline(found).words == "saved"
+    assert said.verdict(found) == "Of the newest 7 results, 6 are judged: 2 helped, 4 only moved the work."
+    drawn = page(found)
+    assert said.verdict(found) in drawn
+    assert not re.search(r"\bpays?\b", drawn.replace("would not have paid", ""))
+
+
+def test_calls_that_could_not_be_priced_are_told_with_what_is_missing(
+    conn: sqlite3.Connection, at: str, asked: Any
+) -> None:
+    open_task(conn, "t1", at)
+    rate: dict[str, Any] = {"routed_price": "1/4", "served_price": "1/4", "reserved_nanousd": 9}
+    add_call(conn, "t1", "strong", at=at, served_model="large-1", **{**USED, "cached_tokens": 500}, **rate)
+    assert "1 call of large-1 (strong) could not be priced: its price names no cache_read." in asked()
+    for _ in range(2):
+        add_call(conn, "t1", at=at, served_model="tiny-1", **rate)
+    add_call(conn, "t1", at=at, served_model="paid-1", **USED, cost_nanousd=5)
+    for _ in range(3):
+        add_call(conn, "t1", at=at, served_model="new-1", **USED)
+    add_call(conn, "t1", at=at, served_model="plan-1", billing="subscription", **USED)
+    shown = asked()
+    assert "3 calls of new-1 (cheap) could not be priced: the model has no price. Set price under" in shown
+    assert "2 calls of tiny-1 (cheap) could not be priced: no tokens were reported." in shown
+    missing = [(one["model"], one["missing"], one["calls"]) for one in json.loads(asked("--json"))["unpriced"]]
+    assert missing == [("new-1", "price", 3), ("tiny-1", "usage", 2), ("large-1", "rate", 1)]
+
+
+def test_a_call_that_was_never_answered_is_in_the_row_of_the_model_it_asked_for(
+    conn: sqlite3.Connection, at: str, now: datetime
+) -> None:
+    open_task(conn, "t1", at)
+    add_call(conn, "t1", at=at, routed_model="openai/m", served_model="m", cost_nanousd=7, **USED)
+    add_call(conn, "t1", at=at, routed_model="openai/m", status="failed", cost_nanousd=0)
+    add_call(conn, "t1", at=at, routed_model="openai/silent", status="failed", cost_nanousd=0)
+    add_call(conn, "t1", at=at, served_model="elsewhere/m", cost_nanousd=9, **USED)
+    found = told(conn, 30, now).by_model
+    assert [(one.key, one.spend.calls) for one in found] == [("elsewhere/m", 1), ("m", 2), ("openai/silent", 1)]
+    assert by_answer(found) == found
+
+
+def test_a_table_that_does_not_show_every_row_says_so(conn: sqlite3.Connection, at: str, asked: Any) -> None:
+    for number in range(15):
+        draft(conn, f"t{number}", at, "needs_work")
+    titles = {"What results came to (-: not known)", "Scores of results, 5 to 1 (-: not known)", "Latest tasks"}
+    lines = set(asked("--all").splitlines())
+    assert titles <= lines
+    assert "Dearest tasks, the first 10" in lines
+    draft(conn, "t15", at, "needs_work")
+    assert {f"{title}, the newest 15 of 16: more with --html" for title in titles} <= set(asked("--all").splitlines())
+
+
+def test_large_counts_have_separators_and_no_line_begins_with_a_mark_for_what_cannot_be_shown(
+    conn: sqlite3.Connection, at: str, asked: Any
+) -> None:
+    open_task(conn, "t1", at)
+    used = {**USED, "input_tokens": 5_550_000, "cached_tokens": 1000}
+    add_call(conn, "t1", at=at, cost_nanousd=7, cache_saved_nanousd=900_000, **used)
+    tell(conn, "t1", receipt(None, None, [2022, 5180]) | {"estimated": {"alone_tokens": [3022, 6180]}})
+    shown = asked("--levers")
+    assert re.search(r"all together +2,022 +5,180", shown)
+    assert "\nA provider's cache made the calls of tasks without a net in dollars $0.0009 cheaper" in shown
+    assert "?A" not in shown
+    assert "  5,551,000  " in asked("--all")
+    assert asked("--days", "1").startswith("Last 1 day, UTC")
+
+
+def test_the_stopped_are_not_all_blamed_on_a_budget(conn: sqlite3.Connection, at: str, now: datetime) -> None:
+    draft(conn, "t1", at, "applied")
+    open_task(conn, "t2", at)
+    conn.execute("insert into drafts (task_id, at, status, record) values ('t2', ?, 'over_budget', '{}')", (at,))
+    assert "1 stopped by a budget or the breaker" in page(told(conn, 30, now))
+
+
+@pytest.mark.parametrize("days", [1, 2, 3, 5, 8, 14, 30, 31, 62])
+def test_the_marks_of_a_chart_are_as_far_from_each_other_and_end_today(days: int) -> None:
+    until = date(2026, 11, 22)
+    drawn = columns([], until - timedelta(days=days - 1), until, DOLLARS)
+    marks = [datetime.strptime(f"{text} 2026", "%d %b %Y") for text in re.findall(r">(\d+ [A-Z]\w+)</text>", drawn)]
+    assert marks[-1].date() == until
+    assert len(marks) <= 5
+    assert len({later - earlier for earlier, later in pairwise(marks)}) <= 1
+
+
+def test_a_chart_that_begins_later_than_the_report_says_why(conn: sqlite3.Connection, at: str, now: datetime) -> None:
+    draft(conn, "t1", at, "applied")
+    first = now.date() - timedelta(days=13)
+    assert f"It begins on {first.day} {first:%B}: before that no model was called." in page(told(conn, 30, now))
+    assert "It begins on" not in page(told(conn, 14, now))
+
+
+def test_one_call_without_tokens_is_missing_and_two_are(conn: sqlite3.Connection, at: str, now: datetime) -> None:
+    open_task(conn, "t1", at)
+    add_call(conn, "t1", at=at, cost_nanousd=7)
+    assert "1 call named no tokens and is missing here." in page(told(conn, 30, now))
+    add_call(conn, "t1", at=at, cost_nanousd=7)
+    assert "2 calls named no tokens and are missing here." in page(told(conn, 30, now))
+
+
+def test_a_page_that_cannot_be_written_is_told_with_its_folder(
+    conn: sqlite3.Connection, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["report", "--html", str(tmp_path / "nowhere/page.html")]) == 2
+    assert f"{tmp_path}/nowhere/page.html could not be written" in capsys.readouterr().err
+
+
+def test_one_task_that_was_looked_at_is_no_tasks(
+    conn: sqlite3.Connection, at: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    open_task(conn, "t1", at)
+    conn.execute("update tasks set project = ?, budget_key = ?", (str(Path.cwd()), str(Path.cwd())))
+    assert run(["playbook", "suggest"]) == 0
+    assert capsys.readouterr().out.startswith("1 task since ")
+
+
+def test_one_file_that_was_restored_is_no_files() -> None:
+    found = Outcome(score(Facts(task_id="t1", goal="g", project="p", created_at="x")), Measured(), (), None)
+    told_so = Score(task_id="t1", outcome="reverted")
+    assert " 1 file restored." in outcome_reply(found, told_so, ("a.py",))["summary"]
+    assert " 2 files restored." in outcome_reply(found, told_so, ("a.py", "b.py"))["summary"]
+
+
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="needs a browser")
+def test_a_browser_shows_every_column_of_the_task_list_and_keeps_dollars_from_quota(
+    conn: sqlite3.Connection, at: str, now: datetime, tmp_path: Path
+) -> None:
+    for number in range(3):
+        draft(conn, f"t{number}23456789012", at, "needs_work" if number else "over_budget")
+        add_call(conn, f"t{number}23456789012", at=at, status="failed", reserved_nanousd=34_600_000)
+    for task_id in ("dollars", "quota"):
+        draft(conn, task_id, at, "applied")
+    tell(conn, "dollars", receipt("0.01", ["0.5", "0.9"], ["0.4", "0.8"]))
+    tell(conn, "quota", receipt(None, None, [2022, 5180]) | {"estimated": {"alone_tokens": [3022, 6180]}})
+    drawn = page(told(conn, 30, now))
+    assert "$0.0100 + up to $0.0346" in drawn
+    open_to_measure = re.sub("<meta http-equiv=[^>]*>", "", drawn).replace("</head>", f"{MEASURE}</head>")
+    (tmp_path / "page.html").write_text(open_to_measure, "utf8")
+    browser = ["chromium", "--headless=new", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path}/browser"]
+    seen = subprocess.run(
+        [*browser, "--window-size=1280,900", "--dump-dom", f"file://{tmp_path}/page.html"],
+        capture_output=True, text=True, check=True, timeout=60,
+    )  # fmt: skip
+    [hidden] = re.findall(r'data-hidden="([\d ]+)"', seen.stdout)
+    assert set(hidden.split()) == {"0"}
+    [gap] = re.findall(r'data-gap="([\d.]+)"', seen.stdout)
+    assert float(gap) >= 18
