@@ -98,6 +98,7 @@ class ModelFailed(TierkitError):
         self.status = status
         self.kind = kind
         self.was_sent = was_sent
+        self.duration_ms: int | None = None  # set by the gateway, from the request on
         self.call_id: str | None = None  # set by metering once the row is settled
 
 

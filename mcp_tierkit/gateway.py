@@ -14,7 +14,6 @@ import importlib
 import logging
 import os
 import threading
-import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 from itertools import groupby
@@ -87,7 +86,7 @@ class LiteLLMGateway:
             await anyio.to_thread.run_sync(load_litellm, abandon_on_cancel=True)
 
     async def complete(self, request: Request) -> Completion:
-        """The model's reply after exactly one HTTP request, within `request.timeout_s`.
+        """The model's reply after exactly one HTTP request, within `request.timeout_s` from then on.
 
         Usage is what the provider's body says: None where it says nothing. Raises ModelFailed with a kind and, where
         there was an answer, HTTP's status. Cancellation closes the connection and is never turned into an error.
@@ -96,14 +95,21 @@ class LiteLLMGateway:
         await self.ready()
         litellm = load_litellm()
         route = _route(litellm, request, key)
-        wire = self._wire()
-        reply, began = None, time.monotonic()
-        with anyio.move_on_after(request.timeout_s) as deadline:
+        reply = None
+        with anyio.move_on_after(request.timeout_s) as limit:
+
+            def begin_anew() -> None:
+                limit.deadline = anyio.current_time() + request.timeout_s
+
+            wire = self._wire(begin_anew)
             reply = await _ask(litellm, request, key, _client(request, route, wire))
-        if deadline.cancelled_caught:
+        if limit.cancelled_caught:
             wire.broke = "timeout"
-        took = round((time.monotonic() - began) * 1000)
-        return _completion(request.model, reply, wire).model_copy(update={"duration_ms": took})
+        try:
+            return _completion(request.model, reply, wire).model_copy(update={"duration_ms": wire.took_ms})
+        except ModelFailed as error:
+            error.duration_ms = wire.took_ms
+            raise
 
     async def aclose(self) -> None:
         """Close connections and stop what litellm left running on this event loop."""
@@ -127,14 +133,14 @@ class LiteLLMGateway:
             kind="auth",
         )
 
-    def _wire(self) -> OneRequest:
+    def _wire(self, on_sending: Callable[[], None]) -> OneRequest:
         import httpx
 
         from mcp_tierkit.wire import OneRequest
 
         if self._pool is None:
             self._pool = httpx.AsyncClient()
-        return OneRequest(self._pool)
+        return OneRequest(self._pool, on_sending)
 
 
 class ScriptedGateway:

@@ -65,14 +65,12 @@ async def call_model(
         raise
     except ModelFailed as error:
         error.call_id = call_id
-        await _settle(kit, call_id, _failed(tier, error, _ms_since(started)))
+        await _settle(kit, call_id, _failed(tier, error, _took(error.duration_ms, started)))
         raise
     except BaseException as error:
         await _settle(kit, call_id, _ended("failed", tier, type(error).__name__, started, was_sent))
         raise
-    # The gateway's own figure where it has one: its first call loads for seconds, which no machine of a model works.
-    took = _ms_since(started) if completion.duration_ms is None else completion.duration_ms
-    call = _settled(kit, tier, completion, took)
+    call = _settled(kit, tier, completion, _took(completion.duration_ms, started))
     if call.cost_nanousd is None:
         call = call.model_copy(update={"most_nanousd": _most(kit, request, tier, completion, worst)})
     await _settle(kit, call_id, call)
@@ -150,6 +148,11 @@ async def _settle(kit: Kit, call_id: str, call: Call) -> None:
 
 def _ms_since(started: float) -> int:
     return round((time.monotonic() - started) * 1000)
+
+
+def _took(told: int | None, started: float) -> int:
+    """The gateway's own figure where it has one: its first call loads for seconds, which no model's machine works."""
+    return _ms_since(started) if told is None else told
 
 
 def _mismatch(request: Request, served: str | None, call_id: str) -> ModelFailed:

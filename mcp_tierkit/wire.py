@@ -6,6 +6,9 @@ Each attempt may be charged, so the limit sits where the bytes leave. Imports ht
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
+
 import httpx
 
 from mcp_tierkit.failures import Break, Trouble
@@ -22,10 +25,15 @@ class SecondRequestError(Exception):
 
 
 class OneRequest(httpx.AsyncBaseTransport):
-    """Sends the first request through `pool` and remembers what came back."""
+    """Sends the first request through `pool` and remembers what came back, and when.
 
-    def __init__(self, pool: httpx.AsyncClient) -> None:
+    `on_sending` is called as it sets out: what a library does before that is no time of the model's.
+    """
+
+    def __init__(self, pool: httpx.AsyncClient, on_sending: Callable[[], None] = lambda: None) -> None:
         self._pool = pool
+        self._on_sending = on_sending
+        self.took_ms: int | None = None
         self.was_sent = False
         self.refused = 0
         self.status: int | None = None
@@ -38,6 +46,8 @@ class OneRequest(httpx.AsyncBaseTransport):
             self.refused += 1
             raise SecondRequestError("a call sends one request")
         self.was_sent = True
+        self._on_sending()
+        sent_at = time.monotonic()
         try:
             return await self._send(request)
         except _BEFORE_SENDING:
@@ -52,6 +62,8 @@ class OneRequest(httpx.AsyncBaseTransport):
         except httpx.DecodingError:
             self.broke = "unreadable"
             raise
+        finally:
+            self.took_ms = round((time.monotonic() - sent_at) * 1000)
 
     async def _send(self, request: httpx.Request) -> httpx.Response:
         response = await self._pool.send(request, stream=True, follow_redirects=False)

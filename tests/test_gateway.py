@@ -9,6 +9,7 @@ import socket
 import time
 import tomllib
 from collections.abc import AsyncIterator, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ import pytest
 
 from mcp_tierkit.demo_upstream import Asked, Reply, Tokens, Upstream
 from mcp_tierkit.errors import ModelFailed
-from mcp_tierkit.gateway import METERED, NO_KEY, LiteLLMGateway, ScriptedGateway
+from mcp_tierkit.gateway import METERED, NO_KEY, LiteLLMGateway, ScriptedGateway, load_litellm
 from mcp_tierkit.types import Completion, Message, Request, Usage
 
 # litellm silences this warning of its own when imported, and pytest takes that back for each test.
@@ -460,6 +461,36 @@ async def test_an_address_that_is_none_is_a_connection_failure(gateway: LiteLLMG
     with pytest.raises(ModelFailed) as caught:
         await gateway.complete(request(base_url="127.0.0.1:1/v1"))
     assert caught.value.kind == "connection"
+
+
+async def test_what_the_library_does_before_it_sends_is_neither_the_models_time_nor_within_its_limit(
+    gateway: LiteLLMGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first call of a process loads for a second, and a machine that is paid by the hour does not work then."""
+    litellm, slow_ms = load_litellm(), 600
+    send = litellm.acompletion
+
+    async def slow(**asked: Any) -> Any:
+        await anyio.sleep(slow_ms / 1000)
+        return await send(**asked)
+
+    monkeypatch.setattr(litellm, "acompletion", slow)
+    took = []
+    with Upstream([Reply(wait_s=0.6), Reply(status=500)]) as upstream:
+        asked = request(base_url=upstream.base_url, timeout_s=1.1)
+        for call in (gateway.complete, partial(_failed, gateway)):
+            began = time.monotonic()
+            told = (await call(asked)).duration_ms
+            assert told is not None
+            took.append((told, (time.monotonic() - began) * 1000))
+    assert took[0][0] >= 600
+    assert [told <= whole - slow_ms for told, whole in took] == [True, True], took
+
+
+async def _failed(gateway: LiteLLMGateway, asked: Request) -> ModelFailed:
+    with pytest.raises(ModelFailed) as caught:
+        await gateway.complete(asked)
+    return caught.value
 
 
 @pytest.mark.parametrize("model", ["openai/m", "anthropic/m"])
