@@ -113,18 +113,21 @@ def test_a_playbook_is_made_where_its_work_is_and_one_for_several_projects_is_th
     lines = groups(capsys)
     assert lines == {
         "pytest": f"cd '{shop}' && tierkit playbook new pytest --from-command \"pytest -q\"",
-        "ruff": f"cd '{shop}' && tierkit playbook new ruff --from-command \"ruff check .\" --user",
+        "ruff check": f"cd '{shop}' && tierkit playbook new ruff-check --from-command \"ruff check .\" --user",
     }
     for line in lines.values():
         assert typed(line, monkeypatch) == 0
     places, written = find_places(os.environ), capsys.readouterr().out
     assert "wrote playbooks/pytest/playbook.toml" in written
     # What is there is not made again: it wants trust, then a run; and in a third folder the user's own is there.
-    assert groups(capsys) == {"pytest": "tierkit playbook trust pytest", "ruff": "tierkit playbook trust ruff"}
+    assert groups(capsys) == {
+        "pytest": "tierkit playbook trust pytest",
+        "ruff check": "tierkit playbook trust ruff-check",
+    }
     repository = str(find_repository(shop, os.environ))
     trust(places.state_dir, read_folder(shop / "playbooks" / "pytest"), repository=repository)
-    trust(places.state_dir, read_folder(places.user_dir / "playbooks" / "ruff"), repository=None)
-    told = {"pytest": "tierkit playbook run pytest", "ruff": "tierkit playbook run ruff"}
+    trust(places.state_dir, read_folder(places.user_dir / "playbooks" / "ruff-check"), repository=None)
+    told = {"pytest": "tierkit playbook run pytest", "ruff check": "tierkit playbook run ruff-check"}
     assert groups(capsys) == told
     for line in told.values():
         assert typed(line, monkeypatch) == 0
@@ -172,7 +175,7 @@ def test_what_a_playbook_cannot_do_as_it_stands_is_never_offered_as_one(
     found = json.loads(capsys.readouterr().out)
     lines = {group["command"]: group["next"] for group in (*found["needless"], *found["repeated"])}
     assert lines == typed_at_once | {ran[text]: line for text, line in offered.items()}
-    assert "ruff | ruff" not in {group["phrase"] for group in found["needless"]}
+    assert "ruff check --fix | ruff format" in {group["phrase"] for group in found["needless"]}
 
 
 def test_a_form_to_fill_in_is_called_one_and_mending_is_no_work_for_a_script(
@@ -224,11 +227,27 @@ def test_folders_of_one_name_are_told_apart_and_clients_side_by_side(
 def test_a_project_that_is_none_is_answered_with_those_that_are(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     plant(home, Path("/home/ada/shop"), "aaaaaaaaa", ("one", ""))
     plant(home, Path("/home/ada/api"), "bbbbbbbbb", ("two", ""))
-    out = shown(capsys, "--project", "nosuch")
-    assert out.startswith("No project in these days is 'nosuch'")
-    assert "\n  /home/ada/api\n  /home/ada/shop\n" in out
-    assert "Looked in" not in out
-    assert "/home/ada/api" not in shown(capsys, "--project", "SHOP")
+    assert run(["audit", "--project", "nosuch"]) == 2
+    told = capsys.readouterr()
+    assert told.err.startswith("No project in these days is 'nosuch'")
+    assert told.out == "  /home/ada/api\n  /home/ada/shop\n"
+    assert run(["audit", "--project", "SHOP"]) == 2
+    assert capsys.readouterr().out == "  /home/ada/shop\n"
+    assert run(["audit", "--project", "/home/ada/nosuch", "--json"]) == 2
+    assert capsys.readouterr().out == ""
+
+
+def test_a_folder_in_which_no_agent_worked_is_no_mistake(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plant(home, Path("/home/ada/shop"), "aaaaaaaaa", ("one", ""))
+    (quiet := home / "quiet").mkdir()
+    (quiet / "nosuch").mkdir()
+    monkeypatch.chdir(quiet)
+    assert run(["audit", "--project", "nosuch"]) == 2
+    capsys.readouterr()
+    assert "No calls of a coding agent" in shown(capsys, "--project", ".")
+    assert json.loads(shown(capsys, "--project", str(quiet), "--json"))["total"]["calls"] == 0
 
 
 @pytest.mark.parametrize(
@@ -249,3 +268,50 @@ def test_a_session_that_is_none_is_answered_by_what_there_is(home: Path, capsys:
     plant(home, home / "shop", "aaaaaaaaa", ("one", ""))
     assert run(["audit", "--session", "zzz"]) == 2
     assert "1 other session of these days" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("kind", [[], ["--runtime", "bash"], ["--kind", "skill"]])
+def test_a_form_that_nobody_filled_in_is_no_playbook_that_saves_money(
+    kind: list[str], home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (shop := home / "shop").mkdir()
+    monkeypatch.chdir(shop)
+    bumps = [(f"bump the version to 1.{n}.0", "") for n in range(5)]
+    plant(home, shop, "aaaaaaaaa", *bumps, *[("run the tests", "pytest -q")] * 4)
+    assert run(["playbook", "new", "bump-version", "--user", *kind]) == 0
+    (folder,) = home.rglob("playbooks/bump-version")
+    store = find_places(os.environ).state_dir
+    for _ in ("as it was made", "trusted"):
+        assert groups(capsys)["bump the version to {version}"] == "tierkit playbook test bump-version"
+        out = shown(capsys)
+        # Five times is more than four, and still the second: somebody has to write it.
+        assert "\n  2. 5 times “bump the version to {version}”" in out
+        assert "its form is not filled in yet" in out
+        trust(store, read_folder(folder), repository=None)
+    written = next(path for path in (*folder.glob("scripts/run.*"), folder / "SKILL.md") if path.suffix != ".lock")
+    written.write_text(written.read_text().replace("nobody", "no one").replace("one text", "a changelog"))
+    assert groups(capsys)["bump the version to {version}"] == "tierkit playbook trust bump-version"
+    trust(store, read_folder(folder), repository=None)
+    assert groups(capsys)["bump the version to {version}"] == "tierkit playbook show bump-version"
+
+
+def test_the_nearest_form_counts_and_so_does_one_that_is_known_by_its_phrase(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (shop := home / "shop").mkdir()
+    monkeypatch.chdir(shop)
+    bumps = [(f"bump the version to 1.{n}.0", "") for n in range(5)]
+    plant(home, shop, "aaaaaaaaa", *bumps)
+    for where in ([], ["--user"]):
+        assert run(["playbook", "new", "bump-version", *where]) == 0
+    script = "playbooks/bump-version/scripts/run.py"
+    (find_places(os.environ).user_dir / script).write_text("print('{}')\n")
+    assert list(groups(capsys).values()) == ["tierkit playbook test bump-version"]
+    (shop / script).write_text("print('{}')\n")
+    assert list(groups(capsys).values()) == ["tierkit playbook trust bump-version"]
+    assert run(["playbook", "new", "raise-it", "--user"]) == 0
+    folder = find_places(os.environ).user_dir / "playbooks" / "raise-it"
+    rules = folder / "playbook.toml"
+    rules.write_text(rules.read_text().replace("raise it for {who}", "bump the version to {who}"))
+    trust(find_places(os.environ).state_dir, read_folder(folder), repository=None)
+    assert list(groups(capsys).values()) == ["tierkit playbook test raise-it"]

@@ -151,6 +151,16 @@ def test_going_on_and_asking_why_are_no_jobs() -> None:
     assert repeated(*(("continue", [EDIT]),) * 5, *((f"why is {n} slow?", [READ]) for n in range(5))) == []
 
 
+def test_what_asks_for_a_reader_is_no_job_whatever_was_run_for_it() -> None:
+    look = [*bash("grep -rn checkout ."), READ]
+    asked = "why is the checkout slow?", "the checkout is slow, why?", "is the checkout safe?", "review the checkout"
+    for text in asked:
+        assert repeated(*((text, look),) * 15) == [], text
+    assert repeated(*(("how does the build look?", bash("make build")),) * 5) == []
+    (group,) = repeated(*(("is the build green?", bash("make build")),) * 5)
+    assert group.phrase == "make build"
+
+
 def test_a_command_with_a_secret_is_neither_shown_nor_offered() -> None:
     secret = "ghp_" + "a1B2" * 9
     words = ("one", "two too", "and three of it")
@@ -194,6 +204,32 @@ def test_the_jobs_of_one_program_are_told_apart() -> None:
         ("make check", 3),
         ("make lint", 3),
     ]
+
+
+def test_no_group_counts_turns_that_its_command_would_not_have_done() -> None:
+    formats, checks = bash("ruff format ."), bash("ruff check .")
+    turns = [job(at, "run ruff", formats if at < 21 else checks) for at in range(25)]
+    told = {group.phrase: (group.count, group.saving.high_nanousd) for group in needless_groups(turns, 30)}
+    assert told == {"ruff format": (21, 20_000), "ruff check": (4, 3_000)}
+    pairs = [
+        ("black .", "black --check ."), ("eslint src", "eslint src --fix"), ("cargo fmt", "cargo fmt --check"),
+        ("npm run build", "npm run test"), ("nox -s lint", "nox -s docs"),
+    ]  # fmt: skip
+    for one, other in pairs:
+        mixed = bash(one), bash(other)
+        assert [
+            group.count for group in needless_groups([job(at, "run it", mixed[at % 2]) for at in range(6)], 30)
+        ] == [3, 3]
+        # Not asked for plainly, they are compared by what they ran.
+        asked = [job(at, f"work {'abcdefgh'[at] * 3}", mixed[at % 2]) for at in range(6)]
+        assert sorted(group.count for group in repeated_groups(asked, 30)) == [3, 3], one
+
+
+def test_one_wording_for_two_jobs_offers_the_command_of_neither() -> None:
+    ran = ["ruff format .", "ruff format src", "ruff format ."]
+    for commands, wanted in ((ran, True), ([*ran, "ruff check ."], False)):
+        (group,) = repeated(*(("tidy it up", bash(command)) for command in commands))
+        assert (group.count, "--from-command" in group.next) == (len(commands), wanted)
 
 
 def test_a_month_is_never_reckoned_from_less_than_a_week_nor_a_day_from_more_than_there_were() -> None:

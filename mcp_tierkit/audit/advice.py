@@ -12,19 +12,29 @@ from typing import Literal, NamedTuple
 from mcp_tierkit.repeats import free_name
 from mcp_tierkit.tables import packaged
 
-By = Literal["run", "type", "make", "write"]
-"""With a playbook that is there, by typing a command, with a playbook that a command becomes, or with one to write."""
+By = Literal["run", "type", "make", "write", "fill"]
+"""With a playbook that is there, by typing a command, with a playbook that a command becomes, with one to write, or
+with one whose form is there and not filled in."""
+TO_WRITE = frozenset[By]({"write", "fill"})
+"""What saves nothing until somebody has written a script."""
 _OFFERED = 200
 _LOST = ("[redacted:", "\N{REPLACEMENT CHARACTER}")
 _SHELL = frozenset("|&;<>()$`*?[]{}!~#\\\n")
 
 
+class Use(NamedTuple):
+    """The line that uses a playbook, or that tries out one that is still the form it began as."""
+
+    line: str
+    is_form: bool = False
+
+
 class Shelf(NamedTuple):
-    """The playbooks within reach of one folder: names that a new one cannot have, and the line that uses the one that
-    does a job already, told from its name, its prompts and its command; empty where none does."""
+    """The playbooks within reach of one folder: names that a new one cannot have, and the use of the one that does a
+    job already, told from its name, its prompts and its command; None where none does."""
 
     taken: Collection[str] = ()
-    line: Callable[[str, Sequence[str], str], str] = lambda name, prompts, command: ""
+    use: Callable[[str, Sequence[str], str], Use | None] = lambda name, prompts, command: None
 
 
 class Reach(NamedTuple):
@@ -62,15 +72,18 @@ def advise(work: Work, reach: Reach) -> Advice:
     projects = _outermost(work.projects)
     folder, cd = _place(projects, reach)
     shelf = reach.shelf(folder)
+    form = ""
     for name, prompts, command in ((work.name, work.prompts, work.command), (work.playbook, (), "")):
-        if name and (line := shelf.line(name, prompts, command)):
-            return Advice(work.name, "run", cd + line)
+        if name and (use := shelf.use(name, prompts, command)):
+            if not use.is_form:
+                return Advice(work.name, "run", cd + use.line)
+            form = use.line  # What a task or a command becomes by itself needs no form.
     name = free_name(work.name, set(shelf.taken))
     new, own = f"{cd}tierkit playbook new {name}", " --user" * (len(projects) > 1)
     if work.task_id:
         return Advice(name, "make", f"{new} --from-task {work.task_id}{own}")
     if not _can_be_shown(work.command):
-        return Advice(name, "write", new + own)
+        return Advice(work.name, "fill", cd + form) if form else Advice(name, "write", new + own)
     if work.is_plain and (work.is_look or says("outward", work.command) or _changes(work.command)):
         return Advice(name, "type", cd + work.command)
     is_simple = _SHELL.isdisjoint(work.command)

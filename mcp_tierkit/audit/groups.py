@@ -10,7 +10,7 @@ from typing import Literal
 
 from mcp_tierkit.audit.advice import Advice, By, Reach, Work, advise
 from mcp_tierkit.audit.bill import Job
-from mcp_tierkit.audit.needless import LEAST, RUN_LEAST, command_of, kind_of, shape_of
+from mcp_tierkit.audit.needless import LEAST, RUN_LEAST, command_of, is_answered_by, jobs_in, kind_of, shape_of
 from mcp_tierkit.redact import redact
 from mcp_tierkit.repeats import MAX_GOAL, Repeat, Solved, find_repeats, free_name
 from mcp_tierkit.tables import packaged
@@ -181,27 +181,45 @@ def line_of(text: str) -> str:
 
 
 def _asked(jobs: Iterable[Job]) -> Iterable[Solved]:
-    """Prompts that can be compared. "Go on" is no job; a question wants another answer every time, and a fault another
-    mending."""
-    work = packaged("audit")["work"]
-    skipped, questions = set(work["carry_on"]), tuple(f"{word} " for word in work["questions"])
-    readers = set(work["readers"])
+    """Prompts that can be compared. "Go on" is no job; a question wants another answer every time."""
+    skipped = set(packaged("audit")["work"]["carry_on"])
     for job in jobs:
-        text = job.text.lower().strip(" .!?,")
-        is_job = text not in skipped and not text.startswith(questions) and readers.isdisjoint(_WORD.findall(text))
+        text = _said(job)
+        is_job = text not in skipped and not _is_question(job) and not _needs_reader(job)
         if text and len(job.text) <= MAX_GOAL and is_job:
             yield Solved(task_id=job.key, at=job.at, goal=job.text, calls=job.spent.calls, cost_nanousd=job.spent.cost)
 
 
+def _said(job: Job) -> str:
+    return job.text.lower().strip(" .!?,")
+
+
+def _is_question(job: Job) -> bool:
+    return _said(job).startswith(tuple(f"{word} " for word in packaged("audit")["work"]["questions"]))
+
+
+def _needs_reader(job: Job) -> bool:
+    """Whether it wants one each time, as a fault wants another mending."""
+    return not set(packaged("audit")["work"]["readers"]).isdisjoint(_WORD.findall(_said(job)))
+
+
 def _run(jobs: Iterable[Job]) -> Iterable[Solved]:
-    """The steps of turns that changed nothing by the client's own tools, as one text."""
+    """The steps of turns that changed nothing by the client's own tools, as one text. What they ran says what the job
+    is, unless it was run for somebody who reads."""
     edits = set(packaged("audit")["work"]["edits"])
     for job in jobs:
+        if _needs_reader(job) or (_is_question(job) and not is_answered_by(job)):
+            continue
         steps = [command or name for name, command in job.uses]
         is_plain = any(command for _, command in job.uses) and not edits & {name for name, _ in job.uses}
         if is_plain and len(steps) <= _STEPS and len(told := " ; ".join(dict.fromkeys(steps))) <= MAX_GOAL:
             goal = redact(told)  # What lost a secret is not compared: its words would become a playbook's name.
-            yield Solved(task_id=job.key, at=job.at, goal=goal, calls=job.spent.calls, cost_nanousd=job.spent.cost)
+            # The programs and their jobs stand for checks: "ruff format ." and "ruff check ." are not one job.
+            ran = dict.fromkeys((one,) for step in steps for one in jobs_in(step))
+            yield Solved(
+                task_id=job.key, at=job.at, goal=goal, checks=tuple(ran), calls=job.spent.calls,
+                cost_nanousd=job.spent.cost,
+            )  # fmt: skip
 
 
 def _repeat(kind: str, repeat: Repeat, by_key: dict[str, Job], days: int, reach: Reach) -> Group:
@@ -228,8 +246,8 @@ def _usual(commands: Iterable[str]) -> str:
 
 
 def _same_command(jobs: Sequence[Job]) -> str:
-    """The usual commands in one line, where every one of these turns was nothing but commands, three at most; else
-    empty."""
+    """The usual commands in one line, where every one of these turns was nothing but commands, three at most, and those
+    of the same jobs; else empty."""
     edits = set(packaged("audit")["work"]["edits"])
     if any(not job.uses or edits & {name for name, _ in job.uses} for job in jobs):
         return ""
@@ -239,7 +257,7 @@ def _same_command(jobs: Sequence[Job]) -> str:
         if not steps or len(steps) != len(set(job.uses)) or len(steps) > 3:
             return ""
         lines.append(" && ".join(steps))
-    return _usual(lines)
+    return _usual(lines) if len({jobs_in(line) for line in lines}) == 1 else ""
 
 
 def _group(kind: str, phrase: str, jobs: Sequence[Job], days: int, work: Work, told: Advice) -> Group:

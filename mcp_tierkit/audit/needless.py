@@ -57,13 +57,28 @@ def command_of(job: Job) -> str | None:
 def shape_of(kind: str, command: str) -> str:
     """What two turns of one kind have in common: the programs that they ran, and which of its jobs where a program
     has several."""
-    return " | ".join(dict.fromkeys(_named(kind, part) for part in _parts(command))) if command else kind
+    return (
+        " | ".join(dict.fromkeys(_named(_program(kind, part), part) for part in _parts(command))) if command else kind
+    )
 
 
-def _named(kind: str, part: str) -> str:
-    program = _program(kind, part)
-    job = next((word for word in part[len(program) :].split() if _JOB.fullmatch(word)), "")
-    return f"{program} {job}" if job and program in packaged("audit")["needless"]["runners"] else program
+def jobs_in(command: str) -> tuple[str, ...]:
+    """The programs of the tables that a command runs, each with its job and its mode."""
+    known = ((_known().match(f"{part} "), part) for part in _parts(command))
+    return tuple(_named(program[1], part) for program, part in known if program)
+
+
+def is_answered_by(job: Job) -> bool:
+    """Whether a question that asks for no judgement was answered by programs whose outcome is the answer."""
+    commands = [command for _, command in job.uses]
+    return not _judges(job.text.lower()) and all(command and _runs("command", command) for command in commands)
+
+
+def _named(program: str, part: str) -> str:
+    """A program with what it was told to do, and whether it was told to write."""
+    about, words = packaged("audit")["needless"], part[len(program) :].split()
+    jobs = [word for word in words if _JOB.fullmatch(word)][:1] if program in about["runners"] else []
+    return " ".join([program, *jobs, *sorted(set(words) & set(about["modes"]))])
 
 
 def _judges(text: str) -> bool:
@@ -94,6 +109,13 @@ def _program(kind: str, part: str) -> str:
 def _kinds() -> dict[str, Any]:
     kinds: dict[str, Any] = packaged("audit")["needless"]["kinds"]
     return kinds
+
+
+@cache
+def _known() -> re.Pattern[str]:
+    """Any program of the tables, the longest name first."""
+    names = sorted((name for kind in _kinds().values() for name in kind["programs"]), key=len, reverse=True)
+    return re.compile(rf"({'|'.join(map(re.escape, names))}) ")
 
 
 @cache

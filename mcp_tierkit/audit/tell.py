@@ -11,7 +11,7 @@ from pathlib import PurePath
 from pydantic import Field
 
 from mcp_tierkit.amounts import dollars
-from mcp_tierkit.audit.advice import Reach
+from mcp_tierkit.audit.advice import TO_WRITE, By, Reach
 from mcp_tierkit.audit.bill import Bill, Job, Sum
 from mcp_tierkit.audit.groups import (
     COMPARED,
@@ -36,6 +36,7 @@ _SHORT = 8
 _HOW = {
     "run": "with a playbook that you have", "type": "by typing it yourself", "make": "with a playbook of it",
     "write": "with a script that you write; this makes the form for it",
+    "fill": "with a script that you write: its form is not filled in yet. This tries it out",
 }  # fmt: skip
 
 
@@ -264,14 +265,13 @@ def _next(audit: Audit) -> Iterable[Step]:
         if high:
             saved = f"{dollars(low)} to {dollars(high)}" if low else f"up to {dollars(high)}"
             why = f"{group.count} times “{group.phrase}”: save {saved} a month {_HOW[group.by]}."
-            # What still has to be written is ranked by half: it takes somebody's time.
-            found.append((high // 2 if group.by == "write" else high, Step(why=why, command=group.next)))
+            found.append((_rank(high, group.by), Step(why=why, command=group.next)))
     for job in audit.handed:
         if saved_nanousd := job.saving_month_nanousd:
             why = (
                 f"{job.count} times handed to us, “{job.phrase}”: save {dollars(saved_nanousd)} a month {_HOW[job.by]}."
             )
-            found.append((saved_nanousd, Step(why=why, command=job.next)))
+            found.append((_rank(saved_nanousd, job.by), Step(why=why, command=job.next)))
     found += _habits(audit)
     least = by_month(audit.total.cost_nanousd, audit.month_days) // _WORTH
     ranked = [step for worth, step in sorted(found, key=lambda one: -one[0]) if worth >= least]
@@ -281,6 +281,11 @@ def _next(audit: Audit) -> Iterable[Step]:
         )
         ranked.append(Step(why="Put the tools into your client:", command="tierkit init --client claude-code"))
     return list(dict.fromkeys(ranked))[:NEXT]
+
+
+def _rank(saved: int, by: By) -> int:
+    """What still has to be written is ranked by half: it takes somebody's time."""
+    return saved // 2 if by in TO_WRITE else saved
 
 
 def _habits(audit: Audit) -> Iterable[tuple[int, Step]]:

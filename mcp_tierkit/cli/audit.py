@@ -87,6 +87,9 @@ def audit(
     groups, problem = _handed(first, today, wanted, near)
     most = None if session or as_json else top
     found = tell(bill, since=f"{first}", today=today, handed=groups, most=most, reach=near)
+    if chosen and not (found.total.calls or found.handed or _is_folder(chosen)):
+        everything = settle(read.sheets, Pricer(table.price), since=f"{first}", until=until)
+        _refuse_unknown(chosen, sorted({job.project for job in everything.jobs if job.project}), as_json=as_json)
     if session:
         _print_session(found, session, as_json=as_json)
     elif as_json:
@@ -94,12 +97,22 @@ def audit(
         _print_json({**found.model_dump(), **billing, **_told(read)})
     else:
         seconds = time.monotonic() - begun
-        others: tuple[str, ...] = ()
-        if chosen and not found.total.calls:
-            everything = settle(read.sheets, Pricer(table.price), since=f"{first}", until=until)
-            others = tuple(sorted({job.project for job in everything.jobs if job.project}))
-        asked = audit_show.Asked(top, chosen or "", others)
-        audit_show.show(found, read, asked, seconds=seconds, is_subscription=is_subscription, problem=problem)
+        audit_show.show(found, read, top, seconds=seconds, is_subscription=is_subscription, problem=problem)
+
+
+def _refuse_unknown(project: str, others: Sequence[str], *, as_json: bool) -> None:
+    """NotFound where there is work, and none of it in a project of that name."""
+    from mcp_tierkit.cli import audit_show
+    from mcp_tierkit.errors import NotFound
+
+    if not others:
+        return
+    if not as_json:
+        audit_show.show_others(project, others)
+    raise NotFound(
+        f"No project in these days is {project[:200]!r}. Nothing is summed up.",
+        next_step="--project takes a folder, or the last part of its name; --days 365 looks further back.",
+    )
 
 
 def _any(project: str) -> bool:
@@ -115,6 +128,11 @@ def _folder(project: str | None) -> str | None:
     if project is None or not (os.sep in project or project in (".", "..") or project.startswith("~")):
         return project
     return os.path.realpath(os.path.expanduser(project))
+
+
+def _is_folder(project: str) -> bool:
+    """A folder in which no agent worked is no mistake; a bare name is none of a folder here."""
+    return os.path.isabs(project) and os.path.isdir(project)
 
 
 def _prices() -> tuple[PriceTable, bool]:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import PurePath
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import click
 
 from mcp_tierkit.amounts import count, dollars, tokens
+from mcp_tierkit.audit.advice import TO_WRITE
 from mcp_tierkit.audit.groups import by_month
 from mcp_tierkit.audit.tell import Line
 from mcp_tierkit.cli.tables import BAR, Column, Rows, figures, print_table, print_text, printable, words
@@ -43,22 +44,11 @@ _LEFT_OUT = {
 }
 
 
-class Asked(NamedTuple):
-    """How many rows a table has; which project was asked for, and where there is nothing of it, which others are."""
-
-    top: int
-    project: str = ""
-    others: Sequence[str] = ()
-
-
-def show(found: Audit, read: Reading, asked: Asked, *, seconds: float, is_subscription: bool, problem: str) -> None:
-    """All of it, the figure that matters first. `problem` is why the ledger could not be read."""
-    top = asked.top
+def show(found: Audit, read: Reading, top: int, *, seconds: float, is_subscription: bool, problem: str) -> None:
+    """All of it, the figure that matters first, in tables of `top` rows. `problem` is why the ledger could not be
+    read."""
     if not found.total.calls:
-        if asked.others:
-            _show_others(asked)
-        else:
-            _show_nothing(found, read)
+        _show_nothing(found, read)
         _show_handed(found, top, problem)
         return
     _head(found, is_subscription=is_subscription)
@@ -82,16 +72,13 @@ def show(found: Audit, read: Reading, asked: Asked, *, seconds: float, is_subscr
     _foot(found, read, seconds)
 
 
-def _show_others(asked: Asked) -> None:
+def show_others(wanted: str, others: Sequence[str]) -> None:
     """The projects that there are, those alone that could be meant where there is one."""
-    wanted = asked.project.casefold()
-    near = [one for one in asked.others if wanted in one.casefold()] or asked.others
-    say(f"No project in these days is {asked.project!r}: --project takes a folder, or the last part of its name.")
+    near = [one for one in others if wanted.casefold() in one.casefold()] or others
     for project in near[:_KNOWN]:
         say(f"  {project}")
     if len(near) > _KNOWN:
         say(f"  and {len(near) - _KNOWN:,} more")
-    say("Look further back with --days 365.")
 
 
 def show_sessions(lines: Sequence[SessionLine]) -> None:
@@ -113,8 +100,10 @@ def _show_groups(title: str, groups: Sequence[Group], top: int, named: Mapping[s
     print_table(title + more, head, [_group(group, named) for group in shown])
     if any(group.by == "write" for group in shown):
         say("`playbook new` with a name alone makes a form: the script in it is yours to write.")
-        if sys.stdout.isatty():
-            click.echo()
+    if any(group.by == "fill" for group in shown):
+        say("`playbook test` is for a form that is not filled in yet: it saves nothing until its script does the work.")
+    if any(group.by in TO_WRITE for group in shown) and sys.stdout.isatty():
+        click.echo()
 
 
 def _show_handed(found: Audit, top: int, problem: str) -> None:
