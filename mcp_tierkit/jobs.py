@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -50,6 +51,7 @@ class Jobs:
         self._ledger = ledger
         self._group = group
         self._running: dict[str, _Job] = {}
+        self._unwritten: dict[str, Reply] = {}
 
     async def start(self, task_id: str, work: Work, *, interrupted: Callable[[TaskState], Reply]) -> None:
         """Begin `work` for a task. Raises Conflict while it is already being worked on.
@@ -81,10 +83,20 @@ class Jobs:
             with anyio.CancelScope(shield=True):
                 if job.reply is None:
                     job.reply = interrupted(state)
-                await self._ledger.finish(task_id, state, json.dumps(_stored(job)))
+                await self._write_down(task_id, job, state)
             del self._running[task_id]
             job.done.set()
             job.changed.set()
+
+    async def _write_down(self, task_id: str, job: _Job, state: TaskState) -> None:
+        """Put the end of a task on the ledger. One that cannot be written ends no other task, and is told from here."""
+        try:
+            await self._ledger.finish(task_id, state, json.dumps(_stored(job)))
+        except TierkitError as error:
+            log.exception("the end of a task could not be written down")
+            if job.reply:
+                job.reply["alert"] = f"The ledger does not have this: {error.what}"
+            self._unwritten[task_id] = _stored(job)
 
     async def _guarded(self, job: _Job, work: Work) -> Reply:
         try:
@@ -103,8 +115,9 @@ class Jobs:
     async def _watch_for_cancel(self, task_id: str, job: _Job) -> None:
         while True:
             await anyio.sleep(POLL_S)
-            if (await self._ledger.standing(task_id)).cancel_requested:
-                job.scope.cancel()
+            with suppress(TierkitError):  # A ledger that cannot be read now is no reason to end the work.
+                if (await self._ledger.standing(task_id)).cancel_requested:
+                    job.scope.cancel()
 
     def cancel_now(self, task_id: str) -> None:
         """Stop a task of this process at its next await; its children and model call end with it."""
@@ -133,12 +146,14 @@ class Jobs:
         with anyio.move_on_after(wait_s):
             if job := self._running.get(task_id):
                 await _until_done(job, on_progress)
-            else:
+            elif task_id not in self._unwritten:
                 await self._until_settled_elsewhere(task_id)
         if task_id in self._running:
             return None
+        if unwritten := self._unwritten.get(task_id):
+            return _restored(unwritten)
         standing = await self._ledger.standing(task_id)
-        return None if standing.state == "running" else _restored(standing.reply)
+        return None if standing.state == "running" or standing.reply is None else _restored(json.loads(standing.reply))
 
     async def _until_settled_elsewhere(self, task_id: str) -> None:
         while (await self._ledger.standing(task_id)).state == "running":
@@ -165,10 +180,7 @@ def _stored(job: _Job) -> Reply:
     return {"error": {"code": error.code, "what": error.what, "next_step": error.next_step, "exit": error.exit_code}}
 
 
-def _restored(stored: str | None) -> Reply | None:
-    if stored is None:
-        return None
-    record = json.loads(stored)
+def _restored(record: Mapping[str, Any]) -> Reply:
     if failure := record.get("error"):
         error = TierkitError(failure["what"], next_step=failure["next_step"])
         error.code, error.exit_code = failure["code"], failure["exit"]

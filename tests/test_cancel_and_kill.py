@@ -6,6 +6,7 @@ import contextlib
 import os
 import random
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -22,7 +23,9 @@ from mcp_tierkit.config import load_config
 from mcp_tierkit.demo_upstream import Reply, Upstream
 from mcp_tierkit.desk import Desk
 from mcp_tierkit.gateway import ScriptedGateway
+from mcp_tierkit.ledger.migrations import SCHEMA
 from mcp_tierkit.server import build_server
+from mcp_tierkit.types import Completion, Request
 from tests.support import BUGGY, FIXED, JOB, RIGHT, desk_at, make_config, make_env, make_project, said, snapshot
 
 pytestmark = pytest.mark.anyio
@@ -255,3 +258,37 @@ async def test_a_change_that_was_applied_before_the_crash_is_said_to_be_applied(
         assert told["applied"] is True
         await desk.record_outcome(OutcomeCall(task_id=done["task_id"], outcome="reverted", undo=True))
         assert (project / "shop/cart.py").read_text() == BUGGY
+
+
+class Upgraded(ScriptedGateway):
+    """While the model answers, a newer version of the product makes the ledger its own."""
+
+    ledger: Path
+
+    async def complete(self, request: Request) -> Completion:
+        set_schema(self.ledger, SCHEMA + 1)
+        return await super().complete(request)
+
+
+def set_schema(ledger: Path, number: int) -> None:
+    with contextlib.closing(sqlite3.connect(ledger)) as conn:
+        conn.execute(f"pragma user_version = {number}")
+
+
+async def test_a_ledger_that_cannot_be_written_any_more_ends_one_task_and_not_the_server(
+    project: Path, tmp_path: Path
+) -> None:
+    gateway, config = Upgraded([said(RIGHT)]), make_config(project, tmp_path / "home")
+    gateway.ledger = tmp_path / "home/ledger.db"
+    async with desk_at(config, gateway) as desk, Client(build_server(desk)) as client:
+        failed = await client.call_tool("draft_with_cheap_model", JOB)
+        assert failed.is_error
+        assert "written by a newer tierkit" in str(failed.content)
+        assert "no model was called" not in str(failed.content)
+        set_schema(gateway.ledger, SCHEMA)
+        with contextlib.closing(sqlite3.connect(gateway.ledger)) as conn:
+            [(task_id, status, cost)] = conn.execute("select task_id, status, cost_nanousd from calls").fetchall()
+        assert (status, cost) == ("reserved", None), "counted with all that it can have cost"
+        assert "written by a newer tierkit" in str((await client.call_tool("get_task", {"task_id": task_id})).content)
+        assert not (await client.call_tool("plan_task", JOB)).is_error, "the server works on"
+    assert (project / "shop/cart.py").read_text() == BUGGY

@@ -143,7 +143,7 @@ def check_schema(conn: sqlite3.Connection) -> None:
     if found > SCHEMA:
         raise LedgerError(
             f"The ledger was written by a newer tierkit (schema {found}, this one knows {SCHEMA}). "
-            "Nothing was recorded and no model was called.",
+            "Nothing was recorded.",
             next_step="Update with `pip install -U mcp-tierkit` and restart, or point TIERKIT_LEDGER at another file.",
         )
     if found < SCHEMA:
