@@ -74,9 +74,7 @@ def _draft_next(draft: Draft) -> str:
 
 
 def _draft_summary(draft: Draft) -> str:
-    if draft.note:
-        return draft.note
-    return f"{draft.status.replace('_', ' ').capitalize()}."
+    return draft.note or f"{draft.status.replace('_', ' ').capitalize()}."
 
 
 def _file(change: FileChange) -> str:
@@ -125,6 +123,8 @@ def _worth(attempt: Attempt) -> str:
 
 
 def _cost_of(made: list[Attempt]) -> str:
+    if all(attempt.billing == "subscription" for attempt in made):
+        return "within a quota"
     known = [attempt.cost_nanousd for attempt in made if attempt.cost_nanousd is not None]
     return _about(sum(known) if len(known) == len(made) else None)
 

@@ -286,6 +286,7 @@ class Attempt(Record):
     outcome: AttemptOutcome
     overrun: bool = Field(default=False, description="Its text is longer than the cap of its category.")
     cost_nanousd: NanoUsd | None = None
+    billing: Billing | None = Field(default=None, description="How it was paid for; None: an older version wrote it.")
 
 
 class Draft(Record):

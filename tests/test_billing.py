@@ -208,6 +208,7 @@ async def test_a_subscription_shows_tokens_and_no_dollars(home: Home, monkeypatc
     assert told["measured"]["usd"] is told["net"] is None
     assert (told["measured"]["tokens"], told["measured"]["billing"]) == ([1000, 200], "subscription")
     assert count(json.dumps(reply, separators=(",", ":"))).tokens <= 200
+    assert reply["attempts"] == ["cheap house-model: green within a quota"]
     assert "within a subscription, counted in tokens" in await told_by_doctor(config)
     for name, value in home.env.items():
         monkeypatch.setenv(name, value)

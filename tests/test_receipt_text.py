@@ -33,15 +33,26 @@ def receipt(measured: dict[str, Any], estimated: dict[str, Any] | None, net: Any
         ),
         (
             receipt(
-                {**MEASURED, "usd": None, "tokens": None, "unpriced_calls": 1, "billing": "subscription"}, None, None,
-                key_spent="PLAN_KEY",
+                {**MEASURED, "usd": None, "tokens": None, "unpriced_calls": 1, "billing": "api, subscription"}, None,
+                None, key_spent="PLAN_KEY",
             ),
             [
                 "measured: model calls of unknown cost, tokens not named; 1 call without a known cost; "
-                "paid for: subscription",
+                "paid for: api, subscription",
                 "measured: the caller read 190 and wrote 57 tokens",
                 "net: unknown, since a cost is",
                 "paid with PLAN_KEY; set a budget under [budget] in tierkit.toml",
+            ],
+        ),
+        (
+            receipt(
+                {**MEASURED, "usd": None, "tokens": [9_000, 120], "unpriced_calls": 1, "billing": "subscription"}, None,
+                None,
+            ),
+            [
+                "measured: model calls within a quota, 9,000 tokens in, 120 out; paid for: subscription",
+                "measured: the caller read 190 and wrote 57 tokens",
+                "net: none in dollars, since a quota is counted in tokens",
             ],
         ),
         (
@@ -76,7 +87,7 @@ def receipt(measured: dict[str, Any], estimated: dict[str, Any] | None, net: Any
             ],
         ),
     ],
-    ids=["paid by the token", "unknown", "the caller's subscription", "measured caller", "hardly anything"],
+    ids=["paid by the token", "unknown", "a quota", "the caller's subscription", "measured caller", "hardly anything"],
 )  # fmt: skip
 def test_each_figure_has_its_unit_and_what_is_unknown_is_called_so(lines: list[str], wanted: list[str]) -> None:
     assert lines == wanted

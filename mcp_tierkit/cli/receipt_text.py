@@ -20,12 +20,18 @@ def receipt_lines(receipt: Mapping[str, Any]) -> list[str]:
 def _calls(measured: Mapping[str, Any]) -> str:
     tokens = measured["tokens"]
     used = "tokens not named" if tokens is None else f"{count(tokens[0], 'token')} in, {tokens[1]:,} out"
-    cost = _cost(measured["usd"])
-    unpriced = measured.get("unpriced_calls", 0)
+    is_quota = _is_quota(measured)
+    cost = "within a quota" if is_quota else _cost(measured["usd"])
+    unpriced = 0 if is_quota else measured.get("unpriced_calls", 0)
     unknown = f"; {count(unpriced, 'call')} without a known cost" if unpriced else ""
     return f"measured: model calls {cost}, {used}{unknown}" + (
         f"; paid for: {measured['billing']}" if "billing" in measured else ""
     )
+
+
+def _is_quota(measured: Mapping[str, Any]) -> bool:
+    """Whether all of our calls were within a subscription: nobody's bill has them, and nothing of them is unknown."""
+    return bool(measured.get("billing") == "subscription")
 
 
 def _caller(measured: Mapping[str, Any]) -> str:
@@ -51,6 +57,8 @@ def _alone(estimated: Mapping[str, Any]) -> str:
 
 def _net(receipt: Mapping[str, Any]) -> str:
     net: Sequence[Any] | None = receipt["net"]
+    if net is None and _is_quota(receipt["measured"]):
+        return "none in dollars, since a quota is counted in tokens"
     if net is None:
         return "unknown" if receipt["measured"]["usd"] is not None else "unknown, since a cost is"
     if isinstance(net[0], int):

@@ -294,7 +294,7 @@ def _note_attempt(job: Job, step: Step, tier: Tier, metered: Metered, outcome: A
         Attempt(
             call_id=metered.call_id, stage=step.stage, tier=step.tier, model=metered.call.served_model or tier.model,
             outcome=outcome, overrun=is_overrun(job.planned.route.category, words),
-            cost_nanousd=metered.call.cost_nanousd,
+            cost_nanousd=metered.call.cost_nanousd, billing=tier.billing,
         )
     )  # fmt: skip
 
@@ -307,7 +307,7 @@ async def _note_failure(job: Job, step: Step, error: ModelFailed) -> None:
     job.attempts.append(
         Attempt(
             call_id=error.call_id or "", stage=step.stage, tier=step.tier, model=model, outcome="failed",
-            cost_nanousd=row.cost_nanousd if row else None,
+            cost_nanousd=row.cost_nanousd if row else None, billing=row.billing if row else None,
         )
     )  # fmt: skip
 
@@ -320,7 +320,8 @@ async def _note_cut_short(job: Job) -> None:
             outcome: AttemptOutcome = "unproven" if row.status == "settled" else "failed"
             job.attempts.append(
                 Attempt.model_validate(
-                    row.model_dump(include={"call_id", "stage", "tier", "model", "cost_nanousd"}) | {"outcome": outcome}
+                    row.model_dump(include={"call_id", "stage", "tier", "model", "cost_nanousd", "billing"})
+                    | {"outcome": outcome}
                 )
             )
 
