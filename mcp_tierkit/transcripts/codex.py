@@ -11,7 +11,6 @@ from mcp_tierkit.audit.money import marked
 from mcp_tierkit.audit.sheet import Call, Sheet, Tokens
 from mcp_tierkit.tables import packaged
 from mcp_tierkit.transcripts.files import Found
-from mcp_tierkit.transcripts.lines import rows
 from mcp_tierkit.transcripts.taker import Taker, count, mapping, moment, printable
 
 _MARKS = (
@@ -28,9 +27,7 @@ _Vector = tuple[int, int, int, int]
 def read(found: Found) -> Sheet:
     """What the file says. Raises OSError where it cannot be opened."""
     reader = _Reader(found)
-    for row in rows(found.path, _MARKS, reader.taker.counts):
-        reader.row(row)
-    return reader.taker.sheet()
+    return reader.taker.read_lines(_MARKS, reader.row)
 
 
 class _Reader:

@@ -7,7 +7,6 @@ from typing import Any
 from mcp_tierkit.audit.sheet import Call, Sheet, Tokens
 from mcp_tierkit.tables import packaged
 from mcp_tierkit.transcripts.files import Found
-from mcp_tierkit.transcripts.lines import rows
 from mcp_tierkit.transcripts.models import named
 from mcp_tierkit.transcripts.taker import Taker, count, mapping, moment, texts
 
@@ -20,9 +19,7 @@ _OTHER = (
 def read(found: Found) -> Sheet:
     """What the file says. Raises OSError where it cannot be opened."""
     reader = _Reader(found)
-    for row in rows(found.path, _MARKS, reader.taker.counts):
-        reader.row(row)
-    return reader.taker.sheet()
+    return reader.taker.read_lines(_MARKS, reader.row)
 
 
 class _Reader:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, date, datetime
 from functools import lru_cache
 from typing import Any
@@ -14,6 +14,7 @@ from mcp_tierkit.redact import redact
 from mcp_tierkit.tokens import estimate
 from mcp_tierkit.transcripts.commands import told
 from mcp_tierkit.transcripts.files import Found
+from mcp_tierkit.transcripts.lines import rows
 from mcp_tierkit.usage import MAX_TOKENS
 
 TEXT = 1000
@@ -42,6 +43,12 @@ class Taker:
         self.ours: dict[Ours, None] = {}
         self._call_at: dict[str, int] = {}
         self._use_at: dict[str, int] = {}
+
+    def read_lines(self, marks: tuple[bytes, ...], take: Callable[[dict[str, Any]], None]) -> Sheet:
+        """The sheet once each row on a line with one of `marks` was taken. Raises OSError where it cannot be opened."""
+        for row in rows(self.found.path, marks, self.counts):
+            take(row)
+        return self.sheet()
 
     def sheet(self) -> Sheet:
         session, project, parent = map(printable, (self.session, self.project, self.parent))
