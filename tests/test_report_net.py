@@ -136,6 +136,19 @@ def test_what_passed_through_the_caller_for_a_review_is_charged_where_its_model_
     assert "Not in it" not in asked()
 
 
+def test_many_short_handovers_are_not_priced_as_one_long_prompt(
+    conn: sqlite3.Connection, at: str, tmp_path: Path, asked: Any
+) -> None:
+    saved(conn, "draft", at)
+    for number in range(5):
+        paid(conn, f"seen{number}", at, stage="review")
+        told = {"measured": {"usd": "0.01", "caller_tokens": [50_000, 100]}, "estimated": None, "net": None}
+        tell(conn, f"seen{number}", told)
+    (tmp_path / "tierkit.toml").write_text('[caller]\nmodel = "gemini/gemini-2.5-pro"\n')  # Dearer above 200,000.
+    levers = {one["lever"]: one["low"] for one in json.loads(asked("--json"))["savings"]["levers"]}
+    assert levers["handovers"] == -5 * (50_000 * 1_250 + 100 * 10_000)
+
+
 def test_a_caller_on_a_subscription_is_told_what_its_quota_cost_in_dollars(
     conn: sqlite3.Connection, at: str, asked: Any
 ) -> None:
@@ -161,6 +174,15 @@ def test_a_budget_stop_is_no_draft_that_was_not_kept(conn: sqlite3.Connection, a
     told = asked()
     assert "5 refused by a budget or the breaker" in told
     assert "5 stopped by a budget or the breaker" in told
+
+
+def test_a_task_that_was_stopped_after_a_model_was_asked_is_one_without_a_result(
+    conn: sqlite3.Connection, at: str, asked: Any
+) -> None:
+    paid(conn, "asked", at)
+    conn.execute("insert into drafts (task_id, at, status, record) values ('asked', ?, 'over_budget', '{}')", (at,))
+    ends = json.loads(asked("--json"))["ends"]
+    assert (ends["stopped"], ends["lost"]) == (0, 1)
 
 
 @pytest.mark.parametrize("settings", ['[budget]\nday_usd = "abc"\n', "[oops]\n", "[budget"])

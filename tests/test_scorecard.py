@@ -582,6 +582,16 @@ def test_a_change_whose_record_is_gone_has_no_count_of_an_earlier_day(
     assert told["measured"]["reason"] == "No change of it is on record: it was never applied, or was taken back."
 
 
+def test_looking_again_at_lines_that_cannot_be_counted_writes_nothing_more(
+    rewritten_project: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.rmtree(Path(os.environ["TIERKIT_STATE_DIR"]) / "projects")
+    for _ in range(3):
+        assert lines(shown(capsys, "score", "t1"))[:3] == [None, None, False]
+        with reading(rewritten_project.book.url) as conn:
+            assert [row["kind"] for row in conn.execute("select kind from decisions")] == ["lines_counted"]
+
+
 async def draft_again(book: Book) -> None:
     book.clock.at = datetime.now(UTC) + timedelta(seconds=1)
     await book.drafted("t1")

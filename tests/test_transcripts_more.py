@@ -131,6 +131,13 @@ def test_a_gemini_session_costs_cached_input_apart_and_thoughts_as_output(home: 
     assert found["counts"].get("older", 0) == found["counts"].get("foreign", 0) == 0
 
 
+def test_what_geminis_own_tools_read_is_input_beside_the_rest(home: Path, told: Any) -> None:
+    answer = gemini_answer("g1", 1, 1000, 4000, 20)
+    answer["tokens"]["tool"] = 600
+    write(gemini_folder(home) / "session-2026-a.jsonl", [META, answer])
+    assert figures(told()) == (1, 1600, 4000, 0, 0, 20, (2000 + 500 + 200) * 1000)
+
+
 def test_a_gemini_message_that_is_written_again_or_moved_to_lines_is_one_call(home: Path, told: Any) -> None:
     chats = gemini_folder(home)
     (chats / "session-2026-a.json").write_text(json.dumps({**META, "messages": gemini_session()}))
@@ -433,6 +440,12 @@ def test_pi_counts_cached_input_once_where_the_total_shows_that_it_is_in_the_inp
     rows = [pi_answer("a2", 1, usage, provider="google", model="gemini-2.5-pro")]
     write(home / ".pi" / "agent" / "sessions" / "p" / "a.jsonl", rows)
     assert figures(told()) == (1, 100, 800, 0, 0, 10, (125 + 100 + 100) * 1000)
+
+
+def test_what_pi_wrote_for_an_hour_is_a_part_of_what_it_wrote(home: Path, told: Any) -> None:
+    rows = [pi_answer("a2", 1, {**pi_usage(3, 1000, 200, 70), "cacheWrite1h": 160})]
+    write(home / ".pi" / "agent" / "sessions" / "p" / "a.jsonl", rows)
+    assert figures(told()) == (1, 3, 1000, 40, 160, 70, (15 + 500 + 250 + 1600 + 1750) * 1000)
 
 
 @pytest.mark.parametrize("command", ["make \x1b[2J", "make \u202ex", "make \ud800"])
