@@ -281,12 +281,16 @@ HAIKU = "anthropic/claude-haiku-5-5"
         (Usage(input=50_000, cached_input=250_000, cache_write=0, output=100), None, 250_000 * 450),
         (Usage(input=50_000, cached_input=10_000, cache_write=0, output=100), None, 10_000 * 90),
         (Usage(input=50_000, cached_input=0, cache_write=10_000, output=100), None, -10_000 * 25),
+        (Usage(input=50_000, cached_input=0, cache_write=10_000, cache_write_1h=4_000, output=100), None, -550_000),
         (Usage(input=50_000, cached_input=10_000, cache_write=0, output=100), 4_000_000, None),
         (Usage(input=50_000, cached_input=None, cache_write=0, output=100), None, None),
         (Usage(input=50_000, cached_input=0, cache_write=0, output=100), None, 0),
     ],
-    ids=["a long call", "a short one", "a written one", "a stated cost", "nobody says what was cached", "no cache"],
-)
+    ids=[
+        "a long call", "a short one", "a written one", "in part for an hour", "a stated cost",
+        "nobody says what was cached", "no cache",
+    ],
+)  # fmt: skip
 async def test_what_a_cache_saved_is_the_cost_with_all_input_fresh_less_the_cost(
     tmp_path: Path, usage: Usage, stated: int | None, saved: int | None
 ) -> None:
