@@ -14,6 +14,11 @@ from mcp_tierkit.types import Completion
 DEARER = Decimal("1.5")
 """How many times the price of the model named first a call may cost before the user is told."""
 
+_BUILD = re.compile(
+    r"(?:[-_.@](?:i?q\d\w*|u?int\d|[bf]?f?p?(?:16|32|8)|fp4|nvfp4|mxfp4|w\d+a\d+|\d+-?bit|awq|gptq|gguf|mlx|exl\d|latest))+$"
+)
+"""How a build of a model is marked behind its name."""
+
 
 def is_same_model(tier: Tier, served: str | None) -> bool:
     """True where the served name is the tier's model, a dated form of it, or listed under `served`.
@@ -56,12 +61,29 @@ def alert(prices: PriceTable, tier: Tier, completion: Completion) -> str | None:
     if paid is not None and (stated := _stated_above(paid, completion)):
         return f"{served or tier.model}: {stated}"
     if pinned is None or paid is None:
-        return None
+        return _unnamed(tier, served, paid)
     if paid.input <= DEARER * pinned.input and paid.output <= DEARER * pinned.output:
-        return None
+        return _unnamed(tier, served, paid)
     return (
         f"{served or tier.model} answered at ${rate(paid)} a million tokens in and out; "
         f"{tier.requested_model}, which the {tier.name} tier names, costs ${rate(pinned)}."
+    )
+
+
+def _unnamed(tier: Tier, served: str | None, paid: Price | None) -> str | None:
+    """A model that the user did not name, at an address of theirs; what an engine that was found holds, nobody named.
+
+    Such a server may call its model by a file, a tag or a quantisation: a name that differs in these alone is no other.
+    """
+    is_free_to_choose = tier.base_url is None or tier.source == "engine"
+    if served is None or is_free_to_choose or is_same_model(tier, served):
+        return None
+    if _is_form(_without_build(tier.model), _without_build(served)):
+        return None
+    priced = " and was priced as that" if paid is not None and paid is tier.price else ""
+    return (
+        f"{served} answered where the {tier.name} tier names {tier.model}{priced}. "
+        f"If it is meant, add it to `served` of [tiers.{tier.name}]."
     )
 
 
@@ -100,6 +122,12 @@ def _is_form(model: str, served: str) -> bool:
         asked == got
         or re.fullmatch(re.escape(asked) + r"[-@:]?(?:\d{4}-?\d{2}-?\d{2}|\d{4}|latest|\d{3})", got) is not None
     )
+
+
+def _without_build(model: str) -> str:
+    """A model's own name without the file, the tag and the quantisation that a server of one's own adds."""
+    name = re.sub(r":[^:]*$|\.(?:gguf|bin|safetensors)$", "", _bare(model))
+    return _BUILD.sub("", name) or name
 
 
 def _bare(model: str) -> str:

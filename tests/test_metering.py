@@ -26,9 +26,10 @@ from mcp_tierkit.ledger.levers import savings
 from mcp_tierkit.ledger.report import reading
 from mcp_tierkit.ledger.sqlite import open_ledger
 from mcp_tierkit.metering import call_model
-from mcp_tierkit.served import is_same_model
-from mcp_tierkit.tiers import Tier
-from mcp_tierkit.types import Message, Route, Task, Usage
+from mcp_tierkit.prices import PriceTable
+from mcp_tierkit.served import alert, is_same_model
+from mcp_tierkit.tiers import Tier, survey
+from mcp_tierkit.types import Completion, Message, Route, Task, Usage
 from tests.support import RIGHT, client_at, desk_at, make_config, make_env, make_project, said
 
 pytestmark = pytest.mark.anyio
@@ -308,3 +309,47 @@ async def test_what_a_cache_saved_is_the_cost_with_all_input_fresh_less_the_cost
             one.low for one in savings(conn).levers if one.lever == "provider_cache"
         ) == (saved or 0)
     assert (kept, summed) == (saved, saved or 0)
+
+
+# --- a model that nobody named
+
+
+@pytest.mark.parametrize(
+    ("asked", "served", "is_told"),
+    [
+        ("openai/large-1", "mystery-9", True),
+        ("openai/large-1", "large-12", True),
+        ("openai/large-1", "large-1-mini", True),
+        ("openai/large-1", "large-1", False),
+        ("openai/large-1", "house/large-1-2026-10-05", False),
+        ("openai/large-1", "/models/Large-1-Q4_K_M.gguf", False),
+        ("openai/large-1", "large-1:30b-q8_0", False),
+        ("openai/house/large-1", "house/large-1-fp8", False),
+        ("openai/large-1-awq", "large-1", False),
+        ("openai/large-1", "house-alias", False),
+        ("openai/large-1", None, False),
+    ],
+)
+@pytest.mark.parametrize("pays", [OWN, 'hour_usd = "0.36"'], ids=["tokens", "time"])
+async def test_a_model_that_nobody_named_does_not_answer_in_silence_at_an_address_of_ones_own(
+    tmp_path: Path, asked: str, served: str | None, is_told: bool, pays: str
+) -> None:
+    env = make_env(tmp_path / "home")
+    rewrite(env, PRICE, f'{pays}\nserved = ["house-alias"]')
+    rewrite(env, "openai/tiny-cheap", asked)
+    tier = survey(load_config(project=str(make_project(tmp_path / "app")), env=env)).tiers["cheap"]
+    prices = PriceTable()
+    told = alert(prices, tier, Completion(text="", served_model=served, usage=Usage(input=10, output=10)))
+    as_that = " and was priced as that" if pays == OWN else ""
+    way_out = "If it is meant, add it to `served` of [tiers.cheap]."
+    assert told == (f"{served} answered where the cheap tier names {asked}{as_that}. {way_out}" if is_told else None)
+    assert alert(prices, tier.model_copy(update={"source": "engine"}), Completion(text="", served_model=served)) is None
+
+
+async def test_the_reply_of_a_draft_names_the_model_that_nobody_named(tmp_path: Path) -> None:
+    config = make_config(make_project(tmp_path / "app"), tmp_path / "home")
+    stranger = said(RIGHT).model_copy(update={"served_model": "mystery-9"})
+    async with client_at(config, ScriptedGateway([stranger])) as client:
+        reply = (await client.call_tool("draft_with_cheap_model", UNCHECKED)).structured_content
+    assert reply is not None
+    assert reply["alert"].startswith("mystery-9 answered where the cheap tier names openai/tiny-cheap and was priced")
