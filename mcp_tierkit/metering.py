@@ -96,8 +96,10 @@ def _way_on(config: Config, error: OverBudget, request: Request) -> str:
     if error.needed_usd is not None:
         told, is_read_at_start = _raise_it(config, f"{error.budget}_usd", error.needed_usd)
         told += " and start the server again" if is_read_at_start or not is_asked else ""
+    if not is_asked or request.stage == "doctor":  # No call goes on with what doctor asked.
+        return f"{told}, or go on without it."
     again = "the same inputs" if request.stage == "playbook" else f"task_id {request.task_id}"
-    return f"{told}; then call again with {again}." if is_asked else f"{told}, or go on without it."
+    return f"{told}; then call again with {again}."
 
 
 def _raise_it(config: Config, key: str, needed: str) -> tuple[str, bool]:

@@ -393,6 +393,16 @@ async def test_a_caller_without_a_price_is_told_unless_it_is_a_subscription(home
 # --- online
 
 
+async def test_a_look_that_a_budget_stops_names_no_task_to_go_on_with(home: Home) -> None:
+    with Upstream([]) as upstream:
+        toml = TWO_TIERS.format(url=upstream.base_url)
+        home.settings(f'{toml}[budget]\non_exhausted = "ask"\nday_usd = "0.000000001"\n')
+        fixes = [symptom.fix for symptom in await home.look(is_online=True) if "day_usd" in symptom.fix]
+        assert not upstream.asked
+    assert fixes
+    assert all(fix.endswith("in their tierkit.toml, or go on without it.") for fix in fixes), fixes
+
+
 async def test_a_dead_key_is_found_by_one_metered_call_a_tier(home: Home) -> None:
     def answer(asked: Any) -> Reply:
         return Reply(status=401) if asked.model == "big" else Reply(text="ok", model="tiny")

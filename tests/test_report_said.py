@@ -231,3 +231,17 @@ def test_a_browser_shows_every_column_of_the_task_list_and_keeps_dollars_from_qu
     assert set(hidden.split()) == {"0"}
     [gap] = re.findall(r'data-gap="([\d.]+)"', seen.stdout)
     assert float(gap) >= 18
+
+
+@pytest.mark.parametrize("is_named", [False, True])
+def test_only_a_user_who_named_no_model_of_the_callers_is_told_to(
+    conn: sqlite3.Connection, at: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], is_named: bool
+) -> None:
+    (tmp_path / "tierkit.toml").write_text('[caller]\nmodel = "claude-opus-5-5"\n' if is_named else "")
+    open_task(conn, "t1", at=at)
+    add_call(conn, "t1", stage="review", at=at, cost_nanousd=1000)
+    conn.commit()
+    assert run(["report"]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert ("name your agent's model" in shown) is not is_named
+    assert ("only reviews, recipes and calls of unknown cost" in shown) is is_named

@@ -89,6 +89,7 @@ def _found(days: int, *, with_transcripts: bool) -> Told:
         if config is not None:
             more = {"budgets": config.budgets, "repository": str(config.repository)}
             more["minute_nanousd"] = config.caller.minute_usd
+            more["is_caller_named"] = config.caller.model is not None
             more["billing"] = {
                 name: billed(tier) for name, tier in survey(config).tiers.items() if tier.billing != "api"
             }

@@ -55,7 +55,9 @@ def _over(conn: sqlite3.Connection, budget: str, key: str, worst: int, limit: in
         return None
     flying = outstanding(conn, budget, key)
     spent, needed = held - flying, dollars(held + worst)
-    word = _spent(conn, budget, key)
+    may_settle = spent + worst <= limit
+    # Looked up once for a refusal that stands: one that may yet be lifted is asked for again and again.
+    word = "spent" if may_settle else _spent(conn, budget, key)
     return OverBudget(
         f"The {budget} budget of ${dollars(limit)} does not admit this call: ${dollars(spent)} is {word}, "
         f"${dollars(flying)} is outstanding and it could cost ${dollars(worst)}",
@@ -63,7 +65,7 @@ def _over(conn: sqlite3.Connection, budget: str, key: str, worst: int, limit: in
         "or go on without it.",
         budget=budget,
         needed_usd=needed,
-        may_settle=spent + worst <= limit,
+        may_settle=may_settle,
     )
 
 

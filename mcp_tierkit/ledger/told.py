@@ -73,6 +73,7 @@ class Told(Record):
     checklist: tuple[Answer, ...] = ()
     prompt_changes: tuple[report.PromptChange, ...] = ()
     unpriced: tuple[spending.Unpriced, ...] = ()
+    is_caller_named: bool = Field(default=False, description="Whether the settings name the caller's model.")
     billing: dict[TierName, str] = Field(default_factory=dict, description="Of tiers that are not paid by the token.")
     budgets: tuple[spending.Gauge, ...] = ()
 
@@ -112,6 +113,7 @@ def told(
     conn: sqlite3.Connection, days: int, now: datetime, *, budgets: Budgets | None = None,
     repository: str | None = None, minute_nanousd: int | None = None, billing: Mapping[TierName, str] | None = None,
     measured: Mapping[str, levers.Measured] | None = None, caller_price: Price | None = None,
+    is_caller_named: bool = False,
 ) -> Told:  # fmt: skip
     """The last `days` UTC days up to `now`, over every project; the budgets and `billing` are those of now.
 
@@ -140,6 +142,7 @@ def told(
         checklist=checklist(found["scorecards"]),
         budgets=limits,
         billing=dict(billing or {}),
+        is_caller_named=is_caller_named,
         **found,
     )
 

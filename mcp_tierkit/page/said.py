@@ -73,7 +73,9 @@ def basis(told: Told) -> Iterator[str]:
     """What the headline rests on, and all that is not in it, in sentences."""
     found, spend = told.savings, told.overview.spend
     if not found.tasks:
-        if spend.calls:
+        if spend.calls and told.is_caller_named:
+            yield "No receipt says what was saved: only reviews, recipes and calls of unknown cost were paid for."
+        elif spend.calls:
             yield "No receipt says what was saved: name your agent's model in tierkit.toml, under [caller]."
         return
     of = f"{found.tasks:,} of {count(told.overview.tasks, 'task')}"
@@ -147,7 +149,7 @@ def _next_steps(told: Told) -> Iterator[str]:
         if gauge.spent_nanousd >= gauge.limit_nanousd:
             where = f"{gauge.budget}_usd under [budget] in tierkit.toml"
             yield f"The budget {BUDGETS[gauge.budget]} is used up: raise {where}, or wait."
-    if told.overview.spend.calls and not found.tasks:
+    if told.overview.spend.calls and not found.tasks and not told.is_caller_named:
         yield "To have savings told, name your agent's model in tierkit.toml: model = ... under [caller]."
     if found.net_nanousd is not None and found.net_nanousd[1] < 0:
         yield "To see which part loses: tierkit report --levers"
