@@ -129,6 +129,32 @@ async def test_a_review_is_taken_off_the_net_of_its_task_in_receipt_score_and_re
     assert "handovers" not in {lever.lever for lever in found.levers}
 
 
+FOUND = (
+    '{"findings": [{"file": "shop/cart.py", "line": 6, "klass": "test", "severity": "major", "claim": "No test.",'
+    ' "evidence": "total()"}], "checked": {}}'
+)
+
+
+@pytest.mark.anyio
+async def test_a_second_draft_that_failed_takes_nothing_away_from_what_the_first_spared(tmp_path: Path) -> None:
+    """The change of the first stands, and the scorecard and the report count it as handed over."""
+    config = make_config(make_project(tmp_path / "app"), tmp_path / "home")
+    script = [said(RIGHT), reviewed(FOUND), *[said("I cannot say.")] * 3]
+    async with desk_at(config, ScriptedGateway(script)) as desk:
+        first = await desk.draft(DraftCall(**JOB))
+        review = await desk.review(ReviewCall(task_id=first["task_id"]))
+        second = await desk.draft(DraftCall(task_id=first["task_id"]))
+    assert (first["status"], review["verdict"], second["status"]) == ("applied", "findings", "rejected")
+    one, two = first["receipt"], second["receipt"]
+    assert two["estimated"] == one["estimated"]
+    assert [Fraction(end) < Fraction(before) for end, before in zip(two["net"], one["net"], strict=True)] == [True] * 2
+    with reading(config.ledger_url) as conn:
+        kept, _ = weighed(conn, first["task_id"])
+        assert {lever.lever for lever in savings(conn).levers} == {"cheap_drafts", "reviews"}
+    assert kept is not None
+    assert kept.is_spared
+
+
 @pytest.mark.anyio
 async def test_a_review_that_was_cut_off_is_wholly_a_review_and_makes_no_draft_a_dear_one(tmp_path: Path) -> None:
     config = make_config(make_project(tmp_path / "app"), tmp_path / "home")

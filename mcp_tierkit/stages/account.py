@@ -35,7 +35,8 @@ async def account(
 ) -> dict[str, Any]:  # fmt: skip
     """The receipt that goes into `shown`. The plan's own call counts, where this one builds on a plan.
 
-    A review has no `draft` of its own: what the task's last draft spared stands, less what the review came to.
+    What an earlier draft spared stands, less what this round came to, where this is a review, which has no `draft` of
+    its own, or a further draft that proved nothing: the change of the one before it is still there.
     """
     config = kit.config
     try:
@@ -47,12 +48,13 @@ async def account(
     once = await first_time(kit, planned, spend.calls)
     rows = await kit.ledger.calls(planned.task.task_id)
     earlier, before = await kit.ledger.weighed(planned.task.task_id)
+    stands = draft is None or (own == NOTHING_SAVED and earlier is not None and earlier.is_spared)
     are_known, paid_by = all(map(_names_tokens, rows)), _paid_by(rows)
 
     def told(with_receipt: dict[str, Any]) -> tuple[Weighed | None, dict[str, Any]]:
         round_ = _round(call, with_receipt)
         caller = _caller_side(planned, call, round_, schema_tokens, before)
-        kept = earlier.with_round(price, **round_) if earlier and draft is None else None
+        kept = earlier.with_round(price, **round_) if earlier and stands else None
         made = receipt(
             spend, caller, own, price, billing=config.caller.billing, are_tokens_known=are_known, paid_by=paid_by,
             kept=kept,
