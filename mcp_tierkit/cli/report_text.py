@@ -26,7 +26,7 @@ LEVERS = {
     "provider_cache": "input read from a provider's cache",
     "reviews": "reviews, at their cost",
     "other_calls": "calls without an estimate, at their cost",
-    "handovers": "your agent's own tokens for reviews and the like",
+    "handovers": "your agent's own tokens for tasks without an estimate",
 }
 ENDS = {
     "kept": "kept",
