@@ -71,12 +71,11 @@ def alert(prices: PriceTable, tier: Tier, completion: Completion) -> str | None:
 
 
 def _unnamed(tier: Tier, served: str | None, paid: Price | None) -> str | None:
-    """A model that the user did not name, at an address of theirs; what an engine that was found holds, nobody named.
+    """A model that the user did not name, at an address of theirs. A machine of their own holds what they loaded.
 
     Such a server may call its model by a file, a tag or a quantisation: a name that differs in these alone is no other.
     """
-    is_free_to_choose = tier.base_url is None or tier.source == "engine"
-    if served is None or is_free_to_choose or is_same_model(tier, served):
+    if served is None or tier.base_url is None or tier.billing == "local" or is_same_model(tier, served):
         return None
     if _is_form(_without_build(tier.model), _without_build(served)):
         return None

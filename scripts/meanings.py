@@ -9,7 +9,7 @@ MEANINGS = {
     "tiers.*.models": "Names as litellm writes them; the first that can be used is used.",
     "tiers.*.base_url": "Any server that speaks OpenAI's chat format.",
     "tiers.*.api_key_env": "Name of the variable that holds the key. Never the key itself.",
-    "tiers.*.served": "Further names that the provider may answer with; any other is told in an alert.",
+    "tiers.*.served": "Further names that the provider may answer with; another is told in an alert.",
     "tiers.*.max_output_tokens": "The longest reply that is asked for and reserved, thinking included.",
     "tiers.*.thinking_tokens": "Room to think, on top of the answer's own cap and within `max_output_tokens`.",
     "tiers.*.timeout_s": "Seconds until one call is given up.",

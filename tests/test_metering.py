@@ -330,7 +330,7 @@ async def test_what_a_cache_saved_is_the_cost_with_all_input_fresh_less_the_cost
         ("openai/large-1", None, False),
     ],
 )
-@pytest.mark.parametrize("pays", [OWN, 'hour_usd = "0.36"'], ids=["tokens", "time"])
+@pytest.mark.parametrize("pays", [OWN, 'billing = "subscription"'], ids=["tokens", "quota"])
 async def test_a_model_that_nobody_named_does_not_answer_in_silence_at_an_address_of_ones_own(
     tmp_path: Path, asked: str, served: str | None, is_told: bool, pays: str
 ) -> None:
@@ -343,7 +343,7 @@ async def test_a_model_that_nobody_named_does_not_answer_in_silence_at_an_addres
     as_that = " and was priced as that" if pays == OWN else ""
     way_out = "If it is meant, add it to `served` of [tiers.cheap]."
     assert told == (f"{served} answered where the cheap tier names {asked}{as_that}. {way_out}" if is_told else None)
-    assert alert(prices, tier.model_copy(update={"source": "engine"}), Completion(text="", served_model=served)) is None
+    assert alert(prices, tier.model_copy(update={"billing": "local"}), Completion(text="", served_model=served)) is None
 
 
 async def test_the_reply_of_a_draft_names_the_model_that_nobody_named(tmp_path: Path) -> None:
