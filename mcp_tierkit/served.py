@@ -11,6 +11,7 @@ from mcp_tierkit.settings import FILE
 from mcp_tierkit.tiers import Tier
 from mcp_tierkit.types import Completion
 
+_DATE = re.compile(r"[-@:]?(?:\d{4}-?\d{2}-?\d{2}|\d{4}|latest|\d{3})$")
 DEARER = Decimal("1.5")
 """How many times the price of the model named first a call may cost before the user is told."""
 
@@ -115,12 +116,17 @@ def _plain(amount: Decimal) -> str:
 
 
 def _is_form(model: str, served: str) -> bool:
-    """Whether a name is the model's own, or that with a date."""
+    """Whether a name is the model's own, that with a date, or its words in another order.
+
+    OpenRouter answers as claude-4.6-sonnet-20260217 for claude-sonnet-4.6.
+    """
     asked, got = _bare(model), _bare(served)
-    return (
-        asked == got
-        or re.fullmatch(re.escape(asked) + r"[-@:]?(?:\d{4}-?\d{2}-?\d{2}|\d{4}|latest|\d{3})", got) is not None
-    )
+    return asked == got or _words(asked) in (_words(got), _words(_DATE.sub("", got)))
+
+
+def _words(name: str) -> list[str]:
+    """The words of a name, sorted; the numbers of a version stay together, as 4.5 is not 5.4."""
+    return sorted(re.findall(r"\d+(?:-\d+)*(?![a-z0-9])|[^-]+", name.replace(".", "-")))
 
 
 def _without_build(model: str) -> str:

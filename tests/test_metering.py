@@ -71,6 +71,11 @@ async def drafted(tmp_path: Path, reported: int | None) -> Row:
         ("openai/gpt-5.4", "gpt-5.4-2026-03-05", True),
         ("mistral/mistral-small-latest", "mistral-small-2603", True),
         ("openrouter/anthropic/claude-haiku-5-5", "anthropic/claude-haiku-5-5-20261001", True),
+        ("openrouter/anthropic/claude-sonnet-4.6", "anthropic/claude-4.6-sonnet-20260217", True),  # As recorded.
+        ("anthropic/claude-opus-4-5", "claude-5-4-opus-20260217", False),
+        ("openai/gpt-4o", "gpt-4o-2024-08-06", True),
+        ("openai/gpt-4", "gpt-4-1106-preview", False),
+        ("openai/qwen3-7b", "qwen-37b", False),
         ("openai/gpt-5.4", "an-alias", True),
         ("openai/gpt-5.4", None, True),
         ("openai/gpt-5.4", "gpt-5.4-mini", False),
