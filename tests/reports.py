@@ -10,6 +10,8 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from mcp_tierkit.ledger.opening import prepare
 from mcp_tierkit.receipts import Weighed
 
@@ -23,6 +25,23 @@ def new_ledger(path: Path) -> Iterator[sqlite3.Connection]:
     with closing(sqlite3.connect(path, isolation_level=None)) as opened:
         opened.row_factory = sqlite3.Row
         opened.execute("insert into owners values ('o', 'lock', 1, 'then')")
+        yield opened
+
+
+@contextmanager
+def users_ledger(home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[sqlite3.Connection]:
+    """The ledger of a user with empty settings and no transcripts, who stands in the project `shop`."""
+    for name in ("CLAUDE_CONFIG_DIR", "CODEX_HOME", "XDG_CONFIG_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    (home / "shop").mkdir()
+    (home / "tierkit.toml").write_text("")
+    for name, value in {
+        "HOME": str(home), "TIERKIT_CONFIG": str(home / "tierkit.toml"),
+        "TIERKIT_STATE_DIR": str(home / "state"), "TIERKIT_LEDGER": f"sqlite://{home}/ledger.db",
+    }.items():  # fmt: skip
+        monkeypatch.setenv(name, value)
+    monkeypatch.chdir(home / "shop")
+    with new_ledger(home / "ledger.db") as opened:
         yield opened
 
 

@@ -16,7 +16,7 @@ import pytest
 from mcp_tierkit.amounts import dollars
 from mcp_tierkit.cli import run
 from mcp_tierkit.ledger.budget import Kind
-from tests.reports import add_call, new_ledger, open_task, receipt, tell
+from tests.reports import add_call, open_task, receipt, tell, users_ledger
 
 SAVED = ["0.0500", "0.0900"]
 
@@ -29,15 +29,7 @@ def at() -> str:
 @pytest.fixture
 def conn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[sqlite3.Connection]:
     """The ledger of a user in whose project the report is asked for."""
-    (tmp_path / "shop").mkdir()
-    (tmp_path / "tierkit.toml").write_text("")
-    for name, value in {
-        "HOME": str(tmp_path), "TIERKIT_CONFIG": str(tmp_path / "tierkit.toml"),
-        "TIERKIT_STATE_DIR": str(tmp_path / "state"), "TIERKIT_LEDGER": f"sqlite://{tmp_path}/ledger.db",
-    }.items():  # fmt: skip
-        monkeypatch.setenv(name, value)
-    monkeypatch.chdir(tmp_path / "shop")
-    with new_ledger(tmp_path / "ledger.db") as opened:
+    with users_ledger(tmp_path, monkeypatch) as opened:
         yield opened
 
 

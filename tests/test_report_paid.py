@@ -18,7 +18,7 @@ from mcp_tierkit.cli import run
 from mcp_tierkit.ledger.scores import COUNTED
 from mcp_tierkit.ledger.spending import next_dollar
 from mcp_tierkit.scorecard import Measured
-from tests.reports import add_call, new_ledger, open_task, receipt, tell
+from tests.reports import add_call, open_task, receipt, tell, users_ledger
 from tests.transcripts import answer, asked, result, tool, usage, write
 
 NOW = datetime.now(UTC)
@@ -37,17 +37,7 @@ def _today(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def conn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[sqlite3.Connection]:
     """The ledger of a user without budgets, in whose project the report is asked for."""
-    for name in ("CLAUDE_CONFIG_DIR", "CODEX_HOME", "XDG_CONFIG_HOME"):
-        monkeypatch.delenv(name, raising=False)
-    (tmp_path / "shop").mkdir()
-    (tmp_path / "tierkit.toml").write_text("")
-    for name, value in {
-        "HOME": str(tmp_path), "TIERKIT_CONFIG": str(tmp_path / "tierkit.toml"),
-        "TIERKIT_STATE_DIR": str(tmp_path / "state"), "TIERKIT_LEDGER": f"sqlite://{tmp_path}/ledger.db",
-    }.items():  # fmt: skip
-        monkeypatch.setenv(name, value)
-    monkeypatch.chdir(tmp_path / "shop")
-    with new_ledger(tmp_path / "ledger.db") as opened:
+    with users_ledger(tmp_path, monkeypatch) as opened:
         yield opened
 
 

@@ -22,7 +22,7 @@ from mcp_tierkit.page.charts import DOLLARS, columns
 from mcp_tierkit.scorecard import Facts, Measured, score
 from mcp_tierkit.stages.outcome import Outcome, outcome_reply
 from mcp_tierkit.types import Score
-from tests.reports import add_call, new_ledger, open_task, receipt, tell
+from tests.reports import add_call, open_task, receipt, tell, users_ledger
 
 USED: dict[str, Any] = {"input_tokens": 700, "cached_tokens": 0, "output_tokens": 100}
 MEASURE = """<script>addEventListener("load", () => { document.body.dataset.hidden = [...document.querySelectorAll(
@@ -45,15 +45,7 @@ def at(now: datetime) -> str:
 @pytest.fixture
 def conn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[sqlite3.Connection]:
     """The ledger of a user in whose project the report is asked for."""
-    (tmp_path / "shop").mkdir()
-    (tmp_path / "tierkit.toml").write_text("")
-    for name, value in {
-        "HOME": str(tmp_path), "TIERKIT_CONFIG": str(tmp_path / "tierkit.toml"),
-        "TIERKIT_STATE_DIR": str(tmp_path / "state"), "TIERKIT_LEDGER": f"sqlite://{tmp_path}/ledger.db",
-    }.items():  # fmt: skip
-        monkeypatch.setenv(name, value)
-    monkeypatch.chdir(tmp_path / "shop")
-    with new_ledger(tmp_path / "ledger.db") as opened:
+    with users_ledger(tmp_path, monkeypatch) as opened:
         yield opened
 
 
