@@ -69,7 +69,10 @@ class Gateway(Protocol):
         ...
 
     async def complete(self, request: Request) -> Completion:
-        """The model's reply. Raises ModelFailed; cancellation closes the connection."""
+        """The model's reply. Raises ModelFailed; cancellation closes the connection.
+
+        A cancellation that came before anything was sent may say so: `was_sent` is False on it.
+        """
         ...
 
 
@@ -89,20 +92,28 @@ class LiteLLMGateway:
         """The model's reply after exactly one HTTP request, within `request.timeout_s` from then on.
 
         Usage is what the provider's body says: None where it says nothing. Raises ModelFailed with a kind and, where
-        there was an answer, HTTP's status. Cancellation closes the connection and is never turned into an error.
+        there was an answer, HTTP's status. Cancellation closes the connection, or sends nothing where the request has
+        not set out, and is never turned into an error.
         """
         key = self._key(request)
         await self.ready()
         litellm = load_litellm()
         route = _route(litellm, request, key)
         reply = None
-        with anyio.move_on_after(request.timeout_s) as limit:
+        # litellm prepares in a thread: whoever left meanwhile would leave behind a coroutine that nobody awaits.
+        with anyio.CancelScope(shield=True) as preparing, anyio.move_on_after(request.timeout_s) as limit:
 
-            def begin_anew() -> None:
+            async def begin_anew() -> None:
+                preparing.shield = False
+                await anyio.lowlevel.checkpoint_if_cancelled()
                 limit.deadline = anyio.current_time() + request.timeout_s
 
             wire = self._wire(begin_anew)
-            reply = await _ask(litellm, request, key, _client(request, route, wire))
+            try:
+                reply = await _ask(litellm, request, key, _client(request, route, wire))
+            except anyio.get_cancelled_exc_class() as left:
+                left.was_sent = wire.was_sent  # type: ignore[attr-defined]
+                raise
         if limit.cancelled_caught:
             wire.broke = "timeout"
         try:
@@ -133,7 +144,7 @@ class LiteLLMGateway:
             kind="auth",
         )
 
-    def _wire(self, on_sending: Callable[[], None]) -> OneRequest:
+    def _wire(self, on_sending: Callable[[], Awaitable[None]]) -> OneRequest:
         import httpx
 
         from mcp_tierkit.wire import OneRequest

@@ -60,7 +60,8 @@ async def call_model(
         await anyio.lowlevel.checkpoint()  # Whoever gave up while the ledger was busy is charged nothing.
         was_sent = True
         completion = await kit.gateway.complete(request)
-    except anyio.get_cancelled_exc_class():
+    except anyio.get_cancelled_exc_class() as left:
+        was_sent = was_sent and getattr(left, "was_sent", True)
         await _settle(kit, call_id, _ended("cancelled", tier, "cancelled", started, was_sent))
         raise
     except ModelFailed as error:

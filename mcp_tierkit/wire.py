@@ -7,9 +7,10 @@ Each attempt may be charged, so the limit sits where the bytes leave. Imports ht
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import httpx
+from anyio.lowlevel import checkpoint
 
 from mcp_tierkit.failures import Break, Trouble
 from mcp_tierkit.usage import read_body
@@ -27,12 +28,14 @@ class SecondRequestError(Exception):
 class OneRequest(httpx.AsyncBaseTransport):
     """Sends the first request through `pool` and remembers what came back, and when.
 
-    `on_sending` is called as it sets out: what a library does before that is no time of the model's.
+    `on_sending` is awaited as it sets out: what a library does before that is no time of the model's. Where it raises,
+    nothing is sent, then or later.
     """
 
-    def __init__(self, pool: httpx.AsyncClient, on_sending: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, pool: httpx.AsyncClient, on_sending: Callable[[], Awaitable[None]] = checkpoint) -> None:
         self._pool = pool
         self._on_sending = on_sending
+        self._is_used = False
         self.took_ms: int | None = None
         self.was_sent = False
         self.refused = 0
@@ -42,11 +45,12 @@ class OneRequest(httpx.AsyncBaseTransport):
         self._retry_after = ""
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        if self.was_sent:
+        if self._is_used:
             self.refused += 1
             raise SecondRequestError("a call sends one request")
+        self._is_used = True
+        await self._on_sending()
         self.was_sent = True
-        self._on_sending()
         sent_at = time.monotonic()
         try:
             return await self._send(request)

@@ -6,13 +6,17 @@ One child process shows what cannot be seen from inside a test run: stdout, `.en
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import subprocess
 import sys
 import textwrap
 import threading
+import warnings
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +27,11 @@ import pytest
 
 from mcp_tierkit.demo_upstream import Asked, Reply, Upstream
 from mcp_tierkit.errors import ModelFailed
-from mcp_tierkit.gateway import LiteLLMGateway
-from mcp_tierkit.types import Usage
+from mcp_tierkit.gateway import LiteLLMGateway, load_litellm
+from mcp_tierkit.kit import open_kit
+from mcp_tierkit.metering import call_model
+from mcp_tierkit.types import Message, Route, Task, Usage
+from tests.support import make_config, make_project
 from tests.test_gateway import KEY, LITELLM_WARNS, PROMPT, request
 
 pytestmark = [pytest.mark.anyio, LITELLM_WARNS]
@@ -102,6 +109,39 @@ async def test_a_timeout_is_never_sent_again(gateway: LiteLLMGateway, model: str
             await gateway.complete(request(model, base(upstream, model), timeout_s=0.2))
         await anyio.to_thread.run_sync(upstream.wait_served, 1)
         assert len(upstream.asked) == 1
+
+
+@pytest.mark.parametrize("model", WIRES)
+async def test_a_call_that_is_left_while_litellm_prepares_it_sends_nothing_owes_nothing_and_leaves_no_noise(
+    tmp_path: Path, model: str, recwarn: pytest.WarningsRecorder
+) -> None:
+    """litellm prepares in a thread: leaving meanwhile, it would drop a coroutine that Python then warns of on stderr.
+
+    Other warnings are not held back.
+    """
+    load_litellm()
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))
+    with Upstream(lambda asked: "ok") as upstream, anyio.CancelScope() as left:
+
+        def key(name: str) -> str:
+            left.cancel()  # The last step before litellm has the call.
+            return KEY
+
+        config = make_config(make_project(tmp_path / "app"), tmp_path / "home")
+        kit = open_kit(config, gateway=LiteLLMGateway(key))
+        route = Route(route_id="r1", task_id="t1", decision="draft", tier="cheap", rule="r", reason="r")
+        await kit.ledger.open_task(Task(task_id="t1", project="/p", goal="g", created_at=datetime.now(UTC)))
+        await kit.ledger.route(route)
+        at = {"model": model, "base_url": base(upstream, model), "api_key_env": "DEMO_KEY"}
+        tier, said_to = (await kit.tier("cheap")).model_copy(update=at), (Message(role="user", content=PROMPT),)
+        await call_model(kit, route, tier, stage="draft", messages=said_to, prompt_id="p")
+    await asyncio.get_running_loop().run_in_executor(None, gc.collect)  # After whatever litellm has in that thread.
+    warnings.warn("a library's own", RuntimeWarning, stacklevel=1)
+    [row] = await kit.ledger.calls("t1")
+    await kit.ledger.close()
+    assert left.cancelled_caught
+    assert (row.status, row.cost_nanousd, upstream.asked) == ("cancelled", 0, ())
+    assert [str(warning.message) for warning in recwarn if warning.category is RuntimeWarning] == ["a library's own"]
 
 
 # --- invented figures ---------------------------------------------------------------------------
