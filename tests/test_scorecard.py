@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sqlite3
 import subprocess
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
@@ -18,6 +20,7 @@ from mcp_tierkit.config import load_config
 from mcp_tierkit.gateway import ScriptedGateway
 from mcp_tierkit.journal import apply
 from mcp_tierkit.ledger import Ledger
+from mcp_tierkit.ledger.migrations import migrations
 from mcp_tierkit.ledger.report import reading
 from mcp_tierkit.ledger.scores import facts_of, repeated_findings, scorecards
 from mcp_tierkit.ledger.sqlite import open_ledger
@@ -42,6 +45,7 @@ from mcp_tierkit.types import (
     Usage,
 )
 from mcp_tierkit.workspace import Workspace
+from tests.reports import open_task, receipt
 from tests.support import JOB, REPAIR, WRONG, client_at, make_env, make_project, said
 from tests.transcripts import answer, asked, result, tool, usage, write
 
@@ -715,3 +719,24 @@ def test_what_a_transcript_measured_is_not_weighed_against_an_estimate_without_a
     assert (remark in capsys.readouterr().out) == (unit == "usd")
     run(["score", "t000000000001"])
     assert remark not in capsys.readouterr().out
+
+
+@pytest.mark.anyio
+async def test_a_receipt_of_an_older_version_that_rounding_put_below_nothing_is_read_all_the_same(
+    tmp_path: Path,
+) -> None:
+    from sqlite_utils import Database
+
+    path = tmp_path / "ledger.db"
+    with closing(sqlite3.connect(path, isolation_level=None)) as old:
+        migrations().apply(Database(old, execute_plugins=False), stop_before="m0009_exact_money")
+        old.execute("pragma user_version = 8")
+        open_task(old, "t1")
+        reply = json.dumps({"reply": {"receipt": receipt("0.00004", ["0.0010", "0.0020"], ["0.0010", "0.0020"])}})
+        old.execute("update tasks set reply = ? where task_id = 't1'", (reply,))
+    ledger = open_ledger(f"sqlite://{path}", state_dir=tmp_path)
+    found, _ = await ledger.weighed("t1")
+    await ledger.close()
+    assert found == Weighed(unit="usd", alone_low=1_000_000, alone_high=2_000_000, passed=0, is_spared=True)
+    with reading(f"sqlite://{path}") as conn:
+        assert facts_of(conn, "t1").baseline == costing(0, alone=(1_000_000, 2_000_000))

@@ -22,15 +22,26 @@ def spend_of(row: sqlite3.Row) -> Spend:
     return Spend(**{name: row[name] for name in Spend.model_fields})
 
 
+WEIGHED = "unit, alone_low, alone_high, passed, is_kept as is_spared"
+"""The columns of a Weighed in a row of `task_sums`; `unit` is null where no receipt of the task names a net."""
+
+
+def weighed_of(row: sqlite3.Row) -> Weighed | None:
+    """None where no receipt names a net. Of one that an older version gave it is what its four decimal places told."""
+    if row["unit"] is None:
+        return None
+    # Read back from rounded figures, what passed through the caller may have come out below nothing.
+    return Weighed(**{name: row[name] for name in Weighed.model_fields} | {"passed": max(row["passed"], 0)})
+
+
 def weighed(conn: sqlite3.Connection, task_id: str) -> tuple[Weighed | None, Spend]:
     """What the task's newest receipt that names a net is made of, None where there is none, and what is spent by now.
 
-    Of one that an older version gave it is what its four decimal places told.
+    Of a task that nobody opened both are empty.
     """
-    query = "select unit, alone_low, alone_high, passed, is_kept as is_spared from task_sums where task_id = ?"
-    row = conn.execute(query, (task_id,)).fetchone()
+    row = conn.execute(f"select {WEIGHED} from task_sums where task_id = ?", (task_id,)).fetchone()
     spend = spend_of(conn.execute(f"select {SPEND} from calls where task_id = ?", (task_id,)).fetchone())
-    return (None if row is None or row["unit"] is None else Weighed(**row)), spend
+    return None if row is None else weighed_of(row), spend
 
 
 def dollars(nanousd: int) -> str:

@@ -10,9 +10,10 @@ from contextlib import closing
 from datetime import datetime
 from typing import Any, get_args
 
-from mcp_tierkit.ledger.money import SPEND, spend_of
+from mcp_tierkit.ledger.money import SPEND, WEIGHED, spend_of, weighed_of
 from mcp_tierkit.ledger.opening import connect, explained, ledger_path, transaction
 from mcp_tierkit.ledger.rows import decide, require_task
+from mcp_tierkit.receipts import Weighed
 from mcp_tierkit.scorecard import HANDED_OVER, Baseline, Facts, Measured, Pattern, Scorecard, patterns, score
 from mcp_tierkit.tables import packaged
 from mcp_tierkit.types import DraftStatus, FindingClass, Record, Spend
@@ -23,6 +24,8 @@ REVIEWS = "select task_id, at, verdict, json_extract(record, '$.model') as model
 COUNTED = "lines_counted"
 """A decision that keeps how a change's lines came out, once its seven days are over."""
 GIVEN = "status in ('applied', 'ready')"
+TOLD = ("outcome", "defects", "cleanup_minutes")
+"""What people tell of a change. Not its lines: they were counted that day, and its seven days may not be over."""
 WRITES = ("draft", "repair", "climb")
 """Calls that write a change, the first time or again; one that goes on after a cut is part of the call before."""
 
@@ -119,9 +122,9 @@ def _facts(conn: sqlite3.Connection, ids: Sequence[str]) -> Iterator[Facts]:
     reviews = _by_task(conn, REVIEWS, ids, "order by review_id")
     findings = _by_task(conn, "select task_id, review_id, klass, file from findings", ids)
     runs = _by_task(conn, "select task_id, status, ms from playbook_runs", ids, "order by run_id")
-    scores = _by_task(conn, "select task_id, record from scores", ids, "order by score_id")
+    scores = _by_task(conn, f"select task_id, {', '.join(TOLD)} from scores", ids, "order by score_id")
     lines = _counted(conn, ids)
-    sums = _by_task(conn, "select task_id, unit, alone_low, alone_high, passed from task_sums", ids)
+    sums = _by_task(conn, f"select task_id, {WEIGHED} from task_sums", ids)
     for task_id in ids:
         [task] = tasks[task_id]
         spend = spend_of(spends[task_id][0]) if spends[task_id] else Spend()
@@ -131,7 +134,7 @@ def _facts(conn: sqlite3.Connection, ids: Sequence[str]) -> Iterator[Facts]:
             draft_status=_status(drafts[task_id]),
             playbook_status=runs[task_id][-1]["status"] if runs[task_id] else None,
             calls=spend.calls, cost_nanousd=None if spend.unpriced_calls else spend.cost_nanousd,
-            baseline=_baseline(sums[task_id], spend),
+            baseline=_baseline(weighed_of(sums[task_id][0]), spend),
             wall_s=_wall_s(calls[task_id], sorted(ended), runs[task_id]),
             rewrites=_rewrites(calls[task_id], runs[task_id]),
             **_reviewed(reviews[task_id], findings[task_id]), **_told(scores[task_id]),
@@ -189,13 +192,7 @@ def _reviewed(reviews: Rows, findings: Rows) -> dict[str, Any]:
 
 def _told(scores: Rows) -> dict[str, Any]:
     """What was recorded of it: of each figure the newest, since defects are often told later than minutes."""
-    # Not the lines: they were counted that day, and the seven days may not have been over.
-    names = ("outcome", "defects", "cleanup_minutes")
-    found: dict[str, Any] = {}
-    for row in scores:
-        record = json.loads(row["record"])
-        found |= {name: record[name] for name in names if record.get(name) is not None}
-    return found
+    return {name: row[name] for row in scores for name in TOLD if row[name] is not None}
 
 
 def _lines(measured: Measured | None) -> dict[str, Any]:
@@ -205,10 +202,9 @@ def _lines(measured: Measured | None) -> dict[str, Any]:
     return told | {"are_lines_final": measured.is_final}
 
 
-def _baseline(sums: Rows, spend: Spend) -> Baseline | None:
+def _baseline(found: Weighed | None, spend: Spend) -> Baseline | None:
     """The estimate of the task's newest receipt that has one, beside all that was spent until now."""
-    [row] = sums
-    if row["unit"] is None or (row["unit"] == "usd" and spend.unpriced_calls):
+    net = None if found is None else found.net(spend)
+    if found is None or net is None:
         return None
-    ours = row["passed"] + (spend.cost_nanousd if row["unit"] == "usd" else 0)
-    return Baseline(unit=row["unit"], alone_low=row["alone_low"], alone_high=row["alone_high"], ours=max(ours, 0))
+    return Baseline(**found.model_dump(include={"unit", "alone_low", "alone_high"}), ours=found.alone_low - net[0])
