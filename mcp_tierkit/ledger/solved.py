@@ -6,7 +6,6 @@ import json
 import sqlite3
 from typing import Any
 
-from mcp_tierkit.ledger.migrations import UNPRICED
 from mcp_tierkit.repeats import Solved
 
 
@@ -19,15 +18,12 @@ def solved_tasks(
     """
     values = {"repository": repository, "since": since}
     asked = "created_at >= :since and (:repository is null or budget_key = :repository)"
-    query = f"""select task_id, created_at, cost.*,
+    query = f"""select task_id, created_at, calls, cost_nanousd, unpriced_calls,
             {", ".join(f"json_extract(tasks.record, '$.{name}') as {name}" for name in ("goal", "files", "checks"))}
-        from tasks join (select task_id, max(draft_id) as draft_id from drafts group by task_id) using (task_id)
+        from tasks join task_sums using (task_id)
+            join (select task_id, max(draft_id) as draft_id from drafts group by task_id) using (task_id)
             join drafts using (draft_id, task_id)
-            left join (select task_id as paid_id, count(*) as calls, sum(cost_nanousd) as cost_nanousd,
-                count(case when {UNPRICED} then 1 end) as unpriced from calls group by task_id) as cost
-                on paid_id = task_id
-        where {asked} and drafts.status = 'applied' and 'reverted' is not
-            (select outcome from scores where scores.task_id = tasks.task_id order by score_id desc limit 1)
+        where {asked} and drafts.status = 'applied' and not is_reverted
         order by created_at desc, tasks.rowid desc"""
     found = tuple(map(_solved, conn.execute(query, values)))
     looked_at = conn.execute(f"select count(*) from tasks where {asked}", values).fetchone()[0]
@@ -35,15 +31,14 @@ def solved_tasks(
 
 
 def _solved(row: sqlite3.Row) -> Solved:
-    is_known = row["unpriced"] == 0
     return Solved(
         task_id=row["task_id"],
         at=row["created_at"],
         goal=row["goal"],
         files=tuple(_listed(row["files"])),
         checks=tuple(tuple(check["argv"]) for check in _listed(row["checks"])),
-        calls=row["calls"] or 0,
-        cost_nanousd=row["cost_nanousd"] if is_known else None,
+        calls=row["calls"],
+        cost_nanousd=row["cost_nanousd"] if row["calls"] and not row["unpriced_calls"] else None,
     )
 
 
