@@ -32,7 +32,8 @@ def measure(
     try:
         if not ws.root.is_dir():
             raise Unknown("Its project is gone.")
-        parts = applied(ws, state, task_id) or patched(ws, patch, is_needed=not is_applied)
+        # A change that was applied and has no undo record was taken back: its patch tells of nothing that is there.
+        parts = applied(ws, state, task_id) or patched(ws, None if is_applied else patch)
         changed = sum(len(part.own) for part in parts)
         tree = _tree_with(ws, parts, at, is_applied=is_applied)
         rewritten = sum(_rewritten(tree, part, at + WITHIN, now) for part in parts)

@@ -56,9 +56,9 @@ def _part(path: str, before: bytes, after: bytes) -> Part:
     return Part(path, new, frozenset(own), old)
 
 
-def patched(ws: Workspace, patch: str | None, *, is_needed: bool) -> list[Part]:
-    """What a patch shows of the files. A change that was applied and has no undo record was taken back."""
-    if patch is None or not is_needed:
+def patched(ws: Workspace, patch: str | None) -> list[Part]:
+    """What a patch shows of the files. Raises Unknown where there is none to go by, or it cannot be read."""
+    if patch is None:
         raise Unknown("No change of it is on record: it was never applied, or was taken back.")
     from unidiff import PatchSet, UnidiffParseError
 
