@@ -22,7 +22,7 @@ from mcp_tierkit.served import alert, is_same_model, pinned_price, rate, served_
 from mcp_tierkit.settings import Stages
 from mcp_tierkit.tiers import NAMES, Tier
 from mcp_tierkit.tokens import at_most
-from mcp_tierkit.types import Call, Completion, Message, PackedFile, Request, Route, Stage, TierName, Usage
+from mcp_tierkit.types import Budgets, Call, Completion, Message, PackedFile, Request, Route, Stage, TierName, Usage
 
 MOST = 10**13
 """Nanodollars one call may cost, $10,000: a price above it is mistyped, and its sums would outgrow SQLite's numbers."""
@@ -52,8 +52,10 @@ async def call_model(
     await anyio.to_thread.run_sync(_refuse_secrets, request)
     request, worst = await anyio.to_thread.run_sync(_priced, kit, request, tier)
     _refuse_absurd(request, worst)
-    await kit.gateway.ready()  # It may load for seconds: whoever leaves meanwhile holds no budget and owes nothing.
-    call_id = await _reserve(kit, request, worst)
+    budgets = await anyio.to_thread.run_sync(kit.config.budgets_now)
+    if await kit.ledger.may_admit(request, worst, budgets):
+        await kit.gateway.ready()  # It may load for seconds: whoever leaves meanwhile holds no budget and owes nothing.
+    call_id = await _reserve(kit, request, worst, budgets)
     started, was_sent = time.monotonic(), False
     try:
         await _keep(kit, call_id, "prompt", "\n\n".join(f"[{part.role}]\n{part.content}" for part in messages))
@@ -81,8 +83,7 @@ async def call_model(
     return Metered(call_id=call_id, completion=completion, call=call)
 
 
-async def _reserve(kit: Kit, request: Request, worst: int | None) -> str:
-    budgets = await anyio.to_thread.run_sync(kit.config.budgets_now)
+async def _reserve(kit: Kit, request: Request, worst: int | None, budgets: Budgets) -> str:
     try:
         return await kit.ledger.reserve(request, worst, budgets)
     except OverBudget as error:

@@ -17,11 +17,11 @@ from mcp.types import TextContent
 from mcp_tierkit import gateway
 from mcp_tierkit.calls import DraftCall
 from mcp_tierkit.config import load_config
-from mcp_tierkit.errors import InvalidInput
+from mcp_tierkit.errors import InvalidInput, ModelFailed
 from mcp_tierkit.failures import Trouble, failure
 from mcp_tierkit.gateway import ScriptedGateway
 from mcp_tierkit.kit import open_kit
-from mcp_tierkit.ledger import Row
+from mcp_tierkit.ledger import Ledger, Row
 from mcp_tierkit.ledger.levers import savings
 from mcp_tierkit.ledger.report import reading
 from mcp_tierkit.ledger.sqlite import open_ledger
@@ -29,7 +29,7 @@ from mcp_tierkit.metering import call_model
 from mcp_tierkit.prices import PriceTable
 from mcp_tierkit.served import alert, is_same_model
 from mcp_tierkit.tiers import Tier, survey
-from mcp_tierkit.types import Completion, Message, Route, Task, Usage
+from mcp_tierkit.types import Budgets, Call, Completion, Message, Request, Route, Task, Usage
 from tests.support import RIGHT, client_at, desk_at, make_config, make_env, make_project, said
 
 pytestmark = pytest.mark.anyio
@@ -178,6 +178,55 @@ async def test_who_leaves_while_the_library_loads_holds_no_budget_and_owes_nothi
     with reading(config.ledger_url) as conn:
         assert (while_it_loads, conn.execute("select * from calls").fetchall()) == ([], [])
     assert ended.structured_content["state"] == "cancelled"
+
+
+@pytest.mark.parametrize(
+    ("limits", "settled", "flying", "loaded"),
+    [
+        ('task_usd = "0.000001"', 0, 0, False),
+        ('day_usd = "0.006"', 0, 0, True),
+        ('day_usd = "0.006"', 5_000_000, 0, False),
+        ('day_usd = "0.006"', 0, 5_000_000, True),
+    ],
+    ids=["no room ever", "room", "spent", "outstanding, which may yet settle for less"],
+)
+async def test_a_call_that_no_settlement_can_make_room_for_is_refused_before_the_library_loads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limits: str, settled: int, flying: int, loaded: bool
+) -> None:
+    """It loads for seconds, which nobody should wait for to be told no."""
+    loads: list[str] = []
+
+    class Noted:
+        def __enter__(self) -> None:
+            loads.append("loaded")
+            raise ModelFailed("It loads.", next_step="Stop here.", kind="other")
+
+        def __exit__(self, *_: object) -> None: ...
+
+    monkeypatch.setattr(gateway, "_loading", Noted())
+    monkeypatch.setattr(gateway, "_loaded", None)
+    config = make_config(make_project(tmp_path / "app"), tmp_path / "home", toml=f"[budget]\n{limits}\n")
+    async with client_at(config) as client:
+        kit = open_kit(config)
+        await routed_call(kit.ledger, settled, flying)
+        told = await client.call_tool("draft_with_cheap_model", UNCHECKED)
+        await kit.ledger.close()
+    assert loads == ["loaded"] * loaded
+    assert told.structured_content is not None
+    assert told.structured_content["status"] == ("needs_work" if loaded else "over_budget")
+
+
+async def routed_call(ledger: Ledger, settled: int, flying: int) -> None:
+    """Calls of another task: one that has cost something, one that is in flight."""
+    await ledger.open_task(Task(task_id="t0", project="/p", goal="g", created_at=datetime.now(UTC)))
+    await ledger.route(Route(route_id="r0", task_id="t0", decision="draft", tier="cheap", rule="r", reason="r"))
+    asked = Request(
+        task_id="t0", route_id="r0", stage="draft", tier="cheap", model="m", messages=(), max_output_tokens=1,
+        timeout_s=1, prompt_id="draft.v1@a",
+    )  # fmt: skip
+    paid = await ledger.reserve(asked, settled, Budgets())
+    await ledger.settle(paid, Call(status="settled", cost_nanousd=settled))
+    await ledger.reserve(asked, flying, Budgets())
 
 
 def rewrite(env: dict[str, str], old: str, new: str) -> None:

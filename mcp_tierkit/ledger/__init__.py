@@ -73,6 +73,10 @@ class Ledger(Protocol):
     async def playbook_runs(self, task_id: str) -> tuple[PlaybookRun, ...]: ...
     async def score(self, task_id: str) -> Score | None: ...
 
+    async def may_admit(self, request: Request, worst_nanousd: int | None, budgets: Budgets) -> bool:
+        """False where `reserve` would refuse at once, as things stand now: a look, which holds and writes nothing."""
+        ...
+
     async def reserve(self, request: Request, worst_nanousd: int | None, budgets: Budgets) -> str:
         """A call id, once the row is on disk. Raises OverBudget, and then there is no row.
 

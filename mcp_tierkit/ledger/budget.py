@@ -1,6 +1,6 @@
 """What the budgets admit at this instant, and the breaker: it stops loops and runaway spending whatever is left.
 
-Everything here is read inside the write transaction that reserves, so that no two calls see the same room.
+What decides is read inside the write transaction that reserves, so that no two calls see the same room.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Refusal(NamedTuple):
 def refusal(
     conn: sqlite3.Connection, request: Request, budget_key: str, at: str, worst: int | None, budgets: Budgets
 ) -> Refusal:
-    """What forbids a call that costs `worst` at most. Call it inside the write transaction that reserves."""
+    """What forbids a call that costs `worst` at most: it holds in the write transaction that reserves, else is a look."""
     if budgets.breaker and (tripped := _tripped(conn, request, at)):
         return tripped
     if worst is None and (refused := _unpriced(conn, at, budgets.unpriced_calls)):

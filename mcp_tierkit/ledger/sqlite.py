@@ -128,6 +128,14 @@ class SqliteLedger:
         found = await self._read(lambda conn: load(conn, "scores", Score, task_id))
         return found[-1] if found else None
 
+    async def may_admit(self, request: Request, worst_nanousd: int | None, budgets: Budgets) -> bool:
+        def work(conn: sqlite3.Connection) -> bool:
+            task = require_task(conn, request.task_id)
+            _, refused = refusal(conn, request, task["budget_key"], self._now(), worst_nanousd, budgets)
+            return refused is None or refused.may_settle
+
+        return await self._read(work)
+
     async def reserve(self, request: Request, worst_nanousd: int | None, budgets: Budgets) -> str:
         deadline = anyio.current_time() + self._settle_wait_s
         swept = False
