@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from decimal import Decimal
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
 from mcp_tierkit.calls import DraftCall, ReviewCall
 from mcp_tierkit.config import load_config
-from mcp_tierkit.diffs import added_lines
+from mcp_tierkit.diffs import added_lines, patch
 from mcp_tierkit.gateway import ScriptedGateway
 from mcp_tierkit.ledger.levers import savings
 from mcp_tierkit.ledger.money import weighed
@@ -20,9 +21,10 @@ from mcp_tierkit.ledger.scores import facts_of
 from mcp_tierkit.prices import LongContext, Price, PriceTable
 from mcp_tierkit.receipts import NOTHING_SAVED, CallerSide, alone, baseline, handover_cost, receipt, usd, usd_short
 from mcp_tierkit.server import schema_tokens
+from mcp_tierkit.stages.spared import joined
 from mcp_tierkit.tokens import count
 from mcp_tierkit.types import Completion, Spend
-from tests.support import BUGGY, JOB, RIGHT, desk_at, make_config, make_env, make_project, said
+from tests.support import BUGGY, JOB, RIGHT, desk_at, make_config, make_env, make_project, run_git, said
 
 OPUS = Price(input=Decimal(4), output=Decimal(20), cache_read=Decimal("0.20"), source="test")
 CALLER = CallerSide(arguments=60, reply=190, schemas=1000)
@@ -153,6 +155,92 @@ async def test_a_second_draft_that_failed_takes_nothing_away_from_what_the_first
         assert {lever.lever for lever in savings(conn).levers} == {"cheap_drafts", "reviews"}
     assert kept is not None
     assert kept.is_spared
+
+
+FIRST = RIGHT.replace(
+    "```\n<<<<<<<",
+    """```
+<<<<<<< SEARCH
+def count(prices: list[int]) -> int:
+=======
+def count(prices: list[int]) -> int:
+    \'\'\'How many prices there are, those of equal goods included.\'\'\'
+>>>>>>> REPLACE
+<<<<<<<""",
+)
+AGAIN = """shop/cart.py
+```
+<<<<<<< SEARCH
+    return sum(prices) * (100 - discount) // 100
+=======
+    if not 0 <= discount <= 100:
+        raise ValueError("a discount is a percentage")
+    return sum(prices) * (100 - discount) // 100 if prices else 0
+>>>>>>> REPLACE
+<<<<<<< SEARCH
+    return len(prices)
+=======
+    return len(tuple(prices))
+>>>>>>> REPLACE
+```
+"""
+
+
+def added_in_tree(project: Path) -> str:
+    """The new lines of the working tree, as git counts them since the only commit."""
+    shown = run_git(project, "diff", "--unified=0", "HEAD", "--", "shop").splitlines()
+    return "".join(f"{line[1:]}\n" for line in shown if line.startswith("+") and not line.startswith("+++"))
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("is_undone", [False, True])
+async def test_two_applied_drafts_spared_what_both_brought_in_and_no_line_twice(
+    tmp_path: Path, is_undone: bool
+) -> None:
+    """By git: what differs in the end. The line that the second wrote anew is no work of its own for a caller alone."""
+    config = make_config(make_project(tmp_path / "app"), tmp_path / "home")
+    last = RIGHT if is_undone else AGAIN
+    async with desk_at(config, ScriptedGateway([said(FIRST), reviewed(FOUND), said(last)])) as desk:
+        first = await desk.draft(DraftCall(**JOB))
+        alone_first = added_in_tree(config.project)
+        await desk.review(ReviewCall(task_id=first["task_id"]))
+        if is_undone:
+            await desk.undo(first["task_id"])
+        second = await desk.draft(DraftCall(task_id=first["task_id"]))
+        own = await desk.kit.ledger.weighed(first["task_id"])
+        drafts = await desk.kit.ledger.drafts(first["task_id"])
+    assert (first["status"], second["status"]) == ("applied", "applied")
+    changed = count(added_in_tree(config.project)).tokens
+    printed = {result.name: -(-len(result.digest) // 4) for draft in reversed(drafts) for result in draft.checks}
+    assert (changed < count(alone_first).tokens) == is_undone
+    [weighed_now, _] = own
+    assert weighed_now is not None
+    size = -(-len(final_text(config.project)) // 4)
+    assert weighed_now.alone_low == min(size, 2000 + changed) * 4000 + changed * 20_000
+    read = size + 2 * sum(printed.values()) + changed
+    assert weighed_now.alone_high == read * 4000 + (2 * changed + 60) * 20_000
+
+
+def final_text(project: Path) -> str:
+    return (project / "shop" / "cart.py").read_text()
+
+
+@pytest.mark.parametrize(
+    ("texts", "typed"),
+    [
+        (("a\nb\n", "a\nB\n", "a\nBB\n"), "BB\n"),  # written again: typed once
+        (("a\nb\n", "a\nB\n", "a\nb\n"), ""),  # put back
+        (("a\n", "a\nx\nx\n", "a\nx\n"), "x\n"),  # one of two equal lines went
+        (("a\n", None, "a\n"), ""),  # deleted, then there again
+        ((None, "n\n", None), ""),
+        (("a\nm\n", "m\na\n"), "m\n"),  # moved within one change: typed there
+    ],
+)
+def test_patches_one_after_the_other_come_to_what_differs_in_the_end(texts: tuple[str | None, ...], typed: str) -> None:
+    steps = [patch({"f": old}, {"f": new}) for old, new in pairwise(texts)]
+    assert joined(steps) == typed
+    elsewhere = patch({"g": "BB\nx\n"}, {"g": "z\n"})  # equal lines of another file are others
+    assert joined([*steps, elsewhere]) == f"{typed}z\n"
 
 
 @pytest.mark.anyio

@@ -37,7 +37,7 @@ class Refusal(NamedTuple):
 def refusal(
     conn: sqlite3.Connection, request: Request, budget_key: str, at: str, worst: int | None, budgets: Budgets
 ) -> Refusal:
-    """What forbids a call that costs `worst` at most: it holds in the write transaction that reserves, else is a look."""
+    """What forbids a call that costs `worst` at most. It holds in the write transaction that reserves."""
     if budgets.breaker and (tripped := _tripped(conn, request, at)):
         return tripped
     if worst is None and (refused := _unpriced(conn, at, budgets.unpriced_calls)):

@@ -9,16 +9,15 @@ from typing import Any
 import anyio
 
 from mcp_tierkit.calls import DraftCall, ReviewCall
-from mcp_tierkit.diffs import added_lines
-from mcp_tierkit.errors import TierkitError
 from mcp_tierkit.kit import Kit
 from mcp_tierkit.ledger import Row
-from mcp_tierkit.receipts import NOTHING_SAVED, Alone, CallerSide, Weighed, alone, receipt, usd, weigh
+from mcp_tierkit.receipts import NOTHING_SAVED, CallerSide, Weighed, receipt, usd, weigh
 from mcp_tierkit.reply import plan_reply
 from mcp_tierkit.stages.plan import Planned, tokens_in
 from mcp_tierkit.stages.playbook import Prepared
 from mcp_tierkit.stages.recipe import PreparedSkill, foresee
-from mcp_tierkit.tokens import count, estimate
+from mcp_tierkit.stages.spared import spared
+from mcp_tierkit.tokens import count
 from mcp_tierkit.types import Billing, Draft
 
 PROMPT_TOKENS = 1200
@@ -39,10 +38,8 @@ async def account(
     its own, or a further draft that proved nothing: the change of the one before it is still there.
     """
     config = kit.config
-    try:
-        own = await anyio.to_thread.run_sync(_alone, kit, draft, planned) if draft else None
-    except (TierkitError, OSError):
-        own = None  # A file cannot be read any more: what was done with it must be told all the same.
+    drafts = await kit.ledger.drafts(planned.task.task_id)
+    own = await anyio.to_thread.run_sync(spared, kit, planned.task, (*drafts[:-1], draft)) if draft else None
     price = kit.prices.price(config.caller.model) if config.caller.model else None
     spend = await kit.ledger.spend(planned.task.task_id)
     once = await first_time(kit, planned, spend.calls)
@@ -108,19 +105,6 @@ def _caller_side(
 def _tokens_of(reply: dict[str, Any]) -> int:
     """A reply as clients show it: JSON without spaces."""
     return count(json.dumps(reply, ensure_ascii=False, separators=(",", ":"))).tokens
-
-
-def _alone(kit: Kit, draft: Draft, planned: Planned) -> Alone:
-    """The caller's own work for this change; nothing where nothing was proven, since nothing was saved."""
-    if draft.status not in ("applied", "ready") or draft.patch is None:
-        return NOTHING_SAVED
-    return alone(
-        file_tokens=tokens_in(kit, planned.task.files) or 0,
-        context_tokens=tokens_in(kit, planned.task.context) or 0,
-        changed_tokens=count(added_lines(kit.workspace.text(draft.patch))).tokens,
-        check_tokens=sum(estimate(result.digest) for result in draft.checks),
-        files=len(draft.files),
-    )
 
 
 async def first_time(kit: Kit, planned: Planned, calls: int) -> dict[str, Any]:
