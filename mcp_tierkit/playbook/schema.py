@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from datetime import date
 from typing import Any
 
 from pydantic_core import CoreSchema, SchemaError, SchemaValidator, ValidationError, core_schema
 
 from mcp_tierkit.errors import InvalidInput
-from mcp_tierkit.playbook.quotes import Sources, is_quoted
-from mcp_tierkit.workspace import clean_path
+from mcp_tierkit.playbook.formats import FORMATS, QUOTE, of_format
+from mcp_tierkit.playbook.quotes import Sources
 
 MAX_DEPTH = 6
 MAX_BYTES = 256 * 1024
@@ -34,14 +33,6 @@ _BOUNDS = {
 _SIZES = {
     "minLength": "min_length", "maxLength": "max_length", "minItems": "min_length", "maxItems": "max_length",
 }  # fmt: skip
-_SEMVER = re.compile(
-    r"(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)"
-    r"(-(0|[1-9]\d*|\d*[a-zA-Z-][0-9a-zA-Z-]*)(\.(0|[1-9]\d*|\d*[a-zA-Z-][0-9a-zA-Z-]*))*)?"
-    r"(\+[0-9a-zA-Z-]+(\.[0-9a-zA-Z-]+)*)?",
-    re.ASCII,
-)
-# Names and ids, with ~2 and ^1 behind them. No `@{`, `:path` or `^{/text}`, which make git search or read files.
-_GIT_REF = re.compile(r"(?!-)([\w@+=#%,()!./-]{1,200})([~^][0-9]{0,4}){0,4}")
 _FIELD = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 
 
@@ -98,7 +89,7 @@ class Fields:
     @property
     def holds_quotes(self) -> bool:
         """Whether a field, at any depth, is of the format `quote`, so that `check` wants documents."""
-        return any(part.get("format") == "quote" for schema in self.properties.values() for part in _parts(schema))
+        return any(part.get("format") == QUOTE for schema in self.properties.values() for part in _parts(schema))
 
     @property
     def schema(self) -> dict[str, Any]:
@@ -149,7 +140,7 @@ def invalid_input(fault: str) -> InvalidInput:
     )
 
 
-def unique_pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _unique_pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """For json.loads: an object that names a key twice is refused."""
     found = dict(pairs)
     if len(found) != len(pairs):
@@ -160,7 +151,7 @@ def unique_pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def strict_json(data: bytes) -> Any:
     """JSON without NaN, infinities or repeated keys; ValueError otherwise, RecursionError included."""
     try:
-        return json.loads(data.decode(), parse_constant=_no_constant, object_pairs_hook=unique_pairs)
+        return json.loads(data.decode(), parse_constant=_no_constant, object_pairs_hook=_unique_pairs)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
 
@@ -212,7 +203,7 @@ def _parts(schema: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 def _refuse_in_input(name: str, schema: dict[str, Any]) -> None:
     for part in _parts(schema):
-        if part.get("format") == "quote":
+        if part.get("format") == QUOTE:
             raise BadSchema(f"{name}: only an output can be a quote")
         if _kind(part)[1]:
             raise BadSchema(f"{name}: only an output can be null; give the input a default")
@@ -241,11 +232,9 @@ def _string(schema: dict[str, Any], where: str, depth: int) -> CoreSchema:
     )  # fmt: skip
     if "format" not in schema:
         return built
-    if schema["format"] not in _FORMATS:
-        raise BadSchema(f"{where}.format must be one of {', '.join(_FORMATS)}")
-    if schema["format"] == "quote":
-        return core_schema.with_info_after_validator_function(_quote, built)
-    return core_schema.no_info_after_validator_function(_FORMATS[schema["format"]], built)
+    if schema["format"] not in FORMATS:
+        raise BadSchema(f"{where}.format must be one of {', '.join(FORMATS)}")
+    return of_format(schema["format"], built)
 
 
 def _integer(schema: dict[str, Any], where: str, depth: int) -> CoreSchema:
@@ -312,49 +301,6 @@ def _unique(values: list[Any]) -> list[Any]:
     return values
 
 
-def _project_path(text: str) -> str:
-    if text == ".":
-        return text  # The project itself.
-    try:
-        clean = clean_path(text)
-    except InvalidInput:
-        raise ValueError("must be a plain path inside the project") from None
-    if ".git" in clean.casefold().split("/"):
-        raise ValueError("must not lead into .git")
-    return clean
-
-
-def _git_ref(text: str) -> str:
-    found = _GIT_REF.fullmatch(text)
-    parts = found[1].split("/") if found else [""]
-    bad_part = any(not part or part.startswith(".") or part.endswith((".", ".lock")) for part in parts)
-    if bad_part or ".." in text:
-        raise ValueError("must be the name of a git branch, tag or commit")
-    return text
-
-
-def _date(text: str) -> str:
-    try:
-        if len(text) == 10 and text.isascii():
-            return date.fromisoformat(text).isoformat()
-    except ValueError:
-        pass
-    raise ValueError("must be a date such as 2024-03-09")
-
-
-def _semver(text: str) -> str:
-    if len(text) > 128 or not _SEMVER.fullmatch(text):
-        raise ValueError("must be a version such as 1.4.0")
-    return text
-
-
-def _quote(text: str, info: core_schema.ValidationInfo) -> str:
-    sources = info.context
-    if not isinstance(sources, Sources) or not is_quoted(text, sources):
-        raise ValueError("must be whole words that stand in a document, copied word for word")
-    return text
-
-
 def _check_default(name: str, default: object, built: CoreSchema) -> None:
     try:
         SchemaValidator(built).validate_python(default)
@@ -408,9 +354,6 @@ def _fault(first: dict[str, Any], unknown: str) -> str:
     return f"{ascii(field)[1:-1]}: {rule[:1].lower()}{rule[1:]}"
 
 
-_FORMATS: dict[str, Callable[[str], str]] = {
-    "project-path": _project_path, "git-ref": _git_ref, "date": _date, "semver": _semver, "quote": str,
-}  # fmt: skip
 _BUILDERS: dict[str, Callable[[dict[str, Any], str, int], CoreSchema]] = {
     "string": _string, "integer": _integer, "number": _number, "boolean": _boolean, "array": _array, "object": _object,
 }  # fmt: skip
