@@ -537,13 +537,17 @@ def become_command(order: dict[str, Any], failed: int) -> NoReturn:
     os._exit(127)
 
 
-def start(order: dict[str, Any]) -> tuple[int, str]:
+def start(order: dict[str, Any], life: int) -> tuple[int, str]:
+    """The command's process, and what kept it from starting: empty if nothing did, or if the server wants an end."""
     said, failed = os.pipe()
     pid = os.fork()
     if pid == 0:
         become_command(order, failed)
     os.close(failed)
     with open(said, "rb") as words:
+        # A start can take long, on a slow disk or a crowded machine: whoever waits for it alone hears of no end.
+        if words not in select.select([words, life], [], [])[0]:
+            return pid, ""
         return pid, words.read().decode(errors="replace")
 
 
@@ -633,7 +637,7 @@ class Watch:
 def watch_over(order: dict[str, Any], life: int, signal_all: Callable[[int], None]) -> dict[str, Any]:
     watch = Watch(life, signal_all)
     nothing = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
-    pid, problem = start(order)
+    pid, problem = start(order, life)
     let_go_of_streams(nothing)
     if problem:
         kind, _, why = problem.partition(":")
