@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from decimal import Decimal
 from fractions import Fraction
 from functools import cache
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
 from pydantic import Field
 
@@ -114,11 +115,26 @@ class _Call(Record):
     at_worst: bool = False
 
 
+_Calls = tuple[_Call, ...]
+
+
 class _Handover(Record):
     arguments: int
     reply: int
     red_reply: int
     schemas: int
+
+    @property
+    def tokens(self) -> int:
+        return self.arguments + self.reply + self.schemas
+
+
+class _Case(NamedTuple):
+    """What is weighed: some work at some prices, on these terms."""
+
+    work: Work
+    prices: Prices
+    terms: Terms
 
 
 def estimate(work: Work, prices: Prices, terms: Terms | None = None) -> Estimate:
@@ -129,11 +145,9 @@ def estimate(work: Work, prices: Prices, terms: Terms | None = None) -> Estimate
     within a subscription adds tokens and no dollars, one that is paid by the hour the time of its calls.
     A figure that needs an unknown price is None. docs/estimate.md says what is counted and what is not.
     """
-    terms = terms or Terms()
-    by_itself = _alone(work, prices, terms)
-    return Estimate(
-        work=work, terms=terms, routes=(by_itself, *(_compared(name, work, prices, terms) for name in _routes()))
-    )
+    case = _Case(work, prices, terms or Terms())
+    handed_over = (_compared(name, calls, case) for name, calls in _routes().items())
+    return Estimate(work=work, terms=case.terms, routes=(_alone(case), *handed_over))
 
 
 @cache
@@ -142,7 +156,7 @@ def _handover() -> _Handover:
 
 
 @cache
-def _routes() -> dict[str, tuple[_Call, ...]]:
+def _routes() -> dict[str, _Calls]:
     rows = packaged("estimates")["route"]
     return {row["name"]: tuple(_Call.model_validate(call) for call in row["calls"]) for row in rows}
 
@@ -150,8 +164,9 @@ def _routes() -> dict[str, tuple[_Call, ...]]:
 # --- one route
 
 
-def _alone(work: Work, prices: Prices, terms: Terms) -> RouteCost:
-    typical, worst = _alone_run(work, prices.caller, terms), None
+def _alone(case: _Case) -> RouteCost:
+    work, prices, terms = case
+    typical, worst = _alone_run(case), None
     if prices.caller is not None:
         _, worst = baseline(_most_alone(work), prices.caller)
     is_paid = terms.billing == "api"
@@ -163,45 +178,50 @@ def _alone(work: Work, prices: Prices, terms: Terms) -> RouteCost:
     )  # fmt: skip
 
 
-def _compared(name: str, work: Work, prices: Prices, terms: Terms) -> RouteCost:
+def _compared(name: str, calls: _Calls, case: _Case) -> RouteCost:
     """A route that hands the work over, beside doing it alone."""
-    calls, own = [call for call in _routes()[name] if not call.at_worst], _alone_run(work, prices.caller, terms)
-    paid, run = _run(name, work, prices, terms), _typical(name, work, prices, terms)
-    passed, is_paid = _handover(), terms.billing == "api"
-    through, quota = passed.arguments + passed.reply + passed.schemas, _quota(name, work, terms)
+    work, prices, terms = case
+    usual, own, is_paid = _usual(calls), _alone_run(case), terms.billing == "api"
+    models, paid = _models(usual, case), _run(usual, case)
+    run, through = paid if is_paid else models, _handover().tokens
+    quota = sum(_sized(call, work) for call in usual if call.tier in terms.quotas)
     in_dollars = None if quota else paid
     ratio = _part(in_dollars, own) if is_paid else _part(through, _read_alone(work) + work.output)
     return RouteCost(
-        name=name, calls=len(calls), caller_tokens=through, ratio=ratio,
-        model_tokens=sum(_sized(call, work) for call in calls), quota_tokens=quota,
-        quota_tokens_worst=_quota(name, work, terms, at_worst=True),
-        typical=_spread(run, terms), worst=_spread(_worst(name, work, prices, terms), terms),
+        name=name, calls=len(usual), caller_tokens=through, ratio=ratio,
+        model_tokens=sum(_sized(call, work) for call in usual), quota_tokens=quota,
+        quota_tokens_worst=sum(sum(_at_worst(call, case)) for call in calls if call.tier in terms.quotas),
+        typical=_spread(run, terms), worst=_spread(_worst(calls, case), terms),
         may_fail_share=None if ratio is None else max(0.0, round(1 - ratio, 4)),
-        pays_from_output=None if quota and is_paid else _pays_from(name, work, prices, terms),
+        pays_from_output=None if quota and is_paid else _pays_from(usual, case),
         turns_per_run=_turns(in_dollars, own, prices.caller) if is_paid else None,
-        subscription_runs=_subscription_runs(in_dollars, terms), unknown=_unknown(name, prices, terms, run, paid),
+        subscription_runs=_subscription_runs(in_dollars, terms),
+        unknown=() if run is not None and paid is not None else _unknown(calls, case),
     )  # fmt: skip
 
 
-def _unknown(name: str, prices: Prices, terms: Terms, run: int | None, paid: int | None) -> tuple[str, ...]:
-    if run is not None and paid is not None:
-        return ()
-    missing = () if prices.caller else ("caller",)
-    tiers = dict.fromkeys(call.tier for call in _routes()[name])
-    missing = (*missing, *(tier for tier in tiers if not _is_known(tier, prices, terms)))
+def _usual(calls: _Calls) -> _Calls:
+    return tuple(call for call in calls if not call.at_worst)
+
+
+def _unknown(calls: _Calls, case: _Case) -> tuple[str, ...]:
+    missing = () if case.prices.caller else ("caller",)
+    tiers = dict.fromkeys(call.tier for call in calls)
+    missing = (*missing, *(tier for tier in tiers if not _is_known(tier, case)))
     return missing or ("a rate of what is cached, or of a batch",)
 
 
-def _is_known(tier: TierName, prices: Prices, terms: Terms) -> bool:
-    machine = terms.machines.get(tier)
-    return tier in terms.quotas or (getattr(prices, tier) if machine is None else machine.call_ms) is not None
+def _is_known(tier: TierName, case: _Case) -> bool:
+    machine = case.terms.machines.get(tier)
+    return tier in case.terms.quotas or (getattr(case.prices, tier) if machine is None else machine.call_ms) is not None
 
 
-def _alone_run(work: Work, price: Price | None, terms: Terms) -> int | None:
-    if price is None:
+def _alone_run(case: _Case) -> int | None:
+    if case.prices.caller is None:
         return None
-    usage = _read(_read_alone(work), work.output, terms.cached_share)
-    return caller_cost(price, read=usage.input or 0, cached=usage.cached_input or 0, written=work.output)
+    read, written = _read_alone(case.work), case.work.output
+    cached = _cached(read, case.terms)
+    return caller_cost(case.prices.caller, read=read - cached, cached=cached, written=written)
 
 
 def _read_alone(work: Work) -> int:
@@ -217,79 +237,62 @@ def _most_alone(work: Work) -> Alone:
     )  # fmt: skip
 
 
-def _models(name: str, work: Work, prices: Prices, terms: Terms) -> int | None:
+def _models(usual: _Calls, case: _Case) -> int | None:
     """What the calls of a route cost, each as long as the work says."""
-    paid = [_call_cost(call, work, prices, terms) for call in _routes()[name] if not call.at_worst]
-    known = [part for part in paid if part is not None]
-    return sum(known) if len(known) == len(paid) else None
+    return _total(_call_cost(call, case) for call in usual)
 
 
-def _call_cost(call: _Call, work: Work, prices: Prices, terms: Terms) -> int | None:
+def _call_cost(call: _Call, case: _Case) -> int | None:
+    work, prices, terms = case
     if call.tier in terms.quotas:
         return 0
     if machine := terms.machines.get(call.tier):
         return None if machine.call_ms is None else time_cost(machine.hour_nanousd, machine.call_ms)
     price: Price | None = getattr(prices, call.tier)
-    usage = _read(_amount(call.reads, work), _amount((call.writes,), work), terms.cached_share)
+    read, written = _amount(call.reads, work), _amount((call.writes,), work)
+    cached = _cached(read, terms)
+    usage = Usage(input=read - cached, cached_input=cached, cache_write=0, output=written)
     return None if price is None else cost(price, usage, batch=terms.batch)
 
 
 def _sized(call: _Call, work: Work) -> int:
     """Tokens of a call, in and out."""
-    return _amount(call.reads, work) + _amount((call.writes,), work)
+    return _amount((*call.reads, call.writes), work)
 
 
-def _at_worst(call: _Call, work: Work, terms: Terms) -> tuple[int, int]:
+def _at_worst(call: _Call, case: _Case) -> tuple[int, int]:
     """The most tokens that a call can read and write: its output limit is used, and so was that of those before it."""
-    written = max(terms.limits.get(call.tier, 8000), work.output)
+    written = max(case.terms.limits.get(call.tier, 8000), case.work.output)
     # What comes before it in the conversation was cut off and continued, so it is there twice.
-    return _amount(call.reads, work.model_copy(update={"output": 2 * written})), written
+    return _amount(call.reads, case.work.model_copy(update={"output": 2 * written})), written
 
 
-def _quota(name: str, work: Work, terms: Terms, *, at_worst: bool = False) -> int:
-    """Tokens of a route that its tiers' subscriptions pay for."""
-    calls = [call for call in _routes()[name] if call.tier in terms.quotas and (at_worst or not call.at_worst)]
-    return sum(sum(_at_worst(call, work, terms)) if at_worst else _sized(call, work) for call in calls)
-
-
-def _run(name: str, work: Work, prices: Prices, terms: Terms) -> int | None:
+def _run(usual: _Calls, case: _Case) -> int | None:
     """The calls and the caller's side, whatever way the caller pays."""
-    ours, passed = _models(name, work, prices, terms), _handover()
-    if ours is None or prices.caller is None:
+    ours, passed, caller = _models(usual, case), _handover(), case.prices.caller
+    if ours is None or caller is None:
         return None
-    return ours + handover_cost(prices.caller, arguments=passed.arguments, reply=passed.reply, schemas=passed.schemas)
+    return ours + handover_cost(caller, arguments=passed.arguments, reply=passed.reply, schemas=passed.schemas)
 
 
-def _typical(name: str, work: Work, prices: Prices, terms: Terms) -> int | None:
-    """What one run is paid in dollars: on a subscription our calls alone."""
-    return _run(name, work, prices, terms) if terms.billing == "api" else _models(name, work, prices, terms)
-
-
-def _worst(name: str, work: Work, prices: Prices, terms: Terms) -> int | None:
+def _worst(calls: _Calls, case: _Case) -> int | None:
     """Every call that can be made, each with its output limit used, all input at the dearest rate, and a red reply."""
-    total, passed = 0, _handover()
-    for call in _routes()[name]:
-        most = _most(call, work, prices, terms)
-        if most is None:
-            return None
-        total += most
-    if terms.billing == "subscription":
+    total, passed, caller = _total(_most(call, case) for call in calls), _handover(), case.prices.caller
+    if total is None or case.terms.billing == "subscription":
         return total
-    if prices.caller is None:
+    if caller is None:
         return None
     # Nothing of ours in the caller's cache: the first turn of a session.
-    return total + handover_cost(
-        prices.caller, arguments=passed.arguments, reply=passed.red_reply + passed.schemas, schemas=0
-    )
+    return total + handover_cost(caller, arguments=passed.arguments, reply=passed.red_reply + passed.schemas, schemas=0)
 
 
-def _most(call: _Call, work: Work, prices: Prices, terms: Terms) -> int | None:
-    if call.tier in terms.quotas:
+def _most(call: _Call, case: _Case) -> int | None:
+    if call.tier in case.terms.quotas:
         return 0
-    if machine := terms.machines.get(call.tier):
+    if machine := case.terms.machines.get(call.tier):
         return time_cost(machine.hour_nanousd, machine.most_ms)
-    price: Price | None = getattr(prices, call.tier)
-    return None if price is None else worst_cost(price, *_at_worst(call, work, terms))
+    price: Price | None = getattr(case.prices, call.tier)
+    return None if price is None else worst_cost(price, *_at_worst(call, case))
 
 
 def _amount(parts: tuple[str, ...], work: Work) -> int:
@@ -297,9 +300,14 @@ def _amount(parts: tuple[str, ...], work: Work) -> int:
     return sum(around[part] if part in around else int(getattr(work, part)) for part in parts)
 
 
-def _read(tokens: int, written: int, cached_share: Decimal) -> Usage:
-    cached = round(tokens * cached_share)
-    return Usage(input=tokens - cached, cached_input=cached, cache_write=0, output=written)
+def _cached(read: int, terms: Terms) -> int:
+    return round(read * terms.cached_share)
+
+
+def _total(parts: Iterable[int | None]) -> int | None:
+    """The sum; None where a part is unknown."""
+    found = tuple(parts)
+    return None if None in found else sum(part or 0 for part in found)
 
 
 def _spread(run: int | None, terms: Terms) -> Cost:
@@ -317,15 +325,14 @@ def _part(paid: int | None, own: int | None) -> float | None:
     return round(paid / own, 4) if paid is not None and own else None
 
 
-def _pays_from(name: str, work: Work, prices: Prices, terms: Terms) -> int | None:
+def _pays_from(usual: _Calls, case: _Case) -> int | None:
     """The smallest output at which the route costs no more than doing it alone, found by halving."""
 
     def saves(output: int) -> bool:
-        sized = work.model_copy(update={"output": output})
-        if terms.billing == "subscription":
-            passed = _handover()
-            return passed.arguments + passed.reply + passed.schemas <= _read_alone(work) + output
-        paid, own = _run(name, sized, prices, terms), _alone_run(sized, prices.caller, terms)
+        if case.terms.billing == "subscription":
+            return _handover().tokens <= _read_alone(case.work) + output
+        sized = case._replace(work=case.work.model_copy(update={"output": output}))
+        paid, own = _run(usual, sized), _alone_run(sized)
         return paid is not None and own is not None and paid <= own
 
     low, high = 0, LARGEST
