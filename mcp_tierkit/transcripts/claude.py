@@ -82,7 +82,8 @@ class _Reader:
             return  # The client's own words, such as a limit that was hit: nobody was asked.
         taker = self.taker
         tokens, is_known = _tokens(usage)
-        model = _model(message.get("model"), usage)
+        own, parts, served = _passes(usage)
+        model = _model(served or message.get("model"), usage)
         at = moment(row.get("timestamp"))
         if not at:
             taker.counts["undated"] += 1
@@ -92,7 +93,6 @@ class _Reader:
         is_sub = self._is_sub(row)
         prompt = -1 if is_sub else len(taker.prompts) - 1
         is_copy = bool(row.get("forkedFrom"))
-        own, parts = _passes(usage)
         widest = max(own) if len(own) > 1 else 0
         call = taker.call(Call(key, at, model, tokens, prompt, is_sub, is_copy, is_known, widest=widest))
         for number, part in parts:
@@ -157,13 +157,22 @@ def _model(name: object, usage: Mapping[str, Any]) -> str:
     )
 
 
-def _passes(usage: Mapping[str, Any]) -> tuple[list[int], list[tuple[int, Mapping[str, Any]]]]:
-    """How much each pass of an answer read; and what it took besides, which its own counts leave out: the advice of
-    another model, or a summary of the conversation."""
+def _passes(usage: Mapping[str, Any]) -> tuple[list[int], list[tuple[int, Mapping[str, Any]]], object]:
+    """How much each pass of an answer read; what it took besides, which its own counts leave out: the advice of another
+    model, a summary of the conversation, or what a model wrote that then declined; and who answered in its place."""
     listed = usage.get("iterations")
     passes = [(n, mapping(one)) for n, one in enumerate(listed[:_PASSES])] if isinstance(listed, list) else []
-    parts = [(n, one) for n, one in passes if one.get("type") in _table()["parts"]]
-    return [sum(_tokens(one)[0][:4]) for _, one in passes if one.get("type") not in _table()["parts"]], parts
+    served = next((one.get("model") for _, one in passes if one.get("type") == _table()["in_place"]), None)
+    parts, own = list[tuple[int, Mapping[str, Any]]](), list[int]()
+    for n, one in passes:
+        is_declined = served and one.get("type") == "message" and one.get("model", served) != served
+        if is_declined and not count(one.get("output_tokens")):
+            continue  # What is declined before its first word is not charged.
+        if is_declined or one.get("type") in _table()["parts"]:
+            parts.append((n, one))
+        else:
+            own.append(sum(_tokens(one)[0][:4]))
+    return own, parts, served
 
 
 def _blocks(message: Any) -> list[dict[str, Any]]:

@@ -11,16 +11,18 @@ from mcp_tierkit.audit.money import marked
 from mcp_tierkit.audit.sheet import Call, Sheet, Tokens
 from mcp_tierkit.tables import packaged
 from mcp_tierkit.transcripts.files import Found
-from mcp_tierkit.transcripts.taker import Taker, count, mapping, moment, printable
+from mcp_tierkit.transcripts.taker import Taker, count, mapping, moment, printable, texts
 
 _MARKS = (
     b"token_count", b"turn_context", b"session_meta", b"user_message", b'_call"', b"_output", b"token_usage_record",
-    b"thread_settings_applied", b"compacted", b'"usage"',
+    b"thread_settings_applied", b"compacted", b'"usage"', b"item_completed",
 )  # fmt: skip
 _ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")
 _COUNTS = ("input_tokens", "cached_input_tokens", "cache_write_input_tokens", "output_tokens")
 _FAST = ("priority", "fast")
 """Both names of the dearer way to be served."""
+_AFTER_EDITOR = "## My request for Codex:"
+"""What was typed, behind what an editor says of the files that are open in it."""
 _Vector = tuple[int, int, int, int]
 
 
@@ -38,8 +40,10 @@ class _Reader:
         self._has_meta = False
         self._model = ""
         self._tier: object = None
+        self._script = ""
         self._total: _Vector | None = None
         self._recorded: tuple[int, _Vector] | None = None
+        self._last_asked: tuple[str, int, bool] | None = None
 
     def row(self, row: dict[str, Any]) -> None:
         kind, payload, at = row.get("type"), mapping(row.get("payload")), moment(row.get("timestamp"))
@@ -75,7 +79,8 @@ class _Reader:
             taker.versions.add(printable(version[:30]))
         spawned = mapping(mapping(mapping(payload.get("source")).get("subagent")).get("thread_spawn"))
         above = payload.get("parent_thread_id") or spawned.get("parent_thread_id")
-        taker.is_sub = bool(above) or payload.get("thread_source") == "subagent"
+        is_asked = payload.get("thread_source", "user") not in packaged("audit")["codex"]["sub_threads"]
+        taker.is_sub = bool(above) or not is_asked or "subagent" in mapping(payload.get("source"))
         taker.parent = _text(above or payload.get("forked_from_id"), "")[:80]
 
     def _event(self, payload: Any, at: str) -> None:
@@ -84,13 +89,38 @@ class _Reader:
             info = mapping(payload.get("info"))
             self._counted(info, at, payload.get("service_tier", info.get("service_tier", self._tier)))
         elif kind == "user_message":
-            text = payload.get("message")
-            is_asked = isinstance(text, str) and not text.startswith(tuple(packaged("audit")["codex"]["not_asked"]))
-            if at and is_asked and not self.taker.is_sub:
-                self.taker.prompt(f"{self.taker.session}:{len(self.taker.prompts)}", at, str(text))
+            self._asked(payload.get("message"), at, is_item=False)
+        elif kind == "item_completed":
+            self._done(mapping(payload.get("item")), at)
         elif kind == "thread_settings_applied":
             settings = mapping(payload.get("thread_settings"))
             self._model, self._tier = _text(settings.get("model"), self._model)[:120], settings.get("service_tier")
+
+    def _asked(self, text: object, at: str, *, is_item: bool) -> None:
+        """A prompt. Newer versions write it as an item, some of them in the older way as well."""
+        taker = self.taker
+        if not isinstance(text, str) or text.startswith(tuple(packaged("audit")["codex"]["not_asked"])):
+            return
+        said = (text.partition(_AFTER_EDITOR)[2] or text).strip()
+        if not at or taker.is_sub or self._last_asked == (said, len(taker.calls), not is_item):
+            return
+        self._last_asked = said, len(taker.calls), is_item
+        taker.prompt(f"{taker.session}:{len(taker.prompts)}", at, said)
+
+    def _done(self, item: Any, at: str) -> None:
+        """A prompt, or what a script of the model did: of that the rollout has but the script as a call."""
+        kind, taker = item.get("type"), self.taker
+        if kind == "UserMessage":
+            self._asked(texts(item.get("content")), at, is_item=True)
+        elif self._script and item.get("source") != "user_shell" and isinstance(key := item.get("id"), str):
+            call = len(taker.calls)
+            if kind == "CommandExecution":
+                taker.ran(self._script, key, _words(item.get("command")), call)
+            elif kind == "FileChange":
+                taker.use(key, "apply_patch", "", call)
+            elif kind == "McpToolCall":
+                taker.use(key, f"mcp__{item.get('server')}__{item.get('tool')}", "", call)
+                taker.find_ours(key, texts(item.get("result")))
 
     def _counted(self, info: Any, at: str, tier: object) -> None:
         """One answer, where the running total moved. Copies in a fork say the same totals as where they came from."""
@@ -132,6 +162,7 @@ class _Reader:
         if kind.endswith("_call"):
             call = len(self.taker.calls)  # Its counts come after it, or at once where none come.
             name = payload.get("name") or kind.removesuffix("_call")
+            self._script = str(payload.get("call_id")) if name in packaged("audit")["codex"]["scripts"] else ""
             self.taker.use(payload.get("call_id"), name, _command(str(name), payload), call)
         elif kind.endswith("_call_output"):
             self.taker.result(payload.get("call_id"), payload.get("output"), is_sub=self.taker.is_sub)
@@ -168,7 +199,11 @@ def _command(name: str, payload: Any) -> str:
             given = from_json(given)
         except (ValueError, TypeError):  # The second for half a character in it.
             return str(given)
-    told = mapping(given).get("command", mapping(given).get("cmd"))
+    return _words(mapping(given).get("command", mapping(given).get("cmd")))
+
+
+def _words(told: object) -> str:
+    """A command as it would be typed."""
     if isinstance(told, list):
         words = [word for word in told if isinstance(word, str)]
         return words[2] if len(words) == 3 and words[1] in ("-c", "-lc") else " ".join(words)

@@ -11,10 +11,11 @@ from typing import NamedTuple
 
 from mcp_tierkit.places import home
 from mcp_tierkit.transcripts import opencode_db
+from mcp_tierkit.transcripts.lines import PACKED, unpacker
 
 _DEPTH = 12
 _PATHS = {
-    "Codex": re.compile(r"[\\/]rollout-[^\\/]*\.jsonl$"),
+    "Codex": re.compile(r"[\\/]rollout-[^\\/]*\.jsonl(\.zst)?$"),
     "Gemini CLI": re.compile(r"[\\/]chats[\\/]([^\\/]+[\\/])?[^\\/]+\.jsonl?$"),
 }
 _ANY = re.compile(r"\.jsonl$")
@@ -164,8 +165,9 @@ def _in_database(client: str, path: Path, since: float, counts: Counter[str]) ->
 
 
 def _file(entry: os.DirEntry[str], client: str, root: Path, since: float, counts: Counter[str]) -> Found | None:
-    if not _PATHS.get(client, _ANY).search(entry.path):
-        counts["packed"] += ".jsonl." in entry.name
+    is_wanted = _PATHS.get(client, _ANY).search(entry.path)
+    if not is_wanted or (entry.name.endswith(PACKED) and not unpacker()):
+        counts["unpackable" if is_wanted else "packed"] += ".jsonl." in entry.name
         return None
     try:
         known = entry.stat(follow_symlinks=False)

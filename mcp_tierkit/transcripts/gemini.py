@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Any
-
-from pydantic_core import to_json
 
 from mcp_tierkit.audit.sheet import Call, Sheet, Tokens
 from mcp_tierkit.tables import packaged
@@ -132,6 +131,6 @@ def _blocks(result: object) -> list[dict[str, str]]:
         elif isinstance(said := mapping(answer).get("output"), str):
             blocks.append({"type": "text", "text": said})
         else:
-            text = _text(part) or to_json(answer, fallback=str).decode()
+            text = _text(part) or json.dumps(answer, ensure_ascii=False, separators=(",", ":"))
             blocks.append({"type": "text", "text": text})
     return blocks

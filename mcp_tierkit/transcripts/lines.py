@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import stat
+import subprocess
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any, BinaryIO
 
 from pydantic_core import from_json
 
@@ -20,32 +23,66 @@ MAX_VALUES = 200_000
 _BUFFER = 1 << 20
 
 
+PACKED = ".zst"
+"""How the files end that Codex has compressed: sessions that nobody went on with for a week, where it is told to."""
+
+
+class Cut(OSError):
+    """A compressed file that is broken, or ends before its content does."""
+
+
 def rows(path: Path, marks: tuple[bytes, ...], counts: Counter[str]) -> Iterator[dict[str, Any]]:
     """The objects on lines that hold one of `marks`, read line by line. Raises OSError where it cannot be opened."""
-    with opened(path) as file:
-        while line := file.readline(MAX_LINE):
-            if len(line) == MAX_LINE and not line.endswith(b"\n"):
-                _skip(file)
-                counts["long"] += 1
-                continue
-            counts["lines"] += 1
-            for mark in marks:
-                if mark in line:
-                    row = _read(line, counts)
-                    if row is not None:
-                        yield row
-                    break
+    try:
+        with opened(path) as file:
+            while line := file.readline(MAX_LINE):
+                if len(line) == MAX_LINE and not line.endswith(b"\n"):
+                    _skip(file)
+                    counts["long"] += 1
+                    continue
+                counts["lines"] += 1
+                for mark in marks:
+                    if mark in line:
+                        row = _read(line, counts)
+                        if row is not None:
+                            yield row
+                        break
+    except Cut:
+        counts["cut"] += 1
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[BinaryIO]:
+def opened(path: Path) -> Iterator[IO[bytes]]:
     """A regular file to read. A link, a pipe or a device put there since the folder was listed is refused, and never
     waited for."""
     flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
     with open(os.open(path, flags), "rb", buffering=_BUFFER) as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             raise OSError("not a regular file")
-        yield file
+        if path.suffix != PACKED:
+            yield file
+            return
+        with _unpacked(file) as content:
+            yield content
+
+
+@cache
+def unpacker() -> str | None:
+    """The program that reads compressed files, where it is installed: Python has none of its own before 3.14."""
+    return shutil.which("zstd")
+
+
+@contextmanager
+def _unpacked(file: BinaryIO) -> Iterator[IO[bytes]]:
+    """The content of a compressed file, never whole in memory or on disk."""
+    if (program := unpacker()) is None:
+        raise OSError("zstd is not installed")
+    command = [program, "-dcq"]
+    with subprocess.Popen(command, stdin=file, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as child:
+        assert child.stdout is not None
+        yield child.stdout
+        if not child.stdout.read(1) and child.wait():
+            raise Cut("the compressed file has no end")
 
 
 def _skip(file: Any) -> None:

@@ -88,13 +88,28 @@ class Taker:
             shown = name if isinstance(name, str) and name else "unknown"
             self.uses.append(Use(use_id, printable(shown[:80]), told(command)[:COMMAND], call))
 
+    def ran(self, script: str, use_id: str, command: str, call: int) -> None:
+        """A command that a script ran. The script counts as the first of its commands, which have no results apart."""
+        at = self._use_at.get(script)
+        if at is not None and not self.uses[at].command:
+            self.uses[at] = self.uses[at]._replace(command=told(command)[:COMMAND])
+            self._use_at.setdefault(use_id, at)
+        elif at is not None:
+            self.use(use_id, self.uses[at].name, command, call)
+
+    def find_ours(self, use_id: str, text: str) -> None:
+        """The tasks that a reply of one of our own tools names."""
+        at = self._use_at.get(use_id, -1)
+        if at >= 0 and self.uses[at].name.endswith(_OURS):
+            for found in _TASK_ID.finditer(text[:20_000]):
+                self.ours[Ours(found[1] or found[2], at)] = None
+
     def result(self, use_id: object, content: object, *, is_sub: bool) -> None:
         """A result that went into the context; one of our own tools may name a task."""
         at = self._use_at.get(use_id, -1) if isinstance(use_id, str) else -1
         text = texts(content)
-        if at >= 0 and self.uses[at].name.endswith(_OURS):
-            for found in _TASK_ID.finditer(text[:20_000]):
-                self.ours[Ours(found[1] or found[2], at)] = None
+        if at >= 0:
+            self.find_ours(str(use_id), text)
         self.events.append(Event(RESULT, is_sub, at, estimate(text) + IMAGE_TOKENS * images(content)))
 
     def cut(self, *, is_sub: bool) -> None:
