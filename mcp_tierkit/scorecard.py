@@ -10,12 +10,12 @@ from typing import Any, Literal, get_args
 from pydantic import Field
 
 from mcp_tierkit.tables import packaged
-from mcp_tierkit.types import DraftStatus, FindingClass, NanoUsd, Outcome, PlaybookStatus, Record
+from mcp_tierkit.types import GIVEN, DraftStatus, FindingClass, NanoUsd, Outcome, PlaybookStatus, Record
 
 Grade = Literal[1, 2, 3, 4, 5]
 Worth = Literal["helped", "neutral", "moved_work"]
 Question = Literal["cheaper", "fast", "first_try", "review", "lasting"]
-HANDED_OVER: frozenset[DraftStatus | PlaybookStatus] = frozenset({"applied", "ready", "ok"})
+HANDED_OVER: frozenset[DraftStatus | PlaybookStatus] = frozenset({*GIVEN, "ok"})
 FAILED: frozenset[DraftStatus | PlaybookStatus] = frozenset(
     {
         "needs_work",
@@ -41,14 +41,19 @@ class Baseline(Record):
     ours: int = Field(description="Our calls and what passed through the caller.")
 
 
-class Measured(Record):
+class LineCount(Record):
     """Lines that the task's change brought in, and those rewritten since: all None where `reason` says why."""
 
     changed_lines: int | None = None
     rewritten_lines: int | None = None
     is_taken_back: bool = Field(default=False, description="All of them are gone, and the files are as before it.")
     reason: str | None = None
-    is_final: bool = False
+    is_final: bool = Field(default=False, description="The seven days are over, so that it stays at that.")
+
+    def as_facts(self) -> dict[str, Any]:
+        """The same as Facts name them."""
+        lines = self.model_dump(include={"changed_lines", "rewritten_lines", "is_taken_back"})
+        return {**lines, "are_lines_final": self.is_final}
 
 
 class Facts(Record):

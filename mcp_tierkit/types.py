@@ -28,6 +28,8 @@ DraftStatus = Literal[
     "applied", "ready", "unproven", "needs_work", "question", "conflict", "rejected", "unrunnable",
     "over_budget", "stop_rule", "running", "cancelled", "interrupted",
 ]  # fmt: skip
+GIVEN: tuple[DraftStatus, DraftStatus] = ("applied", "ready")
+"""How a draft ends whose change the caller has: in the tree, or as a patch that it may apply."""
 AttemptOutcome = Literal[
     "green", "red", "unreadable", "out_of_scope", "question", "cut_short", "empty", "unproven", "failed",
 ]  # fmt: skip

@@ -15,7 +15,7 @@ import pytest
 
 from mcp_tierkit.cleanup import measure
 from mcp_tierkit.journal import apply, undo
-from mcp_tierkit.scorecard import Measured
+from mcp_tierkit.scorecard import LineCount
 from mcp_tierkit.types import Content
 from mcp_tierkit.workspace import Workspace
 
@@ -65,7 +65,7 @@ class Field:
         self.git("add", "-A")
         self.git("commit", "-qm", "c", at=at)
 
-    def measured(self, days: float) -> Measured:
+    def measured(self, days: float) -> LineCount:
         return measure(self.ws, self.state, "t1", at=THEN, now=THEN + days * DAY)
 
 
@@ -265,7 +265,7 @@ def test_lines_are_counted_that_were_rewritten_within_seven_days(
         assert found.changed_lines is None
         assert found.reason == "Lines were rewritten, and no commit or time of a file tells whether within seven days."
     else:
-        assert found == Measured(changed_lines=5, rewritten_lines=wanted, is_final=days > 7)
+        assert found == LineCount(changed_lines=5, rewritten_lines=wanted, is_final=days > 7)
 
 
 CANNOT_READ = "A file of it cannot be read: it is no plain file, too large, lost, or on the deny list."
@@ -296,28 +296,28 @@ def test_what_cannot_be_read_or_was_put_aside_does_not_pass_for_rewritten(
 ) -> None:
     field = Field(tmp_path)
     history(field)
-    known = Measured(changed_lines=5, rewritten_lines=wanted if isinstance(wanted, int) else 0, is_final=days > 7)
-    assert field.measured(days) == (Measured(reason=wanted) if isinstance(wanted, str) else known)
+    known = LineCount(changed_lines=5, rewritten_lines=wanted if isinstance(wanted, int) else 0, is_final=days > 7)
+    assert field.measured(days) == (LineCount(reason=wanted) if isinstance(wanted, str) else known)
 
 
 def test_a_file_that_may_no_longer_be_read_is_not_one_that_was_rewritten(tmp_path: Path) -> None:
     field = Field(tmp_path)
     ws = Workspace(field.root, deny=("shop.py",))
-    assert measure(ws, field.state, "t1", at=THEN, now=THEN + DAY) == Measured(reason=CANNOT_READ)
+    assert measure(ws, field.state, "t1", at=THEN, now=THEN + DAY) == LineCount(reason=CANNOT_READ)
 
 
 def test_a_change_whose_files_are_as_before_it_is_taken_back(tmp_path: Path) -> None:
     field = Field(tmp_path)
     field.git("checkout", "-q", "shop.py")
-    assert field.measured(1) == Measured(changed_lines=5, rewritten_lines=5, is_taken_back=True)
+    assert field.measured(1) == LineCount(changed_lines=5, rewritten_lines=5, is_taken_back=True)
     field.write("print(1)\n", THEN + DAY)
-    assert field.measured(1) == Measured(changed_lines=5, rewritten_lines=5)
+    assert field.measured(1) == LineCount(changed_lines=5, rewritten_lines=5)
     field.git("checkout", "-q", "shop.py")
     field.git("switch", "-qc", "feature")
     field.write(NEW, THEN + DAY)
     field.commit(THEN + DAY)
     field.git("switch", "-q", "main")
-    assert field.measured(1) == Measured(changed_lines=5, rewritten_lines=0)
+    assert field.measured(1) == LineCount(changed_lines=5, rewritten_lines=0)
 
 
 def test_of_equal_lines_as_many_are_the_tasks_as_it_added(tmp_path: Path) -> None:
@@ -342,7 +342,7 @@ def test_a_long_file_is_counted_in_a_second(tmp_path: Path) -> None:
     apply(field.ws, field.state, "t2", changes, {name: field.ws.digest(name) for name in changes})
     begun = time.process_time()
     found = measure(field.ws, field.state, "t2", at=THEN, now=THEN + DAY)
-    assert found == Measured(changed_lines=501, rewritten_lines=0)
+    assert found == LineCount(changed_lines=501, rewritten_lines=0)
     assert time.process_time() - begun < 1
 
 
@@ -365,8 +365,8 @@ def test_a_huge_version_is_not_loaded_to_be_compared(tmp_path: Path) -> None:
 def test_without_git_the_working_tree_tells_what_it_can(tmp_path: Path) -> None:
     field = Field(tmp_path, has_git=False)
     edited(field)
-    assert field.measured(2) == Measured(changed_lines=5, rewritten_lines=2)
-    assert field.measured(30) == Measured(changed_lines=5, rewritten_lines=2, is_final=True)
+    assert field.measured(2) == LineCount(changed_lines=5, rewritten_lines=2)
+    assert field.measured(30) == LineCount(changed_lines=5, rewritten_lines=2, is_final=True)
 
 
 def test_a_change_that_was_taken_back_has_no_lines_to_count(tmp_path: Path) -> None:
@@ -382,7 +382,7 @@ def test_a_patch_that_was_left_ready_counts_once_somebody_applied_it(tmp_path: P
     patch = field.ws.write_private("t2.patch", field.git("show", "--format=", "HEAD").encode())
     ask: dict[str, Any] = {"at": THEN, "now": THEN + DAY, "patch": patch, "is_applied": False}
     edited(field)
-    assert measure(field.ws, field.state, "t2", **ask) == Measured(changed_lines=5, rewritten_lines=2)
+    assert measure(field.ws, field.state, "t2", **ask) == LineCount(changed_lines=5, rewritten_lines=2)
     field.git("reset", "-q", "--hard", "HEAD~")
     assert measure(field.ws, field.state, "t2", **ask).reason == "Its patch was not applied, as far as can be seen."
 
@@ -409,7 +409,7 @@ def test_nothing_that_a_repository_names_is_run(tmp_path: Path) -> None:
     field.git("config", "core.hooksPath", str(tmp_path))
     renamed_unseen(field)
     before = {path: path.stat().st_mtime_ns for path in field.root.rglob("*")}
-    assert field.measured(30) == Measured(changed_lines=5, rewritten_lines=2, is_final=True)
-    assert field.measured(5) == Measured(changed_lines=5, rewritten_lines=2)
+    assert field.measured(30) == LineCount(changed_lines=5, rewritten_lines=2, is_final=True)
+    assert field.measured(5) == LineCount(changed_lines=5, rewritten_lines=2)
     assert not witness.exists()
     assert {path: path.stat().st_mtime_ns for path in field.root.rglob("*")} == before

@@ -17,7 +17,7 @@ import pytest
 from mcp_tierkit.cli import run
 from mcp_tierkit.ledger.scores import COUNTED
 from mcp_tierkit.ledger.spending import next_dollar
-from mcp_tierkit.scorecard import Measured
+from mcp_tierkit.scorecard import LineCount
 from tests.reports import add_call, open_task, receipt, tell, users_ledger
 from tests.transcripts import answer, asked, result, tool, usage, write
 
@@ -91,7 +91,7 @@ def test_quota_is_no_dollars_and_machine_time_is_named(
     assert "unpriced" not in text
     assert "unknown" not in text
     drawn = page(tmp_path)
-    for words in ("and 1,000 tokens of a subscription’s quota".replace("’", "&#x27;"), "Quota over time",
+    for words in ("and 1,000 tokens of quota", "Quota over time",
                   "$0.0010 of it is machine time", "<b>Quota</b>"):  # fmt: skip
         assert words in drawn, words
     run(["report", "--csv", str(tmp_path / "tables")])
@@ -212,7 +212,7 @@ def test_changes_that_nobody_counted_are_told_with_the_way_on(
     for task_id, status in ends.items():
         open_task(conn, task_id, AT)
         conn.execute("insert into drafts (task_id, at, status, record) values (?, ?, ?, '{}')", (task_id, AT, status))
-    lines = Measured(changed_lines=4, rewritten_lines=0, is_final=True).model_dump_json()
+    lines = LineCount(changed_lines=4, rewritten_lines=0, is_final=True).model_dump_json()
     later = (NOW + timedelta(seconds=1)).isoformat(timespec="milliseconds")
     conn.execute("insert into decisions (task_id, at, kind, detail) values ('d', ?, ?, ?)", (later, COUNTED, lines))
     sentence = "How much of 2 changes was rewritten is not counted yet: tierkit checklist counts what is due."

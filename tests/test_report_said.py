@@ -19,7 +19,7 @@ from mcp_tierkit.cli import run
 from mcp_tierkit.ledger.told import by_answer, told
 from mcp_tierkit.page import page, said
 from mcp_tierkit.page.charts import DOLLARS, columns
-from mcp_tierkit.scorecard import Facts, Measured, score
+from mcp_tierkit.scorecard import Facts, LineCount, score
 from mcp_tierkit.stages.outcome import Outcome, outcome_reply
 from mcp_tierkit.types import Score
 from tests.reports import add_call, open_task, receipt, tell, users_ledger
@@ -152,13 +152,49 @@ def test_the_stopped_are_not_all_blamed_on_a_budget(conn: sqlite3.Connection, at
 
 
 @pytest.mark.parametrize("days", [1, 2, 3, 5, 8, 14, 30, 31, 62])
-def test_the_marks_of_a_chart_are_as_far_from_each_other_and_end_today(days: int) -> None:
+def test_the_marks_of_a_chart_name_its_ends_and_are_as_far_from_each_other_as_can_be(days: int) -> None:
     until = date(2026, 11, 22)
-    drawn = columns([], until - timedelta(days=days - 1), until, DOLLARS)
+    since = until - timedelta(days=days - 1)
+    drawn = columns("Spend", [], since, until, DOLLARS)
     marks = [datetime.strptime(f"{text} 2026", "%d %b %Y") for text in re.findall(r">(\d+ [A-Z]\w+)</text>", drawn)]
-    assert marks[-1].date() == until
-    assert len(marks) <= 5
-    assert len({later - earlier for earlier, later in pairwise(marks)}) <= 1
+    assert (marks[0].date(), marks[-1].date()) == (since, until)
+    assert len(marks) == min(days, 5)
+    gaps = [(later - earlier).days for earlier, later in pairwise(marks)]
+    assert max(gaps, default=0) - min(gaps, default=0) <= 1
+
+
+def heights(*cents: int) -> tuple[list[float], str]:
+    """How high the column of each day is drawn, as a share of the chart, and all that is drawn."""
+    until = date(2026, 11, 22)
+    since = until - timedelta(days=len(cents) - 1)
+    rows = [
+        DayTier(day=f"{since + timedelta(days=at)}", tier="cheap", cost_nanousd=cent * 10**7, unknown_nanousd=0,
+                tokens=0, quota_tokens=0)
+        for at, cent in enumerate(cents)
+    ]  # fmt: skip
+    drawn = columns("Spend", rows, since, until, DOLLARS)
+    return [float(height) for height in re.findall(r'class="t-cheap"[^>]* height="([\d.]+)%"', drawn)], drawn
+
+
+def test_one_very_dear_day_does_not_flatten_the_others_and_is_told_with_its_amount() -> None:
+    shares, drawn = heights(3, 2, 5000, 3)
+    assert shares == [75.0, 50.0, 100.0, 75.0]
+    assert ">$50.00</text>" in drawn
+    assert "A column with a gap is higher than the chart." in drawn
+    shares, drawn = heights(10, 2, 50, 3)
+    assert shares[2] > 80 > 5 > shares[1]
+    assert "gap" not in drawn
+
+
+def test_the_full_part_of_a_range_is_its_least_and_the_pale_part_reaches_to_its_most() -> None:
+    def parts(low: int, high: int) -> dict[str, tuple[float, float]]:
+        found = re.findall(r'class="([a-z]+(?: pale)?)"[^>]*? x="([\d.]+)%" width="([\d.]+)%"', span(low, high, -50, 50))
+        return {klass: (float(left), float(left) + float(width)) for klass, left, width in found}
+
+    assert parts(10, 40) == {"gain pale": (60.0, 90.0), "gain": (50.0, 60.0)}
+    assert parts(-40, -10) == {"loss pale": (10.0, 40.0), "loss": (40.0, 50.0)}
+    assert parts(-30, -30) == {"loss": (20.0, 50.0)}
+    assert parts(-20, 10) == {"even pale": (30.0, 60.0)}
 
 
 def test_a_chart_that_begins_later_than_the_report_says_why(conn: sqlite3.Connection, at: str, now: datetime) -> None:
@@ -193,7 +229,7 @@ def test_one_task_that_was_looked_at_is_no_tasks(
 
 
 def test_one_file_that_was_restored_is_no_files() -> None:
-    found = Outcome(score(Facts(task_id="t1", goal="g", project="p", created_at="x")), Measured(), (), None)
+    found = Outcome(score(Facts(task_id="t1", goal="g", project="p", created_at="x")), LineCount(), (), None)
     told_so = Score(task_id="t1", outcome="reverted")
     assert " 1 file restored." in outcome_reply(found, told_so, ("a.py",))["summary"]
     assert " 2 files restored." in outcome_reply(found, told_so, ("a.py", "b.py"))["summary"]

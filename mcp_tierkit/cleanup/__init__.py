@@ -10,7 +10,7 @@ from mcp_tierkit.cleanup.lines import Part, Unknown, alive, applied, lines_of, p
 from mcp_tierkit.cleanup.tree import Tree, Version
 from mcp_tierkit.errors import TierkitError
 from mcp_tierkit.git import git, is_its_own
-from mcp_tierkit.scorecard import Measured
+from mcp_tierkit.scorecard import LineCount
 from mcp_tierkit.workspace import Workspace
 
 WITHIN = timedelta(days=7)
@@ -22,7 +22,7 @@ MOST_BRANCHES = 20
 def measure(
     ws: Workspace, state: Path, task_id: str, *, at: datetime, now: datetime, patch: str | None = None,
     is_applied: bool = True,
-) -> Measured:  # fmt: skip
+) -> LineCount:  # fmt: skip
     """Count the lines of a task's change that were rewritten within seven days after `at`, when it was handed over.
 
     A line counts as rewritten when the file's version of that day, committed or not, no longer has it, blanks and
@@ -39,10 +39,10 @@ def measure(
         rewritten = sum(_rewritten(tree, part, at + WITHIN, now) for part in parts)
         is_taken_back = 0 < changed == rewritten and all(_is_as_before(tree, part) for part in parts)
     except Unknown as unknown:
-        return Measured(reason=str(unknown))
+        return LineCount(reason=str(unknown))
     except (TierkitError, OSError):
-        return Measured(reason="The record of its change cannot be read.")
-    return Measured(
+        return LineCount(reason="The record of its change cannot be read.")
+    return LineCount(
         changed_lines=changed, rewritten_lines=rewritten, is_taken_back=is_taken_back, is_final=now > at + WITHIN
     )
 

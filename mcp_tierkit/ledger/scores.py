@@ -14,16 +14,16 @@ from mcp_tierkit.ledger.money import SPEND, WEIGHED, spend_of, weighed_of
 from mcp_tierkit.ledger.opening import connect, explained, ledger_path, transaction
 from mcp_tierkit.ledger.rows import decide, require_task
 from mcp_tierkit.receipts import Weighed
-from mcp_tierkit.scorecard import HANDED_OVER, Baseline, Facts, Measured, Pattern, Scorecard, patterns, score
+from mcp_tierkit.scorecard import HANDED_OVER, Baseline, Facts, LineCount, Pattern, Scorecard, patterns, score
 from mcp_tierkit.tables import packaged
-from mcp_tierkit.types import DraftStatus, FindingClass, Record, Spend
+from mcp_tierkit.types import GIVEN, DraftStatus, FindingClass, Record, Spend
 
 OF = "task_id in (select value from json_each(?))"
 GOALS = "select task_id, created_at, project, json_extract(record, '$.goal') as goal from tasks"
 REVIEWS = "select task_id, at, verdict, json_extract(record, '$.model') as model from reviews"
 COUNTED = "lines_counted"
 """A decision that keeps how a change's lines came out, once its seven days are over."""
-GIVEN = "status in ('applied', 'ready')"
+IS_GIVEN = f"status in {GIVEN}"
 TOLD = ("outcome", "defects", "cleanup_minutes")
 """What people tell of a change. Not its lines: they were counted that day, and its seven days may not be over."""
 WRITES = ("draft", "repair", "climb")
@@ -65,14 +65,14 @@ def facts_of(conn: sqlite3.Connection, task_id: str) -> Facts:
 def handed_over(conn: sqlite3.Connection, task_id: str) -> Handed | None:
     """The task's newest draft that was applied or left ready to be."""
     query = f"""select at, status, json_extract(record, '$.patch') as patch from drafts
-        where task_id = ? and {GIVEN} order by draft_id desc limit 1"""
+        where task_id = ? and {IS_GIVEN} order by draft_id desc limit 1"""
     row = conn.execute(query, (task_id,)).fetchone()
     if row is None:
         return None
     return Handed(at=datetime.fromisoformat(row["at"]), patch=row["patch"], is_applied=row["status"] == "applied")
 
 
-def counted(conn: sqlite3.Connection, task_id: str) -> Measured | None:
+def counted(conn: sqlite3.Connection, task_id: str) -> LineCount | None:
     """How the lines of the task's change came out after seven days; None where nobody has counted them then.
 
     What was counted of an earlier change of the same task is none.
@@ -82,25 +82,25 @@ def counted(conn: sqlite3.Connection, task_id: str) -> Measured | None:
 
 def uncounted(conn: sqlite3.Connection, ids: Sequence[str], *, until: datetime) -> tuple[str, ...]:
     """Those of the tasks whose change was handed over by `until` and whose lines nobody has counted since."""
-    query = f"""select task_id from drafts where {OF} and {GIVEN} group by task_id having max(at) <= ?"""
+    query = f"""select task_id from drafts where {OF} and {IS_GIVEN} group by task_id having max(at) <= ?"""
     due = [row[0] for row in conn.execute(query, (json.dumps(list(ids)), until.isoformat(timespec="milliseconds")))]
     known = _counted(conn, due)
     return tuple(task_id for task_id in due if task_id not in known)
 
 
-def keep_count(url: str, task_id: str, measured: Measured, *, at: datetime) -> None:
+def keep_count(url: str, task_id: str, lines: LineCount, *, at: datetime) -> None:
     """Write down how a change's lines came out. The change is older than that: a later one makes it void."""
     with explained(), closing(connect(ledger_path(url))) as conn, transaction(conn):
-        decide(conn, task_id, at.isoformat(timespec="milliseconds"), COUNTED, measured.model_dump_json())
+        decide(conn, task_id, at.isoformat(timespec="milliseconds"), COUNTED, lines.model_dump_json())
 
 
-def _counted(conn: sqlite3.Connection, ids: Sequence[str]) -> dict[str, Measured]:
+def _counted(conn: sqlite3.Connection, ids: Sequence[str]) -> dict[str, LineCount]:
     # The plus leaves the index of kinds alone: every task has one of these, and few tasks are asked for.
     query = f"""select task_id, detail from decisions where {OF} and +kind = ?
-        and at > (select max(at) from drafts where drafts.task_id = decisions.task_id and {GIVEN})
+        and at > (select max(at) from drafts where drafts.task_id = decisions.task_id and {IS_GIVEN})
         order by decision_id"""
     found = conn.execute(query, (json.dumps(list(ids)), COUNTED))
-    return {row["task_id"]: Measured.model_validate_json(row["detail"]) for row in found}
+    return {row["task_id"]: LineCount.model_validate_json(row["detail"]) for row in found}
 
 
 def repeated_findings(conn: sqlite3.Connection, *, project: str | None = None, since: str = "") -> tuple[Pattern, ...]:
@@ -138,7 +138,7 @@ def _facts(conn: sqlite3.Connection, ids: Sequence[str]) -> Iterator[Facts]:
             wall_s=_wall_s(calls[task_id], sorted(ended), runs[task_id]),
             rewrites=_rewrites(calls[task_id], runs[task_id]),
             **_reviewed(reviews[task_id], findings[task_id]), **_told(scores[task_id]),
-            **_lines(lines.get(task_id)),
+            **(lines[task_id].as_facts() if task_id in lines else {}),
         )  # fmt: skip
 
 
@@ -193,13 +193,6 @@ def _reviewed(reviews: Rows, findings: Rows) -> dict[str, Any]:
 def _told(scores: Rows) -> dict[str, Any]:
     """What was recorded of it: of each figure the newest, since defects are often told later than minutes."""
     return {name: row[name] for row in scores for name in TOLD if row[name] is not None}
-
-
-def _lines(measured: Measured | None) -> dict[str, Any]:
-    if measured is None:
-        return {}
-    told = measured.model_dump(include={"changed_lines", "rewritten_lines", "is_taken_back"})
-    return told | {"are_lines_final": measured.is_final}
 
 
 def _baseline(found: Weighed | None, spend: Spend) -> Baseline | None:

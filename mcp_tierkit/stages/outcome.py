@@ -17,7 +17,7 @@ from mcp_tierkit.kit import Kit
 from mcp_tierkit.ledger.report import reading
 from mcp_tierkit.ledger.scores import counted, facts_of, handed_over, keep_count, repeated_findings, uncounted
 from mcp_tierkit.receipts import usd
-from mcp_tierkit.scorecard import Measured, Pattern, Scorecard, score
+from mcp_tierkit.scorecard import LineCount, Pattern, Scorecard, score
 from mcp_tierkit.stages.callers import in_facts
 from mcp_tierkit.types import Score
 from mcp_tierkit.workspace import Workspace
@@ -33,7 +33,7 @@ class Outcome(NamedTuple):
     """
 
     card: Scorecard
-    measured: Measured
+    measured: LineCount
     patterns: tuple[Pattern, ...]
     caller: CallerFigures | None = None
 
@@ -56,7 +56,7 @@ def outcome_of(
     return _scored(config, task_id, measure_task(config, task_id), saved_minutes, caller)
 
 
-def measure_task(config: Config, task_id: str) -> Measured:
+def measure_task(config: Config, task_id: str) -> LineCount:
     """The lines of the task's change that were rewritten, as far as its project is the one at hand.
 
     Once the seven days are over they are counted for good and kept: history can be rewritten, and undo records end.
@@ -67,9 +67,9 @@ def measure_task(config: Config, task_id: str) -> Measured:
     if kept is not None and kept.is_final:
         return kept
     if project != str(config.project):
-        return Measured(reason="It is a task of another project.")
+        return LineCount(reason="It is a task of another project.")
     if handed is None:
-        return Measured(reason="No draft of it was handed over.")
+        return LineCount(reason="No draft of it was handed over.")
     now = datetime.now(UTC)
     found = measure(
         Workspace(config.project, config.policy.deny), config.state_dir, task_id, at=handed.at, now=now,
@@ -95,21 +95,20 @@ def due(config: Config, task_ids: Iterable[str]) -> tuple[str, ...]:
         return uncounted(conn, list(task_ids), until=datetime.now(UTC) - WITHIN)
 
 
-def _keep(config: Config, task_id: str, found: Measured, now: datetime) -> None:
+def _keep(config: Config, task_id: str, found: LineCount, now: datetime) -> None:
     # A ledger that cannot be written now still answers, and the lines are counted again next time.
     with contextlib.suppress(LedgerError):
         keep_count(config.ledger_url, task_id, found, at=now)
 
 
 def _scored(
-    config: Config, task_id: str, measured: Measured, saved_minutes: float | None = None,
+    config: Config, task_id: str, measured: LineCount, saved_minutes: float | None = None,
     caller: CallerFigures | None = None,
 ) -> Outcome:  # fmt: skip
     with reading(config.ledger_url) as conn:
         facts, found = facts_of(conn, task_id), repeated_findings(conn, project=str(config.project))
     if measured.changed_lines is not None:
-        lines = measured.model_dump(include={"changed_lines", "rewritten_lines", "is_taken_back"})
-        facts = facts.model_copy(update={**lines, "are_lines_final": measured.is_final})
+        facts = facts.model_copy(update=measured.as_facts())
     facts = in_facts(facts, caller) if caller else facts
     card = score(facts, minute_nanousd=config.caller.minute_usd, saved_minutes=saved_minutes)
     return Outcome(card, measured, found, caller)
