@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from typing import TypeVar
 
 import anyio
 
@@ -26,8 +27,11 @@ from mcp_tierkit.stages.plan import Planned, accept, plan, refuse_unless_draftab
 from mcp_tierkit.stages.playbook import Prepared, execute, list_reply, match_playbook, names_what_is_not_there
 from mcp_tierkit.stages.recipe import PreparedSkill, carry_out, foresee, keep_whole, prepare_run
 from mcp_tierkit.stages.review import review_diff
+from mcp_tierkit.stages.rounds import note_asked, note_told, refusals_counted
 from mcp_tierkit.tables import packaged
 from mcp_tierkit.types import Outcome, Score, TaskState
+
+C = TypeVar("C", DraftCall, ReviewCall)
 
 LEAVE_WITHIN_S = 1.8
 LOCK_WAIT_S = 0.2
@@ -87,7 +91,7 @@ class Desk:
         self, call: DraftCall, *, client: str | None = None, on_progress: OnProgress | None = None
     ) -> Reply:
         await self.tidy()
-        planned = await self._planned(call, client)
+        planned = await self._asked(call, self._planned, client)
         task_id = planned.task.task_id
 
         async def work(report: Report) -> Reply:
@@ -95,7 +99,7 @@ class Desk:
             shown = say.draft_reply(draft, {})
             # In a thread: the first count loads a vocabulary.
             schemas = await anyio.to_thread.run_sync(self._schema_tokens)
-            paid = await account(self.kit, planned, call, shown, draft=draft, schema_tokens=schemas)
+            paid = await account(self.kit, planned, shown, draft=draft, schema_tokens=schemas)
             return say.draft_reply(draft, paid)
 
         return await self._run(task_id, work, call.wait_s, client, on_progress)
@@ -104,14 +108,15 @@ class Desk:
         self, call: ReviewCall, *, client: str | None = None, on_progress: OnProgress | None = None
     ) -> Reply:
         await self.tidy()
-        planned = await self._reviewed(call, client)
-        diff = await self._diff(call, planned)
+        planned = await self._asked(call, self._reviewed, client)
+        async with refusals_counted(self.kit, planned.task.task_id):
+            diff = await self._diff(call, planned)
 
         async def work(report: Report) -> Reply:
             review = await review_diff(self.kit, planned, diff, focus=call.focus, report=report)
             shown = say.review_reply(review, None)
             schemas = await anyio.to_thread.run_sync(self._schema_tokens)
-            paid = await account(self.kit, planned, call, shown, draft=None, schema_tokens=schemas)
+            paid = await account(self.kit, planned, shown, draft=None, schema_tokens=schemas)
             return say.review_reply(review, paid)
 
         return await self._run(planned.task.task_id, work, call.wait_s, client, on_progress)
@@ -164,7 +169,11 @@ class Desk:
         if call.cancel and standing.state == "running":
             await self.jobs.cancel(call.task_id)
         wait_s = default_wait_s(client) if call.wait_s is None else call.wait_s
-        reply = await self.jobs.wait(call.task_id, wait_s, on_progress)
+        try:
+            reply = await self.jobs.wait(call.task_id, wait_s, on_progress)
+        except TierkitError as error:
+            await note_told(self.kit, call.task_id, error, asked=call)
+            raise
         state = (await self.kit.ledger.standing(call.task_id)).state
         if reply is None:
             reply = self._unfinished(call.task_id, state)
@@ -173,7 +182,9 @@ class Desk:
         ):
             reply = reply | say.UNDONE
         after = reply.pop("next")
-        return {**reply, "state": state, "next": after}
+        shown = {**reply, "state": state, "next": after}
+        await note_told(self.kit, call.task_id, shown, asked=call)
+        return shown
 
     async def record_outcome(
         self, call: OutcomeCall, *, client: str | None = None, on_progress: OnProgress | None = None
@@ -208,13 +219,26 @@ class Desk:
         on_progress: OnProgress | None,
     ) -> Reply:  # fmt: skip
         """Start the work and wait for it; cancelling this wait cancels the task."""
-        await self.jobs.start(task_id, work, interrupted=lambda state: self._unfinished(task_id, state))
-        try:
-            reply = await self.jobs.wait(task_id, default_wait_s(client) if wait_s is None else wait_s, on_progress)
-        except anyio.get_cancelled_exc_class():
-            self.jobs.cancel_now(task_id)
-            raise
-        return reply or say.running_reply(task_id)
+        async with refusals_counted(self.kit, task_id):
+            await self.jobs.start(task_id, work, interrupted=lambda state: self._unfinished(task_id, state))
+            try:
+                reply = await self.jobs.wait(task_id, default_wait_s(client) if wait_s is None else wait_s, on_progress)
+            except anyio.get_cancelled_exc_class():
+                self.jobs.cancel_now(task_id)
+                raise
+        shown = reply or say.running_reply(task_id)
+        await note_told(self.kit, task_id, shown)
+        return shown
+
+    async def _asked(self, call: C, find: Callable[[C, str | None], Awaitable[Planned]], client: str | None) -> Planned:
+        """The task of a round; what was written to ask for it is counted, and what is read where it is refused."""
+        if call.task_id is not None:
+            await note_asked(self.kit, call.task_id, call)
+        async with refusals_counted(self.kit, call.task_id):
+            planned = await find(call, client)
+        if call.task_id is None:
+            await note_asked(self.kit, planned.task.task_id, call)
+        return planned
 
     def _unfinished(self, task_id: str, state: TaskState) -> Reply:
         """The reply of a task that has not given one itself."""

@@ -96,7 +96,11 @@ class Ledger(Protocol):
         ...
 
     async def weighed(self, task_id: str) -> tuple[Weighed | None, tuple[int, int] | None]:
-        """The same, read back, and the tokens that the caller read and wrote in all rounds whose receipt told them."""
+        """The same, read back, and the tokens that its caller read and wrote so far; None where no round is counted."""
+        ...
+
+    async def passed(self, task_id: str, *, read: int, wrote: int, nanousd: int | None) -> None:
+        """Add what a round without a receipt put through the caller: tokens, and their price where it is known."""
         ...
 
     async def keep_text(self, call_id: str, kind: TextKind, text: str) -> None:

@@ -245,6 +245,16 @@ class SqliteLedger:
 
         return await self._read(work)
 
+    async def passed(self, task_id: str, *, read: int, wrote: int, nanousd: int | None) -> None:
+        def work(conn: sqlite3.Connection) -> None:
+            # Beside the tokens: what the net of an earlier receipt leaves to the caller, in the unit of that receipt.
+            query = """update task_sums set caller_read = caller_read + :read, caller_wrote = caller_wrote + :wrote,
+                passed = passed + case unit when 'usd' then coalesce(:nanousd, 0) else :read + :wrote end
+                where task_id = :task_id"""
+            conn.execute(query, {"task_id": task_id, "read": read, "wrote": wrote, "nanousd": nanousd})
+
+        await self._write(work)
+
     async def keep_text(self, call_id: str, kind: TextKind, text: str) -> None:
         def work(conn: sqlite3.Connection) -> None:
             if conn.execute("select 1 from calls where call_id = ?", (call_id,)).fetchone() is None:

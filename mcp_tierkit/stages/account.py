@@ -2,37 +2,29 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from typing import Any
 
 import anyio
 
-from mcp_tierkit.calls import DraftCall, ReviewCall
 from mcp_tierkit.kit import Kit
 from mcp_tierkit.ledger import Row
 from mcp_tierkit.receipts import NOTHING_SAVED, CallerSide, Weighed, receipt, usd, weigh
-from mcp_tierkit.reply import plan_reply
 from mcp_tierkit.stages.plan import Planned, tokens_in
 from mcp_tierkit.stages.playbook import Prepared
 from mcp_tierkit.stages.recipe import PreparedSkill, foresee
+from mcp_tierkit.stages.rounds import caller_price, tokens_of
 from mcp_tierkit.stages.spared import spared
-from mcp_tierkit.tokens import count
 from mcp_tierkit.types import Billing, Draft
 
 PROMPT_TOKENS = 1200
 """Our own prompt text around a task, rounded up."""
 
-PLAN_FIELDS = {
-    "files", "context", "steps", "acceptance", "out_of_scope", "constraints", "checks", "assume",
-}  # fmt: skip
-
 
 async def account(
-    kit: Kit, planned: Planned, call: DraftCall | ReviewCall, shown: dict[str, Any], *, draft: Draft | None,
-    schema_tokens: int,
-) -> dict[str, Any]:  # fmt: skip
-    """The receipt that goes into `shown`. The plan's own call counts, where this one builds on a plan.
+    kit: Kit, planned: Planned, shown: dict[str, Any], *, draft: Draft | None, schema_tokens: int
+) -> dict[str, Any]:
+    """The receipt that goes into `shown`, over all rounds of the task; what was written to ask for this one is noted.
 
     What an earlier draft spared stands, less what this round came to, where this is a review, which has no `draft` of
     its own, or a further draft that proved nothing: the change of the one before it is still there.
@@ -40,18 +32,20 @@ async def account(
     config = kit.config
     drafts = await kit.ledger.drafts(planned.task.task_id)
     own = await anyio.to_thread.run_sync(spared, kit, planned.task, (*drafts[:-1], draft)) if draft else None
-    price = kit.prices.price(config.caller.model) if config.caller.model else None
+    price = caller_price(kit)
     spend = await kit.ledger.spend(planned.task.task_id)
     once = await first_time(kit, planned, spend.calls)
     rows = await kit.ledger.calls(planned.task.task_id)
     earlier, before = await kit.ledger.weighed(planned.task.task_id)
+    read, wrote = before or (0, 0)
     stands = draft is None or (own == NOTHING_SAVED and earlier is not None and earlier.is_spared)
     are_known, paid_by = all(map(_names_tokens, rows)), _paid_by(rows)
 
     def told(with_receipt: dict[str, Any]) -> tuple[Weighed | None, dict[str, Any]]:
-        round_ = _round(call, with_receipt)
-        caller = _caller_side(planned, call, round_, schema_tokens, before)
-        kept = earlier.with_round(price, **round_) if earlier and stands else None
+        shown_tokens = tokens_of(with_receipt)
+        # Over all rounds of the task, as our own calls are: each was read and written by the caller.
+        caller = CallerSide(arguments=wrote, reply=read + shown_tokens, schemas=schema_tokens)
+        kept = earlier.with_round(price, arguments=0, reply=shown_tokens) if earlier and stands else None
         made = receipt(
             spend, caller, own, price, billing=config.caller.billing, are_tokens_known=are_known, paid_by=paid_by,
             kept=kept,
@@ -79,32 +73,6 @@ def _in_words(billing: Billing, *, is_free: bool) -> str:
 def _names_tokens(row: Row) -> bool:
     """Whether all that a call used was named. One that was refused at the door used nothing."""
     return (row.status == "failed" and row.cost_nanousd == 0) or None not in (row.input_tokens, row.output_tokens)
-
-
-def _round(call: DraftCall | ReviewCall, shown: dict[str, Any]) -> dict[str, int]:
-    """What the caller wrote to ask for this round, and reads of its answer."""
-    arguments = count(call.model_dump_json(exclude_defaults=True)).tokens
-    return {"arguments": arguments, "reply": _tokens_of(shown)}
-
-
-def _caller_side(
-    planned: Planned, call: DraftCall | ReviewCall, round_: dict[str, int], schemas: int,
-    before: tuple[int, int] | None,
-) -> CallerSide:  # fmt: skip
-    """Over all rounds of the task, as our own calls are: each was read and written by the caller."""
-    arguments, reply = round_["arguments"], round_["reply"]
-    if before is not None:
-        reply, arguments = reply + before[0], arguments + before[1]
-    elif call.task_id is not None:
-        asked = planned.task.model_dump_json(include={"goal", *PLAN_FIELDS}, exclude_defaults=True)
-        arguments += count(asked).tokens
-        reply += _tokens_of(plan_reply(planned.route, None, None))
-    return CallerSide(arguments=arguments, reply=reply, schemas=schemas)
-
-
-def _tokens_of(reply: dict[str, Any]) -> int:
-    """A reply as clients show it: JSON without spaces."""
-    return count(json.dumps(reply, ensure_ascii=False, separators=(",", ":"))).tokens
 
 
 async def first_time(kit: Kit, planned: Planned, calls: int) -> dict[str, Any]:
