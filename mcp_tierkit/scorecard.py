@@ -169,7 +169,7 @@ def _accuracy(facts: Facts) -> Grade | None:
     table = _table("accuracy")
     figures = {
         "rewrites": facts.rewrites, "repeated_comments": facts.repeated_comments, "defects": facts.defects,
-        "cleanup_minutes": facts.cleanup_minutes, "rewritten_share": rewritten_share(facts),
+        "cleanup_minutes": facts.cleanup_minutes, "rewritten_share": _rewritten_share(facts),
     }  # fmt: skip
     grades = [grade(value, table[name]["most"]) for name, value in figures.items() if value is not None]
     if facts.outcome is not None:
@@ -179,7 +179,7 @@ def _accuracy(facts: Facts) -> Grade | None:
     return min(grades, default=None)
 
 
-def rewritten_share(facts: Facts) -> float | None:
+def _rewritten_share(facts: Facts) -> float | None:
     """The share of the changed lines that were rewritten, 0 where they are too few to tell; None where unknown."""
     if facts.changed_lines is None or facts.rewritten_lines is None:
         return None
@@ -252,7 +252,7 @@ def _came_back(facts: Facts, saved_minutes: float | None) -> str | None:
     figures = {
         "rewrites": (facts.rewrites, "It was written again {} times."),
         "cleanup_minutes": (facts.cleanup_minutes, _minutes_sentence(saved_minutes)),
-        "rewritten_share": (rewritten_share(facts), "{:.0%} of its lines were rewritten within seven days."),
+        "rewritten_share": (_rewritten_share(facts), "{:.0%} of its lines were rewritten within seven days."),
         "defects": (facts.defects, "{} defects were found in it later."),
     }
     told = (text.format(value) for name, (value, text) in figures.items() if value is not None and value > limits[name])

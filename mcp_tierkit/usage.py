@@ -13,12 +13,11 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping
-from decimal import ROUND_HALF_EVEN, Decimal
+from decimal import Decimal
 from typing import Any
 
 from mcp_tierkit.types import Usage
 
-NANO = Decimal(1_000_000_000)
 MAX_COST_USD = 1_000
 """Of one call. Ten times what the longest call of the dearest model can cost: more is another unit, or a mistake."""
 TICKS_PER_USD = 10_000_000_000
@@ -146,7 +145,7 @@ def reported_cost(body: Mapping[str, Any]) -> int | None:
         cost = None if upstream is None else cost + upstream
     if cost is None or cost > MAX_COST_USD:
         return None
-    return int((cost * NANO).to_integral_value(ROUND_HALF_EVEN))
+    return round(cost.scaleb(9))
 
 
 def _stated(usage: Mapping[str, Any]) -> Decimal | None:

@@ -28,7 +28,7 @@ def last_calls(conn: sqlite3.Connection, *, newest: int = NEWEST) -> dict[TierNa
     return {tier: LastCall(**row) for tier, row in found.items() if row}
 
 
-def usual_ms(conn: sqlite3.Connection, tier: TierName, model: str, *, newest: int = NEWEST) -> tuple[int, int] | None:
+def usual_ms(conn: sqlite3.Connection, tier: TierName, model: str) -> tuple[int, int] | None:
     """What a call of a tier's model takes, and over how many calls that is the median; None where it made none lately.
 
     Calls that failed are left out, and those that only tried whether the model answers.
@@ -36,7 +36,7 @@ def usual_ms(conn: sqlite3.Connection, tier: TierName, model: str, *, newest: in
     rows = conn.execute(
         """select duration_ms from calls where tier = ? and routed_model = ? and at >= ? and status = 'settled'
             and stage <> 'doctor' and duration_ms is not null order by at desc limit ?""",
-        (tier, model, _since(conn, newest), MEDIAN_OF),
+        (tier, model, _since(conn, NEWEST), MEDIAN_OF),
     ).fetchall()
     return (median_high(row["duration_ms"] for row in rows), len(rows)) if rows else None
 

@@ -32,7 +32,7 @@ WRITES = ("draft", "repair", "climb")
 Rows = Sequence[sqlite3.Row]
 
 
-class Handed(Record):
+class Given(Record):
     """When a task's change was last handed over, and its patch. No such draft: None."""
 
     at: datetime
@@ -62,14 +62,14 @@ def facts_of(conn: sqlite3.Connection, task_id: str) -> Facts:
     return next(_facts(conn, [task_id]))
 
 
-def handed_over(conn: sqlite3.Connection, task_id: str) -> Handed | None:
+def handed_over(conn: sqlite3.Connection, task_id: str) -> Given | None:
     """The task's newest draft that was applied or left ready to be."""
     query = f"""select at, status, json_extract(record, '$.patch') as patch from drafts
         where task_id = ? and {IS_GIVEN} order by draft_id desc limit 1"""
     row = conn.execute(query, (task_id,)).fetchone()
     if row is None:
         return None
-    return Handed(at=datetime.fromisoformat(row["at"]), patch=row["patch"], is_applied=row["status"] == "applied")
+    return Given(at=datetime.fromisoformat(row["at"]), patch=row["patch"], is_applied=row["status"] == "applied")
 
 
 def counted(conn: sqlite3.Connection, task_id: str) -> LineCount | None:

@@ -18,11 +18,10 @@ from mcp_tierkit.scorecard import Answer, Pattern, Scorecard, Worth, checklist
 from mcp_tierkit.types import Budgets, Record, TierName
 
 NEWEST = 300
-Query = Callable[[sqlite3.Connection], Any]
-
-
+"""Tasks and scorecards that are told one by one."""
 REREADS = ("repair", "climb", "continue", "review")
 """Steps that are sent a draft again: what they read of it is in their input."""
+Query = Callable[[sqlite3.Connection], Any]
 
 
 class Share(Record):
@@ -84,7 +83,7 @@ def first_day(days: int, now: datetime) -> date:
 
 
 def queries(
-    days: int, now: datetime, *, newest: int = NEWEST, minute_nanousd: int | None = None,
+    days: int, now: datetime, *, minute_nanousd: int | None = None,
     measured: Mapping[str, levers.Measured] | None = None, caller_price: Price | None = None,
 ) -> dict[str, Query]:  # fmt: skip
     """What is asked for each field of `Told`, of the last `days` UTC days up to `now`."""
@@ -103,8 +102,8 @@ def queries(
     asked |= {name: partial(query, since=since) for name, query in of_days.items()}
     asked["savings"] = partial(levers.savings, since=since, measured=measured, caller_price=caller_price)
     asked["next_dollar"] = partial(spending.next_dollar, today=now.date())
-    asked["tasks"] = partial(report.recent_tasks, limit=newest, since=since)
-    asked["scorecards"] = partial(scores.scorecards, since=since, limit=newest, minute_nanousd=minute_nanousd)
+    asked["tasks"] = partial(report.recent_tasks, limit=NEWEST, since=since)
+    asked["scorecards"] = partial(scores.scorecards, since=since, limit=NEWEST, minute_nanousd=minute_nanousd)
     asked["patterns"] = partial(scores.repeated_findings, since=since)
     return asked
 
