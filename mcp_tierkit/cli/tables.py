@@ -5,35 +5,20 @@ What comes from elsewhere steers no terminal.
 
 from __future__ import annotations
 
+import re
 import shutil
 import sys
 import textwrap
 from collections.abc import Iterable, Sequence
-from typing import Literal, NamedTuple
 
 import click
 
 from mcp_tierkit.amounts import plain
+from mcp_tierkit.cli.fitting import Column, Fitted, Rows, fitted, with_points_in_line, without
 
-CELL_WIDTH, NAME_WIDTH, WIDE_WIDTH = 80, 16, 30
-
-
-class Column(NamedTuple):
-    """A column: figures stand right, the wide one takes the room that a terminal has left.
-
-    Where the room is short, spare ones go; bars are spare, and for a terminal alone. What is to be typed stands below
-    a terminal's table, since in a column it would be cut.
-    """
-
-    name: str
-    is_number: bool = False
-    is_wide: bool = False
-    is_spare: bool = False
-    is_bar: bool = False
-    is_typed: bool = False
-
-
-Rows = Sequence[Sequence[str]]
+__all__ = ["BAR", "Column", "Rows", "figures", "print_table", "print_text", "printable", "words"]
+CELL_WIDTH, LEAST_ROOM = 80, 30
+HELD = "\N{NO-BREAK SPACE}"
 BAR = Column("", is_spare=True, is_bar=True)
 
 
@@ -51,9 +36,9 @@ def print_table(title: str, columns: Sequence[Column], rows: Rows) -> None:
         return
     clean = [[_cell(cell, column) for cell, column in zip(row, columns, strict=True)] for row in rows]
     if not sys.stdout.isatty():
-        _plain(title, *_without(columns, clean, [column.is_bar for column in columns]))
+        _plain(title, *without(columns, clean, [column.is_bar for column in columns]))
         return
-    _drawn(title, *_without(columns, clean, [column.is_typed for column in columns]))
+    _drawn(title, *without(columns, clean, [column.is_typed for column in columns]))
     for at, column in enumerate(columns):
         if column.is_typed:
             for line in dict.fromkeys(row[at] for row in clean if row[at]):
@@ -71,7 +56,9 @@ def _wrapped(text: str, indent: str) -> list[str]:
     """Lines that fit the terminal, all but the first indented; in a pipe one, as long as it is."""
     if not sys.stdout.isatty():
         return [text]
-    return textwrap.wrap(text, max(_width(), 30), subsequent_indent=indent, break_on_hyphens=False)
+    held = re.sub(r"(?<=\d) (?=[kMG]\b)", HELD, text)  # A figure keeps its unit.
+    lines = textwrap.wrap(held, max(_width(), LEAST_ROOM), subsequent_indent=indent, break_on_hyphens=False)
+    return [line.replace(HELD, " ") for line in lines]
 
 
 def _width() -> int:
@@ -91,17 +78,9 @@ def _cell(text: str, column: Column) -> str:
     return printable(text, None if column.is_wide or column.is_typed else CELL_WIDTH)
 
 
-def _without(columns: Sequence[Column], rows: Rows, left_out: Sequence[bool]) -> tuple[Sequence[Column], Rows]:
-    kept = [at for at, is_out in enumerate(left_out) if not is_out]
-    return [columns[at] for at in kept], [[row[at] for at in kept] for row in rows]
-
-
-def _widths(columns: Sequence[Column], rows: Rows) -> list[int]:
-    return [max(len(row[at]) for row in ([column.name for column in columns], *rows)) for at in range(len(columns))]
-
-
 def _plain(title: str, columns: Sequence[Column], rows: Rows) -> None:
-    widths = _widths(columns, rows)
+    rows = with_points_in_line(columns, rows)
+    widths = [max(len(row[at]) for row in ([column.name for column in columns], *rows)) for at in range(len(columns))]
     click.echo(f"\n{title}")
     for row in ([column.name for column in columns], *rows):
         cells = (
@@ -111,31 +90,43 @@ def _plain(title: str, columns: Sequence[Column], rows: Rows) -> None:
         click.echo("  ".join(cells).rstrip())
 
 
-def _fits(columns: Sequence[Column], rows: Rows, room: int) -> bool:
-    widths = zip(columns, _widths(columns, rows), strict=True)
-    # Between two columns stand three spaces; so many are left and right of all of them.
-    return sum(3 + (min(width, WIDE_WIDTH) if column.is_wide else width) for column, width in widths) + 1 <= room
-
-
 def _drawn(title: str, columns: Sequence[Column], rows: Rows) -> None:
+    click.echo()
+    print_text([title], is_bold=True)
+    found = fitted(columns, rows, max(_width(), LEAST_ROOM))
+    if found is None:
+        _one_by_one(columns, rows)
+    else:
+        _side_by_side(found)
+
+
+def _side_by_side(found: Fitted) -> None:
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    console = Console()
-    if not _fits(columns, rows, console.width):
-        columns, rows = _without(columns, rows, [column.is_spare for column in columns])
-    is_wide = any(column.is_wide for column in columns)
-    table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, expand=is_wide)
-    for at, column in enumerate(columns):
-        justify: Literal["left", "right"] = "right" if column.is_number else "left"
-        # What names a row is there to be copied: it is the last to be cut.
-        whole = min(max(len(row[at]) for row in rows), NAME_WIDTH) if at == 0 else None
+    table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, found.gap - 1, 0, 0))
+    for column, width in zip(found.columns, found.widths, strict=True):
         table.add_column(
-            column.name, justify=justify, no_wrap=True, style="cyan" if column.is_bar else "",
-            ratio=1 if column.is_wide else None, min_width=whole,
+            Text(column.name, justify="right" if column.is_number else "left"), width=width,
+            style="cyan" if column.is_bar else "", no_wrap=column.is_wide,
+            overflow="ellipsis" if column.is_wide else "fold",
         )  # fmt: skip
-    for row in rows:
-        table.add_row(*map(Text, row))
-    console.print(table)
+    for row in found.rows:
+        table.add_row(*(Text(_stood_right(cell, width) if column.is_number else cell)
+                        for column, cell, width in zip(found.columns, row, found.widths, strict=True)))  # fmt: skip
+    Console().print(table)
+
+
+def _stood_right(cell: str, width: int) -> str:
+    """By hand: where points stand in line there are spaces behind a figure, which a justified column loses."""
+    return "\n".join(line.rjust(width) for line in cell.split("\n"))
+
+
+def _one_by_one(columns: Sequence[Column], rows: Rows) -> None:
+    """Each row as a paragraph, where not even the figures stand side by side."""
+    for name, *cells in rows:
+        click.echo(name)
+        told = (f"{column.name} {cell}" for column, cell in zip(columns[1:], cells, strict=True) if not column.is_bar)
+        print_text(["  " + ", ".join(told)], indent="  ")
