@@ -16,9 +16,10 @@ from typing import Any
 import pytest
 
 from mcp_tierkit.cli import run
+from mcp_tierkit.ledger.spending import DayTier
 from mcp_tierkit.ledger.told import by_answer, told
 from mcp_tierkit.page import page, said
-from mcp_tierkit.page.charts import DOLLARS, columns
+from mcp_tierkit.page.charts import DOLLARS, columns, span
 from mcp_tierkit.scorecard import Facts, LineCount, score
 from mcp_tierkit.stages.outcome import Outcome, outcome_reply
 from mcp_tierkit.types import Score
@@ -28,7 +29,9 @@ USED: dict[str, Any] = {"input_tokens": 700, "cached_tokens": 0, "output_tokens"
 MEASURE = """<script>addEventListener("load", () => { document.body.dataset.hidden = [...document.querySelectorAll(
     ".scroll")].filter((one) => one.clientWidth).map((one) => one.scrollWidth - one.clientWidth).join(" ");
     const [above, below] = [...document.querySelectorAll(".ranges")].map((one) => one.getBoundingClientRect());
-    document.body.dataset.gap = below.top - above.bottom; });</script>
+    if (below) document.body.dataset.gap = below.top - above.bottom;
+    const all = document.documentElement;
+    document.body.dataset.over = all.scrollWidth - all.clientWidth; });</script>
 """
 
 
@@ -178,7 +181,7 @@ def heights(*cents: int) -> tuple[list[float], str]:
 
 def test_one_very_dear_day_does_not_flatten_the_others_and_is_told_with_its_amount() -> None:
     shares, drawn = heights(3, 2, 5000, 3)
-    assert shares == [75.0, 50.0, 100.0, 75.0]
+    assert shares == [93.75, 62.5, 100.0, 93.75]
     assert ">$50.00</text>" in drawn
     assert "A column with a gap is higher than the chart." in drawn
     shares, drawn = heights(10, 2, 50, 3)
@@ -188,7 +191,8 @@ def test_one_very_dear_day_does_not_flatten_the_others_and_is_told_with_its_amou
 
 def test_the_full_part_of_a_range_is_its_least_and_the_pale_part_reaches_to_its_most() -> None:
     def parts(low: int, high: int) -> dict[str, tuple[float, float]]:
-        found = re.findall(r'class="([a-z]+(?: pale)?)"[^>]*? x="([\d.]+)%" width="([\d.]+)%"', span(low, high, -50, 50))
+        drawn = span(low, high, -50, 50)
+        found = re.findall(r'class="([a-z]+(?: pale)?)"[^>]*? x="([\d.]+)%" width="([\d.]+)%"', drawn)
         return {klass: (float(left), float(left) + float(width)) for klass, left, width in found}
 
     assert parts(10, 40) == {"gain pale": (60.0, 90.0), "gain": (50.0, 60.0)}
@@ -248,17 +252,36 @@ def test_a_browser_shows_every_column_of_the_task_list_and_keeps_dollars_from_qu
     tell(conn, "quota", receipt(None, None, [2022, 5180]) | {"estimated": {"alone_tokens": [3022, 6180]}})
     drawn = page(told(conn, 30, now))
     assert "$0.0100 + up to $0.0346" in drawn
-    open_to_measure = re.sub("<meta http-equiv=[^>]*>", "", drawn).replace("</head>", f"{MEASURE}</head>")
-    (tmp_path / "page.html").write_text(open_to_measure, "utf8")
-    browser = ["chromium", "--headless=new", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path}/browser"]
-    seen = subprocess.run(
-        [*browser, "--window-size=1280,900", "--dump-dom", f"file://{tmp_path}/page.html"],
-        capture_output=True, text=True, check=True, timeout=60,
-    )  # fmt: skip
-    [hidden] = re.findall(r'data-hidden="([\d ]+)"', seen.stdout)
+    seen = measured(drawn, tmp_path)
+    [hidden] = re.findall(r'data-hidden="([\d ]+)"', seen)
     assert set(hidden.split()) == {"0"}
-    [gap] = re.findall(r'data-gap="([\d.]+)"', seen.stdout)
+    [gap] = re.findall(r'data-gap="([\d.]+)"', seen)
     assert float(gap) >= 18
+
+
+def measured(drawn: str, folder: Path) -> str:
+    """The page as a browser has it, with what does not fit written on its body."""
+    open_to_measure = re.sub("<meta http-equiv=[^>]*>", "", drawn).replace("</head>", f"{MEASURE}</head>")
+    (folder / "page.html").write_text(open_to_measure, "utf8")
+    browser = ["chromium", "--headless=new", "--no-sandbox", "--disable-gpu", f"--user-data-dir={folder}/browser"]
+    return subprocess.run(
+        [*browser, "--window-size=1100,900", "--dump-dom", f"file://{folder}/page.html"],
+        capture_output=True, text=True, check=True, timeout=60,
+    ).stdout  # fmt: skip
+
+
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="needs a browser")
+def test_a_long_sentence_on_top_and_a_long_project_make_no_page_wider_than_its_window(
+    conn: sqlite3.Connection, at: str, now: datetime, tmp_path: Path
+) -> None:
+    draft(conn, "quota", at, "applied")
+    conn.execute("update tasks set project = '/p/infrastructure-and-deployment-scripts-of-the-whole-company-2026'")
+    tell(conn, "quota", receipt(None, None, [210_000, 687_000]) | {"estimated": {"alone_tokens": [300_000, 777_000]}})
+    drawn = page(told(conn, 30, now))
+    assert "210 k tokens to 687 k tokens of your agent&#x27;s quota, for $0.0100" in drawn
+    seen = measured(drawn, tmp_path)
+    assert 'data-over="0"' in seen
+    assert set(re.findall(r'data-hidden="([\d ]+)"', seen)[0].split()) == {"0"}
 
 
 @pytest.mark.parametrize("is_named", [False, True])
@@ -273,3 +296,39 @@ def test_only_a_user_who_named_no_model_of_the_callers_is_told_to(
     shown = " ".join(capsys.readouterr().out.split())
     assert ("name your agent's model" in shown) is not is_named
     assert ("only reviews, recipes and calls of unknown cost" in shown) is is_named
+
+
+def test_a_result_is_told_alike_on_page_and_terminal_and_nothing_is_asked_of_what_nobody_can_judge(
+    conn: sqlite3.Connection, at: str, now: datetime, asked: Any
+) -> None:
+    draft(conn, "stopped", at, "over_budget")
+    draft(conn, "lost", at, "needs_work")
+    draft(conn, "waits", at, "applied")
+    draft(conn, "open", at, "applied", "accepted")
+    draft(conn, "plan", at, "applied")
+    conn.execute("update calls set cost_nanousd = null, billing = 'subscription' where task_id = 'plan'")
+    results = asked().partition("What results came to")[2].partition("\n\n")[0].splitlines()[2:]
+    shown = {line.split()[0]: re.split(" {2,}", line)[-1] for line in results}
+    assert shown == {
+        "stopped": "-", "lost": "moved work", "waits": "not told yet", "open": "not known", "plan": "not told yet"
+    }  # fmt: skip
+    [plan] = [line.split() for line in results if line.startswith("plan")]
+    assert plan[1] == "quota"
+    drawn = page(told(conn, 30, now))
+    rows = re.findall(r"<small>(\w+)</small>.*?Worth it\?\"[^>]*>(?:<span[^>]*>)?([^<]*)<", drawn)
+    assert dict(rows) == shown
+    assert "Without a verdict yet: 2." in drawn
+
+
+def test_one_task_is_told_as_one(conn: sqlite3.Connection, at: str, now: datetime) -> None:
+    draft(conn, "t1", at, "applied")
+    drawn = page(told(conn, 30, now))
+    for words in ("How the one task ended.", "Was it worth it? Of the one result", "The one task. Press a heading"):
+        assert words in drawn, words
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(None, "-"), (0, "0 s"), (0.4, "0.4 s"), (59.6, "60 s"), (160, "160 s"), (725, "12 min")]
+)
+def test_a_time_has_as_many_places_as_its_size_deserves(seconds: float | None, text: str) -> None:
+    assert said.time(seconds) == text

@@ -52,7 +52,8 @@ def print_report(told: Told) -> None:
         print_dearest(told, FEW)
         print_results(told, FEW)
         print_next(told)
-        click.echo("\nMore: tierkit report --all; --levers: what saved and what lost; --html FILE: with charts.")
+        click.echo()
+        print_text(["More: tierkit report --all; --levers: what saved and what lost; --html FILE: with charts."])
 
 
 def print_summary(told: Told) -> bool:
@@ -171,14 +172,14 @@ def part_of(title: str, shown: int, whole: int) -> str:
 def print_results(told: Told, most: int) -> None:
     """What the newest results came to: cost, time, rewrites, comments before merge, defects after."""
     head = (*words("task"), *figures("USD", "time", "rewrites", "comments", "defects"), *words("verdict"))
-    rows = list(map(_card, told.scorecards[:most]))
+    spent = {task.task_id: said.cost_of_task(task) for task in told.tasks}
+    rows = [_card(card, spent.get(card.task_id)) for card in told.scorecards[:most]]
     print_table(part_of("What results came to (-: not known)", len(rows), len(told.scorecards)), head, rows)
 
 
-def _card(card: Scorecard) -> tuple[str, ...]:
-    time = None if card.wall_s is None else f"{card.wall_s:.0f} s"
-    counts = map(_known, (time, card.rewrites, card.comments, card.defects))
-    return card.task_id, dollars(card.cost_nanousd), *counts, card.verdict or "not told"
+def _card(card: Scorecard, spent: str | None) -> tuple[str, ...]:
+    counts = map(_known, (card.rewrites, card.comments, card.defects))
+    return card.task_id, spent or dollars(card.cost_nanousd), said.time(card.wall_s), *counts, said.worth(card)
 
 
 def print_scores(told: Told, most: int) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
+from decimal import Decimal
 from math import floor, log10
 
 from mcp_tierkit.amounts import dollars, tokens
@@ -15,6 +16,10 @@ from mcp_tierkit.page.parts import Html, dollars_alike, el
 TIERS = ("cheap", "mid", "strong")
 MOST_COLUMNS = 62
 HEIGHT = 100.0
+GIANT, MOST_GIANTS = 5, 3
+"""So many times as high as the next column is a giant, which would flatten all others; so many are cut at most."""
+CUT_AT = 12.0
+_SIZES = ((10**9, " G"), (10**6, " M"), (10**3, " k"))
 
 
 @dataclass(frozen=True)
@@ -31,7 +36,9 @@ def _tokens_text(number: int) -> str:
 
 
 def _tokens_axis(marks: Sequence[int]) -> list[str]:
-    return [tokens(mark) for mark in marks]
+    """Marks of an axis in one unit, that of the greatest."""
+    size, unit = next((one for one in _SIZES if max(marks) >= one[0]), (1, ""))
+    return [f"{Decimal(mark) / size:,f}{unit}" if mark else "0" for mark in marks]
 
 
 DOLLARS = Unit(lambda row: (row.cost_nanousd, row.unknown_nanousd), dollars, dollars_alike)
@@ -59,43 +66,78 @@ def stack(parts: Sequence[tuple[str, float]]) -> Html:
     return _svg("bar stack", el("rect", klass="track", width="100%", height="100%"), *drawn)
 
 
-def span(low: float, high: float, least: float, most: float) -> Html:
-    """A range on an axis from `least` to `most`, and paler from the line at zero to its near end."""
+def span(low: int, high: int, least: int, most: int) -> Html:
+    """A range on an axis from `least` to `most`: full from the line at zero to its near end, and pale from there on."""
     whole = most - least or 1
     klass = "loss" if high <= 0 else "gain" if low >= 0 else "even"
     zero, near = percent_of(-least, whole), min(high, 0) or max(low, 0)
-    width = max(high - low, whole / 100)
-    left = min(low, most - width)
     parts = [el("rect", klass="track", width="100%", y="35%", height="30%", rx=2)]
+    if low != high:
+        parts.append(_part(f"{klass} pale", low, high, least, most))
     if near:
-        reach = percent_of(abs(near), whole)
-        parts.append(el("rect", klass=f"{klass} pale", x=percent_of(min(near, 0) - least, whole), width=reach, y="25%",
-                        height="50%"))  # fmt: skip
-    parts.append(el("rect", klass=klass, x=percent_of(left - least, whole), width=percent_of(width, whole), y="6%",
-                    height="88%", rx=2))  # fmt: skip
+        parts.append(_part(klass, min(near, 0), max(near, 0), least, most))
     return _svg("span", *parts, el("line", klass="zero", x1=zero, x2=zero, y1="0", y2="100%"))
 
 
-def columns(days: Sequence[DayTier], since: date, until: date, unit: Unit) -> Html:
-    """Amounts over time, each column a day, a week or a month, stacked by tier."""
+def _part(klass: str, low: int, high: int, least: int, most: int) -> Html:
+    """One part of a range, wide enough to be seen."""
+    whole = most - least or 1
+    width = max(high - low, whole / 100)
+    left = low if low >= 0 else high - width
+    return el("rect", klass=klass, x=percent_of(left - least, whole), width=percent_of(width, whole), y="10%",
+              height="80%", rx=2)  # fmt: skip
+
+
+def columns(title: str, days: Sequence[DayTier], since: date, until: date, unit: Unit) -> Html:
+    """Amounts over time, each column a day, a week or a month, stacked by tier.
+
+    Columns that are many times as high as all others are cut at the top, and have their amount written above.
+    """
     found = list(_columns(days, since, until, unit))
-    top = _ceiling(max((sum(column.values()) for _, column in found), default=0))
+    sums = [sum(column.values()) for _, column in found]
+    giants = _giants(sums)
+    top = _ceiling(max((whole for at, whole in enumerate(sums) if at not in giants), default=0))
     slot = 100 / len(found)
     width = min(slot * 0.74, 9.0)
     drawn = [
-        el("g", el("rect", klass="hit", x=f"{slot * at:.3f}%", width=f"{slot:.3f}%", y="0", height="100%"),
-           _stacked(column, slot * at + (slot - width) / 2, width, top), data_tip=_tip(label, column, unit))
+        el(
+            "g",
+            el("rect", klass="hit", x=f"{slot * at:.3f}%", width=f"{slot:.3f}%", y="0", height="100%"),
+            _stacked(column, slot * at + (slot - width) / 2, width, sums[at] if at in giants else top),
+            _cut(slot * at + slot / 2, width, unit.text(sums[at])) if at in giants else None,
+            data_tip=_tip(label, column, unit),
+        )
         for at, (label, column) in enumerate(found)
-    ]  # fmt: skip
+    ]
     grid = [el("line", klass="grid", x1="0", x2="100%", y1=f"{y}%", y2=f"{y}%") for y in (0, 25, 50, 75, 100)]
     scale = [el("span", text) for text in unit.axis([round(top * part / 4) for part in (4, 3, 2, 1, 0)])]
-    plot = _svg("plot", *grid, *drawn, tabindex="0", aria_label="Over time; arrow keys read column by column")
+    plot = _svg("plot", *grid, *drawn, tabindex="0", aria_label=f"{title}; arrow keys read column by column")
+    how = _each(since, until) + (" A column with a gap is higher than the chart." if giants else "")
     return el(
         "div",
-        el("p", _each(since, until), klass="readout", aria_live="polite"),
+        el("p", how, klass="readout", aria_live="polite"),
         el("div", scale, klass="scale", aria_hidden="true"), plot,
-        _svg("ticks", *_names([label for label, _ in found])), klass="columns",
+        _svg("ticks", *_names([label for label, _ in found])), klass="columns cut" if giants else "columns",
     )  # fmt: skip
+
+
+def _giants(sums: Sequence[int]) -> frozenset[int]:
+    """The few columns beside which no other could be seen."""
+    order = sorted((at for at, whole in enumerate(sums) if whole), key=lambda at: -sums[at])
+    for many in range(1, min(MOST_GIANTS, len(order) - 1) + 1):
+        if sums[order[many - 1]] > GIANT * sums[order[many]]:
+            return frozenset(order[:many])
+    return frozenset()
+
+
+def _cut(middle: float, width: float, text: str) -> list[Html]:
+    """The gap of a column that is cut, and its amount above it, which stays within the chart."""
+    anchor = "start" if middle < CUT_AT else "end" if middle > 100 - CUT_AT else "middle"
+    x = {"start": middle - width / 2, "middle": middle, "end": middle + width / 2}[anchor]
+    # Wider than the column, so that its lines are cut as well.
+    left = middle - width / 2 - 0.2
+    gap = el("rect", klass="gap", x=f"{left:.3f}%", width=f"{width + 0.4:.3f}%", y="12%", height="3%")
+    return [gap, el("text", text, x=f"{x:.3f}%", y="-0.4em", text_anchor=anchor)]
 
 
 def tier_class(tier: str) -> str:
@@ -196,9 +238,9 @@ def _names(labels: Sequence[str]) -> Iterator[Html]:
 
 
 def _ticks(columns: int) -> list[int]:
-    """Five at most, as far from each other, the last one among them."""
-    step = max(1, -(-(columns - 1) // 4))
-    return sorted(range(columns - 1, -1, -step))
+    """Five at most, the first and the last among them, as far from each other as whole columns allow."""
+    steps = min(columns - 1, 4) or 1
+    return sorted({round(at * (columns - 1) / steps) for at in range(steps + 1)})
 
 
 def _ceiling(most: int) -> int:
@@ -206,7 +248,7 @@ def _ceiling(most: int) -> int:
     if most <= 4:
         return 4
     size = int(10 ** floor(log10(most)))
-    return next(size * step for step in (1, 2, 4, 6, 8, 10) if size * step >= most)
+    return next(size * step // 10 for step in (10, 12, 16, 20, 24, 32, 40, 60, 80, 100) if size * step >= most * 10)
 
 
 def legend(names: Sequence[tuple[str, str]]) -> Html:

@@ -16,12 +16,11 @@ from mcp_tierkit.page.sections import card, table
 from mcp_tierkit.scorecard import Scorecard
 
 MOST = 8
-NONE = "-"
+NAME = 48
 COLUMNS = (
     ("Begun", "text"), ("Project", "text"), ("What was asked", "text"), ("How it ended", "text"), ("Spent", "number"),
     ("Time", "number"), ("Rewrites", "number"), ("Comments", "number"), ("Defects", "number"), ("Worth it?", "text"),
 )  # fmt: skip
-WORTH = {"helped": "helped", "neutral": "neutral", "moved_work": "moved work"}
 WORDS = (
     ("Tier", "a class of models that you set up: cheap, mid or strong."),
     ("Token", "the piece of text that models read and write, and are paid by; about four letters of English."),
@@ -45,7 +44,7 @@ def rankings(told: Told) -> list[Html]:
         most = told.costliest[0].cost_nanousd
         rows = [
             el("li", el("span", foreign(_short(task.goal)),
-                        el("small", _when(task, told.project_names[task.project])), klass="lines"),
+                        el("small", _when(task, _short(told.project_names[task.project], NAME))), klass="lines"),
                el("span", f"{dollars(task.cost_nanousd)}{' or more' if task.unpriced_calls else ''}", klass="value"),
                bar(task.cost_nanousd / most, "t-plain"))
             for task in told.costliest[:MOST]
@@ -135,9 +134,10 @@ def tasks(told: Told) -> list[Html]:
         for name, kind in COLUMNS
     ]
     rows = [_task(task, told.project_names[task.project], cards.get(task.task_id)) for task in told.tasks]
-    shown = f"The newest {NEWEST}" if told.overview.tasks > len(told.tasks) else "All"
+    many = told.overview.tasks
+    which = f"The newest {NEWEST} of {count(many, 'task')}" if many > len(told.tasks) else _all(many)
     how = (
-        f"{shown} of {count(told.overview.tasks, 'task')}. Press a heading to sort, type to search. A dash: there is "
+        f"{which}. Press a heading to sort, type to search. A dash: there is "
         "nothing to judge. Not told yet: tierkit outcome, with the small number, says what became of it; tierkit undo "
         "takes it back."
     )
@@ -145,16 +145,22 @@ def tasks(told: Told) -> list[Html]:
         "div", el("label", "Search", for_="search"), el("input", id="search", type="search", autocomplete="off"),
         el("span", klass="found", role="status"), klass="search", hidden=True,
     )  # fmt: skip
-    made = el("table", el("thead", el("tr", head)), el("tbody", rows), klass="tasks")
+    caption = el("caption", "The newest tasks, a row each", klass="unseen")
+    made = el("table", caption, el("thead", el("tr", head)), el("tbody", rows), klass="tasks")
+    seen = el("div", made, klass="scroll", tabindex="0", role="region", aria_label="Newest tasks")
     more = el("button", "Show more", type="button", klass="more", hidden=True)
-    inside = (search, el("div", made, klass="scroll"), more, _checklist(told))
+    inside = (search, seen, more, _checklist(told))
     return [card("Newest tasks", how, *inside, wide=True)]
+
+
+def _all(tasks: int) -> str:
+    return "The one task" if tasks == 1 else f"All of {count(tasks, 'task')}"
 
 
 def _task(task: TaskSummary, project: str, scored: Scorecard | None) -> Html:
     cells: list[tuple[Child, object]] = [
         (f"{_day(task.created_at)} {task.created_at[11:16]}", task.created_at),
-        (foreign(project), None),
+        (foreign(_short(project, NAME)), None),
         ([foreign(_short(task.goal, 140)), " ", el("small", task.task_id)], None),
         (task.ended, None),
         (said.cost_of_task(task), task.spend.cost_nanousd),
@@ -162,7 +168,7 @@ def _task(task: TaskSummary, project: str, scored: Scorecard | None) -> Html:
     ]
     made = []
     for (label, kind), (cell, value) in zip(COLUMNS, cells, strict=True):
-        klass = f"{kind} none" if cell == NONE else kind
+        klass = f"{kind} none" if cell == said.NONE else kind
         made.append(el("td", cell, data_label=label, data_value=value, klass=klass))
     return el("tr", made)
 
@@ -170,12 +176,13 @@ def _task(task: TaskSummary, project: str, scored: Scorecard | None) -> Html:
 def _scores(scored: Scorecard | None) -> list[tuple[Child, object]]:
     """The columns of a scorecard; a dash where nobody knows."""
     if scored is None:
-        return [(NONE, None)] * 5
-    seconds = scored.wall_s
-    time = NONE if seconds is None else f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
-    counts = [(NONE if one is None else f"{one}", one) for one in (scored.rewrites, scored.comments, scored.defects)]
-    worth = el("span", WORTH[scored.verdict] if scored.verdict else "not told yet", title=scored.why)
-    return [(time, seconds), *counts, (worth, None)]
+        return [(said.NONE, None)] * 5
+    counts = [
+        (said.NONE if one is None else f"{one:,}", one) for one in (scored.rewrites, scored.comments, scored.defects)
+    ]
+    worth = said.worth(scored)
+    told = worth if worth == said.NONE else el("span", worth, title=scored.why)
+    return [(said.time(scored.wall_s), scored.wall_s), *counts, (told, None)]
 
 
 def _checklist(told: Told) -> Html | None:
@@ -190,7 +197,8 @@ def _checklist(told: Told) -> Html | None:
     ]  # fmt: skip
     found = [el("li", f"{one.klass}, {count(one.times, 'time')}: {one.suggestion}") for one in told.patterns]
     again = [el("h3", "What reviews keep finding"), el("ul", found, klass="plain")] if found else None
-    return el("div", el("h3", "Does delegating work here?"), table(("Question", "Answer", "Tasks"), rows), again)
+    title = "Does delegating work here?"
+    return el("div", el("h3", title), table(title, ("Question", "Answer", "Tasks"), rows), again)
 
 
 def notes(told: Told) -> list[Html]:

@@ -10,6 +10,7 @@ from mcp_tierkit.ledger.report import TaskSummary
 from mcp_tierkit.ledger.spending import Unpriced
 from mcp_tierkit.ledger.spent import Spent, together
 from mcp_tierkit.ledger.told import Told
+from mcp_tierkit.scorecard import Scorecard, was_handed_over
 from mcp_tierkit.types import Record
 
 BUDGETS = {"day": "today", "month": "this month", "project": "in this project"}
@@ -17,6 +18,8 @@ MOST_STEPS, MOST_UNPRICED = 4, 2
 GIVEN = ("applied", "ready")
 """Ends of a draft after which the change is the caller's to keep."""
 Tone = Literal["gain", "loss"]
+NONE, WAITING = "-", "not told yet"
+WORTH = {"helped": "helped", "neutral": "neutral", "moved_work": "moved work"}
 
 
 class Net(Record):
@@ -115,7 +118,7 @@ def verdict(told: Told) -> str:
     """How many of the newest results helped, as far as they were judged. Whether it pays is the net's to say."""
     results, counts = len(told.scorecards), told.verdicts
     judged = results - counts["unknown"]
-    if not results:
+    if not any(card.verdict or worth(card) != NONE for card in told.scorecards):
         return "No verdict yet: there is no result to judge."
     if not judged:
         return f"No verdict yet: nobody said what became of {_results(results)}."
@@ -132,6 +135,24 @@ def uncounted(told: Told) -> Iterator[str]:
     if waiting:
         what = f"How much of {count(waiting, 'change')} was rewritten is not counted yet"
         yield f"{what}: tierkit checklist counts what is due."
+
+
+def worth(card: Scorecard) -> str:
+    """The verdict; a dash where there is nothing to judge, and what is missing where there is."""
+    if card.verdict:
+        return WORTH[card.verdict]
+    if was_handed_over(card) is None:
+        return NONE
+    return "not known" if card.outcome or card.are_lines_final else WAITING
+
+
+def time(seconds: float | None) -> str:
+    """Such as 0.4 s, 90 s and 12 min."""
+    if seconds is None:
+        return NONE
+    if seconds >= 600:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds:.0f} s" if seconds >= 10 or seconds == 0 else f"{seconds:.1f} s"
 
 
 def _results(number: int) -> str:

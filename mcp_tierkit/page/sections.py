@@ -64,19 +64,20 @@ def card(title: str, how: str, *inside: Child, wide: bool = False) -> Html:
     return el("section", el("h2", title), el("p", how, klass="how"), *inside, klass="card wide" if wide else "card")
 
 
-def figures(head: Sequence[str], rows: Sequence[Sequence[Child]], open_: str = "Show the figures") -> Html:
+def figures(title: str, head: Sequence[str], rows: Sequence[Sequence[Child]]) -> Html:
     """The same as a table, folded away."""
-    return el("details", el("summary", open_), table(head, rows))
+    return el("details", el("summary", "Show the figures"), table(title, head, rows))
 
 
-def table(head: Sequence[str], rows: Sequence[Sequence[Child]]) -> Html:
-    """A table whose first column names its rows."""
+def table(title: str, head: Sequence[str], rows: Sequence[Sequence[Child]]) -> Html:
+    """A table whose first column names its rows; the title is for those who hear it."""
     made = [
         el("tr", [el("th" if at == 0 else "td", cell, scope="row" if at == 0 else None) for at, cell in enumerate(row)])
         for row in rows
     ]
     top = el("thead", el("tr", [el("th", name, scope="col") for name in head]))
-    return el("div", el("table", top, el("tbody", made)), klass="scroll")
+    caption = el("caption", title, klass="unseen")
+    return el("div", el("table", caption, top, el("tbody", made)), klass="scroll")
 
 
 def days(told: Told) -> list[Html]:
@@ -93,7 +94,7 @@ def days(told: Told) -> list[Html]:
     if not made and any(row.tokens for row in told.day_tiers):
         made.append(("Tokens over time", "What models read and wrote; none of it cost dollars.", TOKENS))
     return [
-        card(title, how + later, columns(told.day_tiers, since, until, unit), legend(_tier_names(told, unit)),
+        card(title, how + later, columns(title, told.day_tiers, since, until, unit), legend(_tier_names(told, unit)),
              _day_figures(told) if at == 0 else None, wide=True)
         for at, (title, how, unit) in enumerate(made)
     ]  # fmt: skip
@@ -114,7 +115,7 @@ def _day_figures(told: Told) -> Html:
          f"{total.spend.output_tokens:,}")
         for total in told.by_day
     ]  # fmt: skip
-    return figures(("Day", "Spent", "Calls", "Tokens in", "Tokens out"), rows)
+    return figures("Each day with calls", ("Day", "Spent", "Calls", "Tokens in", "Tokens out"), rows)
 
 
 def _first_day(told: Told) -> str:
@@ -143,8 +144,8 @@ def savings(told: Told) -> list[Html]:
     if not parts:
         return []
     how = (
-        "Each bar reaches from the least to the most that was saved, beside what your agent would have spent alone. "
-        "Right of the line is saved, left of it is lost. Every known dollar is in one bar only."
+        "Beside what your agent would have spent alone: right of the line is saved, left of it is lost. The full part "
+        "of a bar is the least, the pale part reaches to the most. Every known dollar is in one bar only."
     )
     if not told.savings.levers:
         how = "No receipt of these days estimates what was saved."
@@ -192,6 +193,8 @@ def ends(told: Told) -> list[Html]:
     ]  # fmt: skip
     is_all = told.ends.of == told.overview.tasks
     how = f"How the {'' if is_all else 'newest '}{count(told.ends.of, 'task')} ended, each counted once."
+    if told.ends.of == 1:
+        how = "How the one task ended."
     return [card("What became of the tasks", how, el("ul", bars, klass="bars"), _worth(told))]
 
 
@@ -200,12 +203,13 @@ def _worth(told: Told) -> Html | None:
     judged = sum(told.verdicts[name] for name in WORTH)
     if not told.scorecards:
         return None
-    title = el("h3", f"Was it worth it? Of the newest {count(len(told.scorecards), 'result')}")
-    open_ = told.verdicts["unknown"]
+    many = len(told.scorecards)
+    title = el("h3", f"Was it worth it? Of the {'one result' if many == 1 else f'newest {many:,} results'}")
+    open_ = sum(said.worth(card) == said.WAITING for card in told.scorecards)
     how = "Say what became of a change with record_outcome, or with tierkit outcome TASK accepted"
     waiting = " ".join([*([f"Without a verdict yet: {open_:,}. {how}."] if open_ else []), *said.uncounted(told)])
     if not judged:
-        return el("div", title, el("p", waiting, klass="how"))
+        return el("div", title, el("p", waiting or "There is nothing to judge.", klass="how"))
     parts = [(klass, told.verdicts[name] / judged) for name, (_, klass) in WORTH.items()]
     names = [(f"{klass} key", f"{told.verdicts[name]:,} {words}") for name, (words, klass) in WORTH.items()]
     return el("div", title, stack(parts), legend(names), el("p", waiting, klass="how") if waiting else None)
@@ -229,7 +233,8 @@ def tiers(told: Told) -> list[Html]:
     how = "Each line is the whole, cut by tier. The aim: most tokens on the cheap tier, few dollars on the dear ones."
     names = [(f"{tier_class(share.tier)} key", f"{share.tier} tier") for share in order]
     head = ("Tier", "Calls", "Tokens in", "Tokens out", "Spent")
-    inside = (el("ul", bars, klass="bars"), legend(names), _read_again(told), figures(head, rows))
+    each = figures("Each tier with its calls", head, rows)
+    inside = (el("ul", bars, klass="bars"), legend(names), _read_again(told), each)
     return [card("Who does the work", how, *inside)]
 
 

@@ -35,7 +35,11 @@ def basis(told: Told) -> list[Html]:
 
 def _with_commands(step: str) -> list[Child]:
     words, mark, command = step.rpartition(": tierkit ")
-    return [f"{words}: ", el("code", f"tierkit {command}")] if mark else [step]
+    if not mark:
+        return [step]
+    # A word of a command stays whole, whatever the width: nobody would know what to type.
+    typed = [[el("span", word), " "] for word in f"tierkit {command}".split()]
+    return [f"{words}: ", el("code", *typed[:-1], typed[-1][0])]
 
 
 def tiles(told: Told) -> Html:
@@ -49,12 +53,12 @@ def _spent(told: Told) -> Html:
     if spend.unknown_nanousd:
         more.append(el("p", f"and up to {dollars(spend.unknown_nanousd)} not known"))
     if spend.unbounded_calls:
-        more.append(el("p", f"and {count(spend.unbounded_calls, 'call')} of which nobody knows even the most"))
+        more.append(el("p", f"and {count(spend.unbounded_calls, 'call')} without a known limit"))
     quota = f"{tokens(spend.quota_tokens, 'token')}"
     if spend.quota_calls and not spend.cost_nanousd:
         return _tile("Quota used of a subscription", quota, el("p", "no dollars"), *more)
     if spend.quota_calls:
-        more.append(el("p", f"and {quota} of a subscription's quota"))
+        more.append(el("p", f"and {quota} of quota"))
     machine = sum(total.spend.cost_nanousd for total in told.by_billing if total.key == "local")
     if machine:
         more.append(el("p", f"{dollars(machine)} of it is machine time"))

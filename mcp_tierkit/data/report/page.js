@@ -46,7 +46,8 @@
     });
   });
 
-  const STEP = 25;
+  // A card of a phone is as high as five rows of a table.
+  const STEP = matchMedia("(max-width: 640px)").matches ? 10 : 25;
   all("table.tasks").forEach((table) => {
     const card = table.closest("section");
     const body = table.tBodies[0];
