@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from functools import partial
+from itertools import combinations
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field, PrivateAttr
 
 from mcp_tierkit import narrowing
+from mcp_tierkit.amounts import dollars
 from mcp_tierkit.errors import InvalidInput
 from mcp_tierkit.keys import find_keys
 from mcp_tierkit.places import Places, find_places, find_project, find_repository, find_tree, make_private, read_regular
@@ -57,7 +59,7 @@ class Config(Record):
     dropped: tuple[TierName, ...]
     stages: Stages
     budgets: Budgets
-    budget_is_default: bool
+    budget_is_default: bool = Field(description="The user has set no limit in dollars.")
     budget_places: dict[str, str] = Field(description="Keys under [budget] that somebody set, and in which place.")
     on_exhausted: Literal["refuse", "ask"]
     checks: Checks
@@ -130,12 +132,14 @@ def load_config(
     _remark(root, places, env, notes)
     notes += unheeded(settings)
     tiers = {name: tier for name, tier in settings.tiers.written().items() if name not in settings.tiers.drop}
+    sets_amount = any(f"{name}_usd" in budget_places for name in _AMOUNTS)
+    budget_places |= dict.fromkeys(_lowered(own.budget, settings.budget), narrowing.PLACE)
+    notes += _out_of_reach(settings.budget, budget_places)
     config = Config(
         project=root, repository=find_repository(root, env), tree=find_tree(root, env), **places.model_dump(),
         caller=settings.caller, tiers=tiers, dropped=settings.tiers.drop,
         stages=settings.stages, budgets=_budgets(settings.budget),
-        budget_is_default=not _sets_amount(budget_places),
-        budget_places=budget_places | dict.fromkeys(_lowered(own.budget, settings.budget), narrowing.PLACE),
+        budget_is_default=not sets_amount, budget_places=budget_places,
         on_exhausted=settings.budget.on_exhausted, checks=settings.checks, policy=settings.policy,
         log_text=settings.log_text, **packaged("defaults")["limits"], notes=tuple(notes),
     )  # fmt: skip
@@ -152,8 +156,16 @@ def own_settings(env: Mapping[str, str]) -> Settings:
     return _own_settings(find_places(env).config_file, env, {}, [])[0]
 
 
-def _sets_amount(keys: Collection[str]) -> bool:
-    return any(f"{name}_usd" in keys for name in _AMOUNTS)
+def _out_of_reach(budget: Budget, places: Collection[str]) -> Iterator[str]:
+    """The user's limits that one of our defaults makes void: a task cannot cost more than a day may."""
+    for name, wider in combinations(("call", "task", "day"), 2):
+        own, ours = getattr(budget, f"{name}_usd"), getattr(budget, f"{wider}_usd")
+        is_ours = f"{name}_usd" in places and f"{wider}_usd" not in places
+        if is_ours and own is not None and ours is not None and own > ours:
+            yield (
+                f"budget.{name}_usd of {dollars(own)} is out of reach: our default of {dollars(ours)} a {wider} holds "
+                f'until you set budget.{wider}_usd, to an amount or to "none".'
+            )
 
 
 def _lowered(own: Budget, narrowed: Budget) -> list[str]:
@@ -199,8 +211,6 @@ def _own_settings(
         given = _merged(given, tables)
         budget_places |= dict.fromkeys(tables.get("budget", {}), place)
     defaults = {table: values for table, values in packaged("defaults").items() if table != "limits"}
-    if _sets_amount(budget_places):
-        defaults["budget"] = {}
     return check_settings(_merged(defaults, given), "the settings"), budget_places
 
 

@@ -113,7 +113,8 @@ def _raise_it(config: Config, key: str, needed: str) -> tuple[str, bool]:
     if place == ARGUMENTS:
         return f"Ask the user to set budget.{key} to {needed} or more where the server is started", True
     if place is None:
-        return f"Ask the user to set {wanted} in tierkit.toml, and the other limits wanted: ours end with it", False
+        wanted = f'{key} = "{needed}" or more (or "none") under [budget]'
+        return f"Ask the user to replace our default with {wanted} in their tierkit.toml", False
     return f"Ask the user to set {wanted} in {place.replace('your', 'their')}", False
 
 

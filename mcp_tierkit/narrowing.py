@@ -76,9 +76,9 @@ def _lower(own: Budget, theirs: Budget, notes: list[str]) -> Budget:
     lowered: dict[str, int] = {}
     for name in sorted(theirs.model_fields_set - {"on_exhausted", "breaker"}):
         mine, wanted = getattr(own, name), getattr(theirs, name)
-        if wanted is None:
+        if wanted is None and mine is None:
             continue
-        if mine is not None and wanted > mine:
+        if wanted is None or (mine is not None and wanted > mine):
             notes.append(f"budget.{name} of {PLACE} is above your own limit, which holds.")
             continue
         lowered[name] = wanted

@@ -16,12 +16,23 @@ from mcp_tierkit.prices import Price
 from mcp_tierkit.types import Billing, NanoUsd, Network, Record, TierName
 
 FILE = "tierkit.toml"
+NO_LIMIT = "none"
 NO_CACHE_READ = "cached input costs what fresh input does: no cache_read is named"
 
 
 def nanodollars(value: object) -> int:
     """Whole nanodollars of an amount such as `"0.50"`, exactly. Raises ValueError for anything else."""
     return int(_plain_amount(value) * 1_000_000_000)
+
+
+def _limit(value: object) -> int | None:
+    """A limit in nanodollars; None where nobody set one, and for `"none"`, which lifts one of our defaults."""
+    if value is None or value == NO_LIMIT:
+        return None
+    try:
+        return nanodollars(value)
+    except ValueError as error:
+        raise ValueError(f'{error}; or "{NO_LIMIT}"') from None
 
 
 def _plain_amount(value: object) -> Decimal:
@@ -45,6 +56,7 @@ def _variable(value: object) -> object:
 
 
 Amount = Annotated[NanoUsd, BeforeValidator(nanodollars)]
+Limit = Annotated[NanoUsd | None, BeforeValidator(_limit)]
 PerMillion = Annotated[Decimal, BeforeValidator(_plain_amount)]
 Name = Annotated[str, Field(min_length=1, max_length=300)]
 
@@ -128,11 +140,11 @@ class Stages(Record):
 
 
 class Budget(Record):
-    call_usd: Amount | None = None
-    task_usd: Amount | None = None
-    day_usd: Amount | None = None
-    project_usd: Amount | None = None
-    month_usd: Amount | None = None
+    call_usd: Limit = None
+    task_usd: Limit = None
+    day_usd: Limit = None
+    project_usd: Limit = None
+    month_usd: Limit = None
     on_exhausted: Literal["refuse", "ask"] = "refuse"
     unpriced_calls: int = Field(default=50, ge=0, le=1_000_000)
     breaker: bool = True

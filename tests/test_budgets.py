@@ -373,17 +373,22 @@ async def test_a_pause_names_the_place_that_holds_the_limit(
     assert ends in paused["next"]
 
 
-async def test_a_default_that_is_in_the_way_says_that_setting_one_limit_ends_both(
-    project: Path, tmp_path: Path
+@pytest.mark.parametrize("toml", ["", '[budget]\ncall_usd = "999"\nmonth_usd = "30"\n'])
+async def test_a_default_that_is_in_the_way_is_named_as_ours_with_the_ways_to_lift_it(
+    project: Path, tmp_path: Path, toml: str
 ) -> None:
-    env = make_env(tmp_path / "home")
+    env = make_env(tmp_path / "home", toml=toml)
     file = tmp_path / "home/tierkit.toml"
     file.write_text(re.sub(r"price = .*", 'price = { input = "9000", output = "9000" }', file.read_text()))
     config = load_config(project=str(project), env=env)
     async with desk_at(config, ScriptedGateway([said(RIGHT)])) as desk:
         refused = await desk.draft(DraftCall(**JOB))
     assert refused["status"] == "over_budget"
-    assert "in tierkit.toml, and the other limits wanted: ours end with it" in refused["next"]
+    assert "The task budget of $0.50 does not admit this call" in refused["summary"]
+    assert re.fullmatch(
+        r'Ask the user to replace our default with task_usd = "[\d.]+" or more \(or "none"\) under \[budget\] '
+        r"in their tierkit\.toml and start the server again, or go on without it\.", refused["next"],
+    ), refused["next"]  # fmt: skip
 
 
 async def test_a_call_that_the_breaker_stops_says_when_it_may_go_on_and_not_what_to_raise(

@@ -133,10 +133,49 @@ def test_without_any_file_the_default_budgets_hold_and_nothing_is_trusted(setup:
     assert config.caller.model is None
 
 
-def test_one_budget_of_the_users_replaces_all_of_ours(setup: Setup) -> None:
-    config = setup.mine('[budget]\nmonth_usd = "30"\n').load()
-    assert config.budgets == Budgets(month=30_000_000_000)
+@pytest.mark.parametrize(
+    ("toml", "limits"),
+    [
+        ('month_usd = "30"', Budgets(task=500_000_000, day=2_000_000_000, month=30_000_000_000)),
+        ('day_usd = "30"', Budgets(task=500_000_000, day=30_000_000_000)),
+        ('day_usd = "none"', Budgets(task=500_000_000)),
+        ('task_usd = "none"\nday_usd = "0.00"', Budgets(day=0)),
+    ],
+)
+def test_each_default_holds_until_the_user_sets_that_very_limit_or_lifts_it(
+    setup: Setup, toml: str, limits: Budgets
+) -> None:
+    """Whoever adds a limit means to be held closer, and loses none."""
+    config = setup.mine(f"[budget]\n{toml}\n").load()
+    assert config.budgets == limits
     assert not config.budget_is_default
+
+
+def test_a_variable_lifts_a_default_too_and_a_project_lifts_none(setup: Setup) -> None:
+    config = setup.theirs('[budget]\nday_usd = "none"\nmonth_usd = "none"\n').load(TIERKIT_BUDGET_TASK_USD="none")
+    assert config.budgets == Budgets(day=2_000_000_000)
+    assert config.notes == ("budget.day_usd of the project's tierkit.toml is above your own limit, which holds.",)
+
+
+@pytest.mark.parametrize(
+    ("toml", "told"),
+    [
+        ('task_usd = "5"', ["task_usd of $5.00 is out of reach: our default of $2.00 a day"]),
+        (
+            'call_usd = "3"',
+            [
+                "call_usd of $3.00 is out of reach: our default of $0.5000 a task",
+                "call_usd of $3.00 is out of reach: our default of $2.00 a day",
+            ],
+        ),
+        ('task_usd = "5"\nday_usd = "4"', []),
+        ('task_usd = "5"\nday_usd = "none"', []),
+        ('task_usd = "2.00"\nmonth_usd = "0.01"', []),
+    ],
+)
+def test_a_limit_that_our_default_makes_void_is_told(setup: Setup, toml: str, told: list[str]) -> None:
+    notes = setup.mine(f"[budget]\n{toml}\n").load().notes
+    assert [note.startswith(f"budget.{start}") for note, start in zip(notes, told, strict=True)] == [True] * len(told)
 
 
 def test_a_limit_names_the_place_that_set_it(setup: Setup) -> None:

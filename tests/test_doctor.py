@@ -138,9 +138,13 @@ async def test_a_look_leaves_every_file_as_it_was(home: Home, port: int) -> None
 @pytest.mark.parametrize(
     ("toml", "said"),
     [
-        ("", "budgets: $0.50 a task, $2.00 a day (ours, until you set one)"),
-        ('[budget]\nmonth_usd = "30"\n', "budgets: $30.00 a month"),
-        ('[budget]\ncall_usd = "0.1"\n', "budgets: $0.10 a call, none on a day"),
+        ("", "budgets: $0.50 a task (ours, until you set it), $2.00 a day (ours, until you set it)"),
+        (
+            '[budget]\nmonth_usd = "30"\ntask_usd = "0.5"\n',
+            "budgets: $0.50 a task, $2.00 a day (ours, until you set it), $30.00 a month",
+        ),
+        ('[budget]\ntask_usd = "none"\nday_usd = "none"\ncall_usd = "0.1"\n', "budgets: $0.10 a call, none on a day"),
+        ('[budget]\ntask_usd = "none"\nday_usd = "none"\n', "budgets: none on a day"),
     ],
 )
 async def test_the_limits_that_hold_are_named(home: Home, toml: str, said: str) -> None:

@@ -95,10 +95,14 @@ def _said_of(config: Config) -> str:
     own = config.config_file
     file = f"{own}" if own.is_file() else f"our defaults; yours go in {own}"
     held = {name: getattr(config.budgets, name) for name in ("call", "task", "day", "project", "month")}
-    limits = ", ".join(f"${dollars(limit)} a {name}" for name, limit in held.items() if limit is not None)
-    is_open = all(held[name] is None for name in ("day", "project", "month"))
-    what = " (ours, until you set one)" if config.budget_is_default else ", none on a day" if is_open else ""
-    return f"{file}; budgets: {limits}{what}"
+    limits = [
+        f"${dollars(limit)} a {name}{'' if f'{name}_usd' in config.budget_places else ' (ours, until you set it)'}"
+        for name, limit in held.items()
+        if limit is not None
+    ]
+    if all(held[name] is None for name in ("day", "project", "month")):
+        limits.append("none on a day")
+    return f"{file}; budgets: {', '.join(limits)}"
 
 
 def _notes(config: Config) -> Iterator[Symptom]:
