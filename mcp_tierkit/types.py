@@ -16,7 +16,6 @@ Category = Literal[
 Shown = Literal["whole", "parts", "outline", "left_out"]
 Billing = Literal["api", "subscription", "local"]
 Proof = Literal["turns_green", "stays_green"]
-Role = Proof
 Latency = Literal["interactive", "async"]
 Isolation = Literal["sandbox", "in_place"]
 Network = Literal["none", "loopback", "full"]
@@ -271,7 +270,7 @@ class CheckResult(Record):
     """A check before and after a change."""
 
     name: str
-    role: Role
+    role: Proof
     before: CheckOutcome
     after: CheckOutcome = "not_run"
     digest: str = ""
