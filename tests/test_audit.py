@@ -113,7 +113,7 @@ def test_an_unknown_model_is_counted_and_never_free(home: Path, told: Any, capsy
     found = told()
     assert (found["total"]["cost_nanousd"], found["total"]["unpriced_calls"]) == (COST, 2)
     assert found["unknown_models"] == ["claude-haiku-4-5-fast", "house-model-9"]
-    assert run(["audit"]) == 0
+    assert run(["audit", "--full"]) == 0
     assert " and 2 calls of no known price" in capsys.readouterr().out.splitlines()[0]
 
 
@@ -229,24 +229,49 @@ def test_what_a_tool_put_into_the_context_is_read_again_by_every_later_call(home
     assert line["cost_nanousd"] == (100 * 10 + 200 * 0.5) * 1000
 
 
-def test_the_first_lines_say_the_total_the_pace_and_what_to_do_next(
+def test_one_screen_says_the_total_the_pace_where_it_went_and_what_to_do_next(
     home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     rows = [row for n in range(4) for row in session(n, "run the tests")]
+    old = {"timestamp": stamp(at(-60 * 24 * 9))}
+    for n, name in enumerate(("opus-4-5", "opus-4-6", "opus-5", "sonnet-4-6", "haiku-4-5")):
+        claude(home, f"{n}.jsonl", {**answer(f"a{n}", at(0), usage(1000), model=f"claude-{name}"), **old})
     claude(home, f"{S1}.jsonl", *rows)
     assert run(["audit"]) == 0
-    first, second, title, *steps = capsys.readouterr().out.splitlines()[:6]
-    assert first.startswith(f"$0.0270 at API prices, {NOW:%Y-%m-%d}")
-    assert " a day, " in second
-    assert title == "Do next:"
-    assert 'tierkit playbook new pytest --from-command "pytest -q"' in steps[0]
-    assert [step[:4] for step in steps] == ["  1.", "  2.", "  3."]
+    shown = capsys.readouterr().out
+    head, where, steps, foot = shown.split("\n\n")
+    total, when = head.splitlines()[0].split(" at API prices, ")
+    assert when.startswith(f"{at(-60 * 24 * 9):%Y-%m-%d} to {NOW:%Y-%m-%d}: 13 calls in 6 sessions of Claude Code")
+    assert re.search(r" a day, .* a month at this pace", head)
+    assert f"Dearest day {NOW:%Y-%m-%d}: $0.0270" in head
+    assert where.startswith("Where it went\n")
+    for part in ("paid for", "models", "projects"):
+        lines = re.split(r"\n(?=\S)", where.split(f"\n{part} ")[1])[0].splitlines()
+        amounts = (float(re.findall(r"\$([\d.]+)", line)[0]) for line in lines)
+        assert sum(amounts) == pytest.approx(float(total[1:]), abs=3e-4)
+    assert "3 others" in where
+    title, *told = steps.splitlines()
+    assert (title, [step[:4] for step in told]) == ("Do next:", ["  1.", "  2.", "  3."])
+    assert 'tierkit playbook new pytest --from-command "pytest -q"' in told[0]
+    assert "tierkit audit --full" in foot
+    assert len(shown.splitlines()) <= 30
+
+
+def test_what_each_kind_of_token_cost_adds_up_to_what_the_calls_cost(home: Path, told: Any) -> None:
+    claude(home, f"{S1}.jsonl", *session(), answer("x", at(6), usage(9, 9), model="house-model-9"),
+           answer("l", at(7), usage(120_000, 40_000, 7, output=9), model="claude-haiku-5-5"))  # fmt: skip
+    kinds = told()["by_kind"]
+    assert kinds == {
+        "input": 8 * 5000 + 120_000 * 500, "cache_read": 2200 * 500 + 40_000 * 50, "cache_write_5m": 7 * 625,
+        "cache_write_1h": 310 * 10_000, "output": 100 * 25_000 + 9 * 2500,
+    }  # fmt: skip
+    assert sum(kinds.values()) == told()["total"]["cost_nanousd"]
 
 
 def test_with_nothing_to_read_it_says_where_it_looked_and_what_to_do(
     home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run(["audit"]) == 0
+    assert run(["audit", "--full"]) == 0
     out = capsys.readouterr().out
     for folder in (".claude/projects", ".config/claude/projects", ".codex/sessions"):
         assert f"{home / folder}: not there" in out
@@ -293,7 +318,7 @@ def test_a_price_of_another_address_is_not_the_makers_and_a_mistake_in_the_setti
     settings.write_text(f'[tiers.cheap]\nbase_url = "http://127.0.0.1:9/v1"\n{price}')
     assert told()["total"]["unpriced_calls"] == 1
     settings.write_text(f"[tiers.chaep]\n{price}")
-    assert run(["audit"]) == 0
+    assert run(["audit", "--full"]) == 0
     said = capsys.readouterr()
     assert "Cost unknown" in said.out
     assert said.err.startswith("Your own prices are left out. ")
@@ -436,7 +461,7 @@ def test_a_call_on_a_day_that_cannot_be_is_in_no_figure_and_never_fatal(
     assert (told()["total"]["calls"], told()["misdated"], told()["counts"]["undated"]) == (0, 2, 2)
     claude(home, f"{S1}.jsonl", *odd, *session())
     assert (told()["total"]["calls"], told()["misdated"]) == (2, 2)
-    assert run(["audit"]) == 0
+    assert run(["audit", "--full"]) == 0
     assert "2 calls without a time; 2 calls on days to come." in capsys.readouterr().out
 
 
@@ -457,7 +482,7 @@ def test_halves_of_characters_in_names_break_no_output(home: Path, told: Any) ->
 
 def test_where_no_price_is_known_no_figure_in_dollars_is_shown(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     claude(home, f"{S1}.jsonl", asked("go", at(0), "u"), answer("x", at(0), usage(9), model="house-model-9"))
-    assert run(["audit"]) == 0
+    assert run(["audit", "--full"]) == 0
     shown = capsys.readouterr().out
     assert shown.startswith(f"Cost unknown, {NOW:%Y-%m-%d}: 1 call in 1 session of Claude Code\n")
     assert "1 call has no known price (house-model-9)" in shown
@@ -496,15 +521,15 @@ def test_more_tools_than_anybody_has_are_told_together(home: Path, told: Any) ->
 
 def test_a_version_that_is_newer_than_what_was_checked_is_said(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     claude(home, f"{S1}.jsonl", *({**row, "version": "9.4.1"} for row in session()))
-    assert run(["audit"]) == 0
+    assert run(["audit", "--full"]) == 0
     assert "Claude Code 9.4.1 is newer than 2.1" in capsys.readouterr().out
 
 
-def on_terminal(home: Path, columns: int) -> str:
+def on_terminal(home: Path, columns: int, *words: str, **more: str) -> str:
     master, slave = pty.openpty()
     paths = {"HOME": str(home), "PYTHONPATH": str(Path(__file__).parent.parent)}
-    env = {**os.environ, **paths, "COLUMNS": str(columns), "TERM": "xterm-256color"}
-    command = [sys.executable, "-m", "mcp_tierkit", "audit"]
+    env = {**os.environ, **paths, "COLUMNS": str(columns), "TERM": "xterm-256color", **more}
+    command = [sys.executable, "-m", "mcp_tierkit", "audit", *words]
     with subprocess.Popen(command, env=env, stdout=slave, stderr=slave) as child:
         os.close(slave)
         shown = b""
@@ -523,9 +548,19 @@ def test_a_terminal_gets_bars_and_no_prompt_can_steer_it(home: Path) -> None:
     assert "\x07" not in shown
 
 
+def test_days_are_drawn_on_a_terminal_and_none_is_drawn_where_it_cannot_be_shown(home: Path) -> None:
+    early = {"timestamp": stamp(at(-60 * 24 * 3))}
+    claude(home, f"{S1}.jsonl", *session(), {**answer("e", at(0), usage(1)), **early})
+    drawn = next(line for line in on_terminal(home, 80).splitlines() if "dearest day" in line)
+    assert re.fullmatch(r"(\x1b\[\d+m)?▁  █(\x1b\[0m)?  dearest day .*", drawn.rstrip())
+    bare = on_terminal(home, 80, TERM="dumb", PYTHONIOENCODING="ascii")
+    assert "\nDearest day" in bare
+    assert "\x1b" not in bare
+
+
 def test_in_a_narrow_terminal_nothing_is_broken_but_sentences(home: Path) -> None:
     claude(home, f"{S1}.jsonl", *(row for n in range(4) for row in session(n, "run the tests")))
-    shown = [re.sub(r"\x1b\[[0-9;]*m", "", line).rstrip() for line in on_terminal(home, 44).splitlines()]
+    shown = [re.sub(r"\x1b\[[0-9;]*m", "", line).rstrip() for line in on_terminal(home, 44, "--full").splitlines()]
     wide = [line.strip() for line in shown if len(line) > 44]
     assert wide == ['tierkit playbook new pytest --from-command "pytest -q"'] * 2
     assert not [line for line in shown if "tierkit playbook" in line and line.strip() not in wide]
@@ -535,7 +570,8 @@ def test_no_amount_is_cut_while_a_bar_can_make_way_for_it(home: Path) -> None:
     for number, model in enumerate(("claude-sonnet-4-6[1m]", "claude-haiku-4-5-20251001", "house-model-9")):
         rows = (answer(f"{model}{n}", at(n), usage(400_000 * n), model=model) for n in range(3 + number))
         claude(home, f"{number}aaaaaaa.jsonl", *rows)
-    narrow, roomy = (on_terminal(home, columns).split("By model")[1].split("By project")[0] for columns in (70, 120))
+    shown = (on_terminal(home, columns, "--full") for columns in (70, 120))
+    narrow, roomy = (one.split("By model")[1].split("By project")[0] for one in shown)
     assert ("█" in narrow, "█" in roomy) == (False, True)
     assert "…" not in narrow
     assert "claude-haiku-4-5-20251001" in narrow

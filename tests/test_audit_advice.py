@@ -48,7 +48,7 @@ def groups(capsys: pytest.CaptureFixture[str]) -> dict[str, str]:
 
 
 def shown(capsys: pytest.CaptureFixture[str], *words: str) -> str:
-    assert run(["audit", *words]) == 0
+    assert run(["audit", *words, "--full"]) == 0
     return capsys.readouterr().out
 
 
@@ -76,7 +76,7 @@ def test_savings_of_a_short_time_are_said_to_be_taken_for_a_weeks(
     home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     plant(home, home / "shop", "aaaaaaaaa", *[("run the tests", "pytest -q")] * 4)
-    assert "Savings a month take 1 day for a week's work." in shown(capsys)
+    assert "Savings a month are reckoned as if 1 day had been a whole week." in shown(capsys)
 
 
 def test_ids_that_begin_alike_are_shown_apart_and_never_summed_up(
@@ -315,3 +315,22 @@ def test_the_nearest_form_counts_and_so_does_one_that_is_known_by_its_phrase(
     rules.write_text(rules.read_text().replace("raise it for {who}", "bump the version to {who}"))
     trust(find_places(os.environ).state_dir, read_folder(folder), repository=None)
     assert list(groups(capsys).values()) == ["tierkit playbook test raise-it"]
+
+
+def test_words_that_only_say_go_on_are_no_job_and_others_are_shown_as_they_were_typed(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    idle = [("ok do it", ""), ("yes please, go ahead", "")] * 4
+    plant(home, home / "shop", "aaaaaaaaa", *idle, *[("rename UserDto to UserView everywhere", "")] * 4)
+    assert list(groups(capsys)) == ["rename UserDto to UserView everywhere"]
+
+
+def test_the_client_to_set_up_is_the_one_that_was_paid_for_and_older_sessions_are_mentioned(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    at = NOW - timedelta(hours=2)
+    rows = (codex_event("turn_context", at, model="gpt-5.2"), codex_counted([9, 0, 1], [9, 0, 1], at))
+    path = write(home / ".codex" / "sessions" / "rollout-x.jsonl", rows)
+    assert "tierkit init --client codex" in shown(capsys)
+    os.utime(path, (0, 0))
+    assert "Look further back with --days 365. 1 older session was not looked at." in shown(capsys)

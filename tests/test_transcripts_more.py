@@ -476,7 +476,7 @@ def test_a_fault_of_ours_costs_one_file_and_is_named(
     write(folder / "a.jsonl", pi_session())
     write(home / ".codex" / "sessions" / "rollout-1.jsonl", pi_session())
     monkeypatch.setitem(reading._READERS, "Codex", broken)
-    assert run(["audit"]) == 0
+    assert run(["audit", "--full"]) == 0
     out = capsys.readouterr().out
     assert "2 calls in 1 session of Pi\n" in out
     assert "Left out: 1 file by a fault of ours (KeyError in rollout-1.jsonl)." in out
@@ -582,7 +582,7 @@ def test_damage_in_any_agents_files_is_counted_and_never_ends_the_audit(
         "large": 1, "links": 2, "not_files": 1,
     }  # fmt: skip
     assert found["counts"]["unreadable"] == 4  # Three databases that are none, and the link among the messages.
-    assert run(["audit"]) == 0
+    assert run(["audit", "--full"]) == 0
 
 
 @pytest.mark.parametrize("place", ["storage", "storage/message", "storage/message/ses_1", "storage/part/msg_2"])

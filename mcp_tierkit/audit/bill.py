@@ -6,8 +6,9 @@ from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
 
-from mcp_tierkit.audit.money import Pricer
+from mcp_tierkit.audit.money import SCALE, Pricer
 from mcp_tierkit.audit.owners import Kept, begun, lineage, sort_out
 from mcp_tierkit.audit.sheet import CALL, RESULT, Call, Sheet, Tokens
 
@@ -75,7 +76,8 @@ class ToolSum:
 
 @dataclass(slots=True)
 class Bill:
-    """`days` is by day and model. Jobs are in the order of their time; those without a counted call are left out."""
+    """`days` is by day and model, `kinds` what each kind of token cost, as `Tokens` has them. Jobs are in the order of
+    their time; those without a counted call are left out."""
 
     jobs: list[Job]
     days: dict[tuple[str, str], Sum]
@@ -84,6 +86,7 @@ class Bill:
     copies: int
     versions: dict[str, tuple[str, ...]]
     misdated: int = 0
+    kinds: tuple[int, ...] = (0,) * 5
 
 
 def settle(
@@ -98,10 +101,13 @@ def settle(
     kept, copies, misdated = sort_out(order, pricer, since, until)
     jobs = _Jobs(order)
     days: dict[tuple[str, str], Sum] = defaultdict(Sum)
+    kinds = [0] * 5
     for sheet, own in zip(order, kept, strict=True):
         for call, cost in own.values():
             if wanted(jobs.charge(sheet, call, cost).project):
                 days[call.at[:10], call.model].add(call.tokens, cost)
+                if cost is not None:
+                    pricer.add_parts(kinds, call)
         jobs.note_uses(sheet, own)
     paid = [job for job in jobs.by_key.values() if job.spent.calls and wanted(job.project)]
     paid.sort(key=lambda job: (job.at, job.key))
@@ -110,7 +116,8 @@ def settle(
     for sheet, _ in chosen:
         versions[sheet.client].update(sheet.versions)
     told = {client: tuple(sorted(found)) for client, found in sorted(versions.items())}
-    return Bill(paid, dict(days), _tools(chosen, pricer), delegated(chosen), copies, told, misdated)
+    parts = tuple(round(Fraction(kind, SCALE)) for kind in kinds)
+    return Bill(paid, dict(days), _tools(chosen, pricer), delegated(chosen), copies, told, misdated, parts)
 
 
 class _Jobs:

@@ -25,7 +25,7 @@ ROUNDS_LEFT = 2
 """A caller that runs a playbook still asks for it, and still reads its receipt."""
 _LINE = 80
 _STEPS = 6
-_WORD = re.compile(r"[a-z]+")
+_WORD, _WORDS = re.compile(r"[a-z]+"), re.compile(r"\w+")
 
 
 class Saving(Record):
@@ -182,10 +182,11 @@ def line_of(text: str) -> str:
 
 def _asked(jobs: Iterable[Job]) -> Iterable[Solved]:
     """Prompts that can be compared. "Go on" is no job; a question wants another answer every time."""
-    skipped = set(packaged("audit")["work"]["carry_on"])
+    skipped, fillers = set(packaged("audit")["work"]["carry_on"]), set(packaged("audit")["work"]["fillers"])
     for job in jobs:
         text = _said(job)
-        is_job = text not in skipped and not _is_question(job) and not _needs_reader(job)
+        is_idle = text in skipped or fillers.issuperset(_WORDS.findall(text))
+        is_job = not is_idle and not _is_question(job) and not _needs_reader(job)
         if text and len(job.text) <= MAX_GOAL and is_job:
             yield Solved(task_id=job.key, at=job.at, goal=job.text, calls=job.spent.calls, cost_nanousd=job.spent.cost)
 
@@ -225,7 +226,9 @@ def _run(jobs: Iterable[Job]) -> Iterable[Solved]:
 def _repeat(kind: str, repeat: Repeat, by_key: dict[str, Job], days: int, reach: Reach) -> Group:
     jobs = [by_key[key] for key in repeat.task_ids]
     work = _work(repeat.name, jobs, _same_command(jobs))
-    return _group(kind, repeat.phrase or repeat.example, jobs, days, work, advise(work, reach))
+    # Where all said the same it is shown as it was typed, else with a slot wherever they differ.
+    phrase = repeat.phrase if repeat.phrase and "{" in repeat.phrase else repeat.example
+    return _group(kind, phrase, jobs, days, work, advise(work, reach))
 
 
 def _work(name: str, jobs: Sequence[Job], command: str) -> Work:

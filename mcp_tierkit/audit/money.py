@@ -16,7 +16,7 @@ _DATED = re.compile(r"(\[[^\]]*\])?$")
 FAST, US = "-fast", "-us"
 _DAY = re.compile(r"-20\d{6}$")
 # One US dollar per million tokens is 1,000 nanodollars a token. Rates have six digits at most in every list we know.
-_SCALE = 10**9
+SCALE = 10**9
 
 
 class _Scaled(NamedTuple):
@@ -41,20 +41,32 @@ class Pricer:
 
         `widest` is what the largest of several passes read, 0 for one pass.
         """
-        priced = self._priced(model)
-        if priced is None:
+        rates = self._rates_at(model, tokens, widest)
+        if rates is None:
             return None
-        rates, step, above = priced
-        if step and (widest or tokens[0] + tokens[1] + tokens[2] + tokens[3]) > step:
-            rates = above
         total = 0
         for count, rate in zip(tokens, rates, strict=True):
             if count:
                 if rate is None:
                     return None
                 total += count * rate
-        whole, rest = divmod(total, _SCALE)
-        return whole + (2 * rest > _SCALE or (2 * rest == _SCALE and whole % 2 == 1))
+        whole, rest = divmod(total, SCALE)
+        return whole + (2 * rest > SCALE or (2 * rest == SCALE and whole % 2 == 1))
+
+    def add_parts(self, sums: list[int], call: Call) -> None:
+        """What each kind of a call's tokens cost, added to `sums`, in billionths of a nanodollar: kinds are small, and
+        rounded each by itself they would not add up to what the calls cost."""
+        for at, rate in enumerate(self._rates_at(call.model, call.tokens, call.widest) or ()):
+            sums[at] += call.tokens[at] * (rate or 0)
+
+    def _rates_at(self, model: str, tokens: Tokens, widest: int) -> _Scaled | None:
+        """The rates of one call, the dearer ones where it read more than a model's step."""
+        priced = self._priced(model)
+        if priced is None:
+            return None
+        rates, step, above = priced
+        is_above = step and (widest or tokens[0] + tokens[1] + tokens[2] + tokens[3]) > step
+        return above if is_above else rates
 
     def write_cost(self, call: Call, tokens: int) -> int | None:
         """Tokens that a call read for the first time: as a write where it wrote to the cache, else as fresh input."""
@@ -111,7 +123,7 @@ def _scaled_steps(price: Price, factor: Fraction) -> tuple[_Scaled, int, _Scaled
 
 def _scaled(rates: Rates, factor: Fraction) -> _Scaled:
     def whole(rate: Decimal | None) -> int | None:
-        return None if rate is None else round(Fraction(rate) * factor * 1000 * _SCALE)
+        return None if rate is None else round(Fraction(rate) * factor * 1000 * SCALE)
 
     return _Scaled(
         whole(rates.input) or 0, whole(rates.cache_read), whole(rates.cache_write), whole(rates.cache_write_1h),

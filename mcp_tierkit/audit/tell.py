@@ -33,6 +33,7 @@ _HABIT = 4
 _WORTH = 100
 """What would save less than this part of what a month costs is not among the things to do next."""
 _SHORT = 8
+_CLIENTS = {"Claude Code": "claude-code", "Codex": "codex", "Gemini CLI": "gemini", "opencode": "opencode"}
 _HOW = {
     "run": "with a playbook that you have", "type": "by typing it yourself", "make": "with a playbook of it",
     "write": "with a script that you write; this makes the form for it",
@@ -89,6 +90,16 @@ class TaskLine(Line):
     tools: tuple[str, ...]
 
 
+class Kinds(Record):
+    """What each kind of tokens cost, in nanodollars, of the calls with a known price."""
+
+    input: NanoUsd = 0
+    cache_read: NanoUsd = 0
+    cache_write_5m: NanoUsd = 0
+    cache_write_1h: NanoUsd = 0
+    output: NanoUsd = 0
+
+
 class Step(Record):
     """A thing to do, and what to type for it, which may be nothing."""
 
@@ -112,6 +123,7 @@ class Audit(Record):
     by_client: tuple[Line, ...]
     by_project: tuple[Line, ...]
     by_tool: tuple[ToolLine, ...]
+    by_kind: Kinds
     sessions: tuple[SessionLine, ...]
     session_count: int
     task_count: int
@@ -155,6 +167,7 @@ def tell(
         sub_agents=_line("sub-agents", _all(job.by_sub for job in bill.jobs)),
         by_day=tuple(_line(day, sums[0][day]) for day in days), by_model=_lines(sums[1]), by_project=_lines(projects),
         by_client=_lines(_sums((job.client, job) for job in bill.jobs)), by_tool=_tools(bill, total),
+        by_kind=Kinds(**dict(zip(Kinds.model_fields, bill.kinds, strict=True))),
         sessions=_sessions(bill.jobs, most, short), tasks=_tasks(bill.jobs, most, short),
         session_count=len(short), task_count=len(bill.jobs),
         repeated=tuple(repeated_groups(rest, reckoned, reach, [group.name for group in needless])),
@@ -263,14 +276,12 @@ def _next(audit: Audit) -> Iterable[Step]:
     for group in (*audit.needless, *audit.repeated):
         low, high = group.saving.month_low_nanousd, group.saving.month_high_nanousd
         if high:
-            saved = f"{dollars(low)} to {dollars(high)}" if low else f"up to {dollars(high)}"
+            saved = f"{about(low, high)} to {about(high)}" if low else f"up to {about(high)}"
             why = f"{group.count} times “{group.phrase}”: save {saved} a month {_HOW[group.by]}."
             found.append((_rank(high, group.by), Step(why=why, command=group.next)))
     for job in audit.handed:
         if saved_nanousd := job.saving_month_nanousd:
-            why = (
-                f"{job.count} times handed to us, “{job.phrase}”: save {dollars(saved_nanousd)} a month {_HOW[job.by]}."
-            )
+            why = f"{job.count} times handed to us, “{job.phrase}”: save {about(saved_nanousd)} a month {_HOW[job.by]}."
             found.append((_rank(saved_nanousd, job.by), Step(why=why, command=job.next)))
     found += _habits(audit)
     least = by_month(audit.total.cost_nanousd, audit.month_days) // _WORTH
@@ -279,8 +290,15 @@ def _next(audit: Audit) -> Iterable[Step]:
         ranked.append(
             Step(why="Nothing here was handed to a cheaper model. See one task done:", command="tierkit demo")
         )
-        ranked.append(Step(why="Put the tools into your client:", command="tierkit init --client claude-code"))
+        client = _CLIENTS.get(audit.by_client[0].key, "other")
+        ranked.append(Step(why="Put the tools into your client:", command=f"tierkit init --client {client}"))
     return list(dict.fromkeys(ranked))[:NEXT]
+
+
+def about(nanousd: int, beside: int = 0) -> str:
+    """An estimate with no more places than it deserves, and no other than the amount beside it: $37, $0.71."""
+    usd, largest = nanousd / 1e9, max(nanousd, beside) / 1e9
+    return f"${usd:,.0f}" if largest >= 10 else f"${usd:.2f}" if largest >= 0.01 else dollars(nanousd)
 
 
 def _rank(saved: int, by: By) -> int:
@@ -297,7 +315,7 @@ def _habits(audit: Audit) -> Iterable[tuple[int, Step]]:
         yield 10**15 if audit.total.unpriced_calls * 2 > audit.total.calls else 1, Step(why=told)
     if audit.by_tool and (tool := audit.by_tool[0]).share and tool.share >= 0.1:
         month = by_month(tool.cost_nanousd, audit.month_days)
-        told = f"{tool.share:.0%} of all, {dollars(month)} a month, is reading what {tool.key} put into the context."
+        told = f"{tool.share:.0%} of all, {about(month)} a month, is reading what {tool.key} put into the context."
         yield month // _HABIT, Step(why=f"{told} Ask it for less at a time.")
     for session in audit.sessions[:1]:
         size = session.cache_read // max(session.calls, 1)

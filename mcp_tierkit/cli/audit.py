@@ -47,12 +47,14 @@ def _day(ctx: click.Context, param: click.Parameter, value: str | None) -> date 
 @click.option("--since", callback=_day, metavar="DATE", help="From this day on instead, as in 2026-01-31.")
 @click.option("--project", metavar="PATH|NAME", help="Work in this folder alone, or in folders of this name.")
 @click.option("--session", metavar="ID", help="Show the tasks of one session; its first characters will do.")
+@click.option("--full", "is_full", is_flag=True, help="All tables: days, tasks, repeated work, what needed no model.")
 @click.option("--top", default=10, show_default=True, type=click.IntRange(1, 1000), help="How many rows in each table.")
 @json_option
 @click.pass_context
 def audit(
-    ctx: click.Context, days: int, since: date | None, project: str | None, session: str | None, top: int, as_json: bool
-) -> None:
+    ctx: click.Context, days: int, since: date | None, project: str | None, session: str | None, is_full: bool,
+    top: int, as_json: bool,
+) -> None:  # fmt: skip
     """Show what your coding agent cost, and what of it could have been cheaper. Needs no key and no set-up.
 
     Reads what Claude Code, Codex, Gemini CLI, opencode and Pi keep on this machine. Nothing is written or sent.
@@ -60,6 +62,7 @@ def audit(
     \b
     Example:
       tierkit audit
+      tierkit audit --full
       tierkit audit --days 7 --project my-app
       tierkit audit --session 3f2a
     """
@@ -70,6 +73,8 @@ def audit(
     from mcp_tierkit.stages.shelved import reach
     from mcp_tierkit.transcripts.read import read_all
 
+    if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
+        ctx.color = False  # What click prints; rich sees to that by itself.
     if since and ctx.get_parameter_source("days") is not ParameterSource.DEFAULT:
         raise click.UsageError("--days and --since both say where to begin: give one of them.")
     today = datetime.now(UTC).date()
@@ -97,7 +102,10 @@ def audit(
         _print_json({**found.model_dump(), **billing, **_told(read)})
     else:
         seconds = time.monotonic() - begun
-        audit_show.show(found, read, top, seconds=seconds, is_subscription=is_subscription, problem=problem)
+        is_full = is_full or ctx.get_parameter_source("top") is not ParameterSource.DEFAULT
+        audit_show.show(
+            found, read, top, seconds=seconds, is_subscription=is_subscription, problem=problem, is_full=is_full
+        )
 
 
 def _refuse_unknown(project: str, others: Sequence[str], *, as_json: bool) -> None:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Mapping, Sequence
-from pathlib import PurePath
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import click
@@ -13,6 +12,7 @@ from mcp_tierkit.amounts import count, dollars, tokens
 from mcp_tierkit.audit.advice import TO_WRITE
 from mcp_tierkit.audit.groups import by_month
 from mcp_tierkit.audit.tell import Line
+from mcp_tierkit.cli.audit_where import Others, amount, bar, labels, show_where, together
 from mcp_tierkit.cli.tables import BAR, Column, Rows, figures, print_table, print_text, printable, words
 from mcp_tierkit.tables import packaged
 from mcp_tierkit.transcripts.read import FAILED
@@ -22,9 +22,8 @@ if TYPE_CHECKING:
     from mcp_tierkit.audit.tell import Audit, SessionLine, Step, TaskLine
     from mcp_tierkit.transcripts.read import Reading
 
+_UNREAD = "The ledger of what was handed over could not be read: {}"
 _KNOWN = 10
-_BAR = 16
-_EIGHTHS = " ▏▎▍▌▋▊▉█"
 _SUMMED = (*figures("USD"), BAR, *figures("calls", "tokens"))
 _FIRST_LINE, _SAME_WORK = Column("first line", is_wide=True), Column("same work", is_wide=True)
 _BEGUN, _TYPED = Column("begun", is_spare=True), Column("what to type", is_typed=True)
@@ -39,19 +38,35 @@ _LEFT_OUT = {
     "unreadable": ("unreadable file or folder", "unreadable files or folders"),
     "foreign": ("file that is no transcript", "files that are no transcript"),
     "packed": ("compressed file", "compressed files"),
+    "unpackable": ("compressed session, which zstd would read", "compressed sessions, which zstd would read"),
+    "cut": ("compressed file without its end", "compressed files without their ends"),
     "links": ("link, which is not followed", "links, which are not followed"),
     "not_files": ("pipe or device", "pipes or devices"),
 }
 
 
-def show(found: Audit, read: Reading, top: int, *, seconds: float, is_subscription: bool, problem: str) -> None:
-    """All of it, the figure that matters first, in tables of `top` rows. `problem` is why the ledger could not be
-    read."""
+def show(
+    found: Audit, read: Reading, top: int, *, seconds: float, is_subscription: bool, problem: str, is_full: bool = True
+) -> None:
+    """The figure that matters first, then a screen of where it went, or with `is_full` tables of `top` rows. `problem`
+    is why the ledger could not be read."""
     if not found.total.calls:
         _show_nothing(found, read)
         _show_handed(found, top, problem)
         return
     _head(found, is_subscription=is_subscription)
+    if is_full:
+        _show_tables(found, top)
+        _show_handed(found, top, problem)
+    else:
+        show_where(found)
+        if problem:
+            say(_UNREAD.format(problem))
+    _show_next(found)
+    _foot(found, read, seconds, is_full=is_full)
+
+
+def _show_tables(found: Audit, top: int) -> None:
     print_table("By day", (*words("day"), *_SUMMED), _barred(_latest(found.by_day, top)))
     print_table("By model", (*words("model"), *_SUMMED), _barred(_dearest(found.by_model, top, "models")))
     if len(found.by_client) > 1:
@@ -68,8 +83,6 @@ def show(found: Audit, read: Reading, top: int, *, seconds: float, is_subscripti
     _show_groups("Needed no model: a command does it", found.needless, top, named)
     asking = _barred(_dearest(found.delegated, top, "tasks"))
     print_table("Handed to a cheaper model: what the asking cost", (*words("task"), *_SUMMED), asking)
-    _show_handed(found, top, problem)
-    _foot(found, read, seconds)
 
 
 def show_others(wanted: str, others: Sequence[str]) -> None:
@@ -85,7 +98,7 @@ def show_sessions(lines: Sequence[SessionLine]) -> None:
     """Sessions to choose from."""
     named = labels(line.project for line in lines)
     rows = [
-        (line.short, _minute(line.begun_at), named[line.project], _amount(line.cost_nanousd, line.unpriced_calls),
+        (line.short, _minute(line.begun_at), named[line.project], amount(line.cost_nanousd, line.unpriced_calls),
          f"{line.calls:,}", line.prompt or "(no prompt)")
         for line in lines
     ]  # fmt: skip
@@ -112,14 +125,14 @@ def _show_handed(found: Audit, top: int, problem: str) -> None:
     title = "Handed to cheaper models again and again: worth a playbook"
     print_table(title, head, list(map(_repeated, found.handed[:top])))
     if problem:
-        say(f"The ledger of what was handed over could not be read: {problem}")
+        say(_UNREAD.format(problem))
 
 
 def show_tasks(tasks: Sequence[TaskLine]) -> None:
     """One session: its tasks in order."""
     first = tasks[0]
     total, unpriced = sum(task.cost_nanousd for task in tasks), sum(task.unpriced_calls for task in tasks)
-    told = f"Session {first.session} of {first.client}, {first.project}: {_amount(total, unpriced)} at API prices"
+    told = f"Session {first.session} of {first.client}, {first.project}: {amount(total, unpriced)} at API prices"
     say(told, is_bold=True)
     rows = [(row[1], *row[3:]) for row in _tasks(tasks, labels(task.project for task in tasks))]
     print_table("Tasks", (_BEGUN, *_PAID, _FIRST_LINE), rows)
@@ -143,12 +156,16 @@ def _head(found: Audit, *, is_subscription: bool) -> None:
     say(f"{pace}; {read}; sub-agents {subs:.0%} of the cost" if is_known else read)
     if is_subscription:
         say("You pay by subscription: dollars are what the API would have charged, not your bill.")
-    for number, step in enumerate(found.next, 1):
-        if number == 1:
-            say("Do next:")
-        _step(number, step)
-    if sys.stdout.isatty():
+
+
+def _show_next(found: Audit) -> None:
+    """What to do, last of all: there a terminal stands when all is told."""
+    if found.next:
         click.echo()
+        say("Do next:", is_bold=True)
+    for number, step in enumerate(found.next, 1):
+        _step(number, step)
+    click.echo()
 
 
 def _show_nothing(found: Audit, read: Reading) -> None:
@@ -158,19 +175,23 @@ def _show_nothing(found: Audit, read: Reading) -> None:
         state = "" if root.path.exists() else ": not there"
         click.echo(f"  {root.client:{width}}  {printable(str(root.path), most=None)}{state}")
     *named, last = dict.fromkeys(root.variable for root in read.roots)
-    say(f"Kept elsewhere? Say where in {', '.join(named)} or {last}. Look further back with --days 365.")
+    older = read.counts["older"]
+    more = f" {count(older, 'older session')} {'was' if older == 1 else 'were'} not looked at." if older else ""
+    say(f"Kept elsewhere? Say where in {', '.join(named)} or {last}. Look further back with --days 365.{more}")
     say("To see what a delegated task costs: tierkit demo")
     _left_out(read, found.misdated)
 
 
-def _foot(found: Audit, read: Reading, seconds: float) -> None:
+def _foot(found: Audit, read: Reading, seconds: float, *, is_full: bool) -> None:
     whole = f"{count(read.files, 'file')}, {_size(read.bytes)}"
     notes = [f"Read {whole}, in {seconds:.1f} s. Nothing was written or sent."]
-    if copies := found.copies + read.counts["repeated"]:
+    if not is_full:
+        notes.append("Days, tasks, repeated work, turns that needed no model: tierkit audit --full")
+    elif copies := found.copies + read.counts["repeated"]:
         rows = "1 row repeats an answer" if copies == 1 else f"{copies:,} rows repeat answers"
         notes.append(f"{rows} and {'is' if copies == 1 else 'are'} counted once.")
     if found.days < found.month_days and (found.repeated or found.needless):
-        notes.append(f"Savings a month take {count(found.days, 'day')} for a week's work.")
+        notes.append(f"Savings a month are reckoned as if {count(found.days, 'day')} had been a whole week.")
     if found.unknown_models:
         models = ", ".join(found.unknown_models[:8])
         calls = count(found.total.unpriced_calls, "call")
@@ -178,8 +199,6 @@ def _foot(found: Audit, read: Reading, seconds: float) -> None:
     if found.uncompared_tasks:
         notes.append(f"Older tasks that were not compared for repeated work: {found.uncompared_tasks:,}.")
     notes += _newer(found)
-    if not sys.stdout.isatty():  # There a table or a command ends with an empty line.
-        click.echo()
     for note in notes:
         say(note)
     _left_out(read, found.misdated)
@@ -221,43 +240,23 @@ def _left_out(read: Reading, misdated: int) -> None:
         say("Left out: " + "; ".join(told) + ".")
 
 
-def labels(paths: Iterable[str]) -> dict[str, str]:
-    """The last part of each path, and as many before it as tell it from the others."""
-    parts = {path: PurePath(path).parts for path in paths}
-    found = {}
-    for path, own in parts.items():
-        others = [other for other in parts.values() if other != own]
-        least = next((n for n in range(1, len(own)) if all(one[-n:] != own[-n:] for one in others)), len(own))
-        found[path] = "/".join(own[-least:]).replace("//", "/") or "unknown"
-    return found
-
-
 def _dearest(lines: Sequence[Line], top: int, of: str) -> Sequence[Line]:
     """The first, and the others as one line, so that a table adds up."""
     rest = lines[top:]
-    return [*lines[:top], _together(f"({len(rest):,} other {of})", rest)] if len(rest) > 1 else lines
+    return [*lines[:top], together(f"({len(rest):,} other {of})", rest)] if len(rest) > 1 else lines
 
 
 def _latest(days: Sequence[Line], top: int) -> Sequence[Line]:
     """The last days, and those before them as one line."""
     before = days[:-top]
-    return [_together(f"{len(before):,} earlier days", before), *days[-top:]] if len(before) > 1 else days
-
-
-class _Others(Line):
-    """What is told together stands beside the others without a bar."""
-
-
-def _together(key: str, lines: Sequence[Line]) -> Line:
-    names = [name for name in Line.model_fields if name != "key"]
-    return _Others(key=key, **{name: sum(getattr(line, name) for line in lines) for name in names})
+    return [together(f"{len(before):,} earlier days", before), *days[-top:]] if len(before) > 1 else days
 
 
 def _barred(lines: Sequence[Line]) -> Rows:
-    largest = max((line.cost_nanousd for line in lines if type(line) is not _Others), default=0)
+    largest = max((line.cost_nanousd for line in lines if type(line) is not Others), default=0)
     return [
-        (line.key, _amount(line.cost_nanousd, line.unpriced_calls),
-         "" if type(line) is _Others else _bar(line.cost_nanousd, largest), f"{line.calls:,}", tokens(_whole(line)))
+        (line.key, amount(line.cost_nanousd, line.unpriced_calls),
+         "" if type(line) is Others else bar(line.cost_nanousd, largest), f"{line.calls:,}", tokens(_whole(line)))
         for line in lines
     ]  # fmt: skip
 
@@ -266,7 +265,7 @@ def _tools(found: Audit, top: int) -> Rows:
     lines = found.by_tool[:top]
     largest = max((line.cost_nanousd for line in lines), default=0)
     return [
-        (line.key, dollars(line.cost_nanousd), _bar(line.cost_nanousd, largest),
+        (line.key, dollars(line.cost_nanousd), bar(line.cost_nanousd, largest),
          "-" if line.share is None else f"{line.share:.0%}", f"{line.results:,}", tokens(line.tokens),
          tokens(line.read_again_tokens))
         for line in lines
@@ -277,7 +276,7 @@ def _tasks(tasks: Sequence[TaskLine], named: Mapping[str, str]) -> Rows:
     largest = max((task.cost_nanousd for task in tasks), default=0)
     return [
         (task.short, _minute(task.at), named[task.project],
-         _amount(task.cost_nanousd, task.unpriced_calls), _bar(task.cost_nanousd, largest), f"{task.calls:,}",
+         amount(task.cost_nanousd, task.unpriced_calls), bar(task.cost_nanousd, largest), f"{task.calls:,}",
          f"{task.sub_agent_calls:,}", task.prompt or "(no prompt)")
         for task in tasks
     ]  # fmt: skip
@@ -290,7 +289,7 @@ def _minute(at: str) -> str:
 def _group(group: Group, named: Mapping[str, str]) -> Sequence[str]:
     low, high = dollars(group.saving.month_low_nanousd), dollars(group.saving.month_high_nanousd)
     where = named[group.projects[0]] if len(group.projects) == 1 else f"{len(group.projects)} projects"
-    cost = _amount(group.cost_nanousd, group.unpriced_calls)
+    cost = amount(group.cost_nanousd, group.unpriced_calls)
     return f"{group.count}", cost, f"{low} to {high}", where, group.phrase, group.next
 
 
@@ -300,20 +299,8 @@ def _repeated(group: Handed) -> Sequence[str]:
     return f"{group.count}", f"{group.calls}", cost, month, spared, group.phrase, group.next
 
 
-def _amount(cost: int, unpriced: int) -> str:
-    """What is known, and that there is more."""
-    if unpriced and not cost:
-        return f"{unpriced:,} unpriced"
-    return dollars(cost) + (f" + {unpriced:,} unpriced" if unpriced else "")
-
-
 def _whole(line: Line) -> int:
     return line.input + line.cache_read + line.cache_write_5m + line.cache_write_1h + line.output
-
-
-def _bar(part: int, largest: int) -> str:
-    eighths = round(part * _BAR * 8 / largest) if largest else 0
-    return "█" * (eighths // 8) + _EIGHTHS[eighths % 8].strip()
 
 
 def _step(number: int, step: Step) -> None:
