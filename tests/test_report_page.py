@@ -174,7 +174,7 @@ def test_three_tasks_are_shown_with_every_figure_and_no_text_of_theirs_is_markup
         "cost, as the receipts of 1 of 3 tasks estimate it. Not in it: 1 call of unknown cost, up to $0.0700.",
         "No verdict yet: there is no result to judge.",
         "Spent on models $0.0950 4 model calls, 3 tasks opened and up to $0.0700 not known",
-        "Done by the cheap tier 60.6% of all tokens, and 5.3% of the dollars",
+        "Done by the cheap tier 60.6% of all tokens, and 5.3% of the known dollars",
         "Left this month $0 of $0.0100, used up $1.",
         "cheap 60.6% · strong 39.4%",
         "83.3% of what models read was for repairs, climbs and reviews",
@@ -235,10 +235,10 @@ def test_each_table_is_a_csv_file_that_a_spreadsheet_may_open(home: Path, capsys
         file.stem: list(csv.DictReader(file.read_text("utf8").splitlines())) for file in (home / "tables").glob("*.csv")
     }
     assert len(tables) == len(capsys.readouterr().out.splitlines()) == 25
-    assert [(row["key"], row["cost_usd"], row["unknown_usd"]) for row in tables["by_tier"]] == [
+    assert [(row["tier"], row["cost_usd"], row["unknown_usd"]) for row in tables["by_tier"]] == [
         ("cheap", "0.005", "0.07"), ("strong", "0.09", "0")
     ]  # fmt: skip
-    assert [row["key"] for row in tables["by_category"]] == ["", "'=cmd()", "tests"]
+    assert [row["category"] for row in tables["by_category"]] == ["", "'=cmd()", "tests"]
     assert [tuple(row.values()) for row in tables["levers"]] == [
         ("cheap_drafts", "1", "0.19", "0.39", "", ""), ("reviews", "1", "-0.09", "-0.09", "", ""),
         ("other_calls", "1", "-0.001", "-0.001", "", ""),
@@ -246,6 +246,7 @@ def test_each_table_is_a_csv_file_that_a_spreadsheet_may_open(home: Path, capsys
     assert list(tables["levers"][0]) == ["lever", "tasks", "low_usd", "high_usd", "low_tokens", "high_tokens"]
     assert tables["next_dollar"][0] == {"by": "tier", "key": "strong", "share": "0.9574", "share_before": "0.0"}
     assert tables["playbooks"] == []
+    assert {row["tier"]: row["share_of_cost"] for row in tables["shares"]} == {"cheap": "0.0526", "strong": "0.9474"}
     assert {row["goal"] for row in tables["tasks"]} >= set(GOALS[:2])
 
 

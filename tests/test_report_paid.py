@@ -91,12 +91,12 @@ def test_quota_is_no_dollars_and_machine_time_is_named(
     assert "unpriced" not in text
     assert "unknown" not in text
     drawn = page(tmp_path)
-    for words in ("and 1,000 tokens of quota", "Quota over time",
+    for words in ("and 1,000 tokens of quota", "Quota over time", '<th scope="col">Tokens of quota</th>',
                   "$0.0010 of it is machine time", "<b>Quota</b>"):  # fmt: skip
         assert words in drawn, words
     run(["report", "--csv", str(tmp_path / "tables")])
     rows = list(csv.DictReader((tmp_path / "tables/by_billing.csv").read_text("utf8").splitlines()))
-    assert [(row["key"], row["cost_usd"], row["quota_tokens"]) for row in rows] == [
+    assert [(row["billing"], row["cost_usd"], row["quota_tokens"]) for row in rows] == [
         ("api", "0.003", "0"), ("local", "0.001", "0"), ("subscription", "0", "1000")
     ]  # fmt: skip
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import re
 import shutil
@@ -325,6 +326,22 @@ def test_one_task_is_told_as_one(conn: sqlite3.Connection, at: str, now: datetim
     drawn = page(told(conn, 30, now))
     for words in ("How the one task ended.", "Was it worth it? Of the one result", "The one task. Press a heading"):
         assert words in drawn, words
+
+
+def test_what_a_result_is_weighed_against_is_told_in_a_column_of_its_unit(
+    conn: sqlite3.Connection, at: str, tmp_path: Path, asked: Any
+) -> None:
+    for task_id in ("dollars", "quota", "none"):
+        draft(conn, task_id, at, "applied")
+    tell(conn, "dollars", receipt("0.01", ["0.5", "0.9"], ["0.48", "0.88"]))
+    tell(conn, "quota", receipt(None, None, [2022, 5180]) | {"estimated": {"alone_tokens": [3022, 6180]}})
+    asked("--csv", str(tmp_path / "tables"))
+    rows = csv.DictReader((tmp_path / "tables/scorecards.csv").read_text("utf8").splitlines())
+    names = [f"{name}_{unit}" for unit in ("usd", "tokens") for name in ("alone_low", "alone_high", "ours")]
+    assert {row["task_id"]: [row[name] for name in names] for row in rows} == {
+        "dollars": ["0.5", "0.9", "0.02", "", "", ""], "quota": ["", "", "", "3022", "6180", "1000"], "none": [""] * 6
+    }  # fmt: skip
+    assert not {"unit", "cost", "key"} & set(rows.fieldnames or ())
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from mcp_tierkit.ledger.levers import Lever, Savings
 from mcp_tierkit.ledger.spending import NextDollar
 from mcp_tierkit.ledger.told import Told
 from mcp_tierkit.receipts import usd
+from mcp_tierkit.scorecard import Baseline
 from mcp_tierkit.types import Record
 
 FORMULA = ("=", "+", "-", "@", "＝", "＋", "－", "＠")
@@ -19,15 +20,27 @@ FORMULA = ("=", "+", "-", "@", "＝", "＋", "－", "＠")
 
 def tables(told: Told) -> dict[str, str]:
     """Each table's name and text. Unknown is an empty cell; amounts in `_usd` columns are exact."""
-    found = {name: _text(type(one), (one,)) for name, one in (("overview", told.overview), ("ends", told.ends))}
+    found = {name: _text(name, type(one), (one,)) for name, one in (("overview", told.overview), ("ends", told.ends))}
     for of, names in ((told, tuple(Told.model_fields)), (told.next_dollar, ("parts",)), (told.savings, _SAVINGS)):
         for name in names:
             if kind := _kind(type(of), name):
-                found[_NAMES.get(name, name)] = _text(kind, getattr(of, name))
+                file = _NAMES.get(name, name)
+                found[file] = _text(file, kind, getattr(of, name))
     return found
 
 
-_SIDES = ("low", "high")
+HEADS: Mapping[str, Mapping[str, str]] = {
+    "by_day": {"key": "day"}, "by_tier": {"key": "tier"}, "by_model": {"key": "model"}, "by_step": {"key": "step"},
+    "by_category": {"key": "category"}, "by_project": {"key": "project"}, "by_billing": {"key": "billing"},
+    "shares": {name: f"share_of_{name}" for name in ("tokens", "calls", "cost", "quota")},
+    "scorecards": {name: f"{name}_score" for name in ("cost", "speed", "accuracy")},
+    "ends": {"of": "tasks"},
+}  # fmt: skip
+"""Columns whose name in the record says too little where a file is read by itself."""
+_IN_UNITS: Mapping[type[Record], tuple[str, ...]] = {
+    Lever: ("low", "high"), Baseline: ("alone_low", "alone_high", "ours")
+}  # fmt: skip
+"""Figures that are dollars in one row and tokens in the next: each has a column of its own for either."""
 _SAVINGS = ("levers", "unsaid")
 _NAMES = {"parts": "next_dollar", "unsaid": "levers_unknown"}
 
@@ -38,24 +51,25 @@ def _kind(of: type[Told | NextDollar | Savings], field: str) -> type[Record] | N
     return inner[0] if inner and isinstance(inner[0], type) and issubclass(inner[0], Record) else None
 
 
-def _text(kind: type[Record], rows: Sequence[Record]) -> str:
-    out = io.StringIO()
+def _text(file: str, kind: type[Record], rows: Sequence[Record]) -> str:
+    out, heads = io.StringIO(), HEADS.get(file, {})
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow([_head(name) for name in _columns(kind)])
+    writer.writerow([heads.get(name) or _head(name) for name in _columns(kind)])
     for row in rows:
-        flat = _by_unit(_flat(row.model_dump(mode="json")))
+        flat = _flat(row.model_dump(mode="json"))
         writer.writerow([_cell(name, flat.get(name)) for name in _columns(kind)])
     return out.getvalue()
 
 
 def _columns(kind: type[Record]) -> list[str]:
-    if kind is Lever:
-        return ["lever", "tasks", *(f"{side}_{unit}" for unit in ("nanousd", "tokens") for side in _SIDES)]
+    in_units = _IN_UNITS.get(kind, ())
     names: list[str] = []
     for name, field in kind.model_fields.items():
+        if in_units and name in (*in_units, "unit"):
+            continue
         inner = next((one for one in (field.annotation, *get_args(field.annotation)) if _is_record(one)), None)
         names += [f"{name}.{below}" for below in _columns(inner)] if inner else [name]
-    return names
+    return names + [f"{name}_{unit}" for unit in ("nanousd", "tokens") for name in in_units]
 
 
 def _is_record(kind: object) -> bool:
@@ -64,17 +78,18 @@ def _is_record(kind: object) -> bool:
 
 def _flat(row: Mapping[str, object], before: str = "") -> dict[str, object]:
     flat: dict[str, object] = {}
-    for name, value in row.items():
+    for name, value in _by_unit(row).items():
         flat |= _flat(value, f"{before}{name}.") if isinstance(value, Mapping) else {f"{before}{name}": value}
     return flat
 
 
-def _by_unit(flat: dict[str, object]) -> dict[str, object]:
-    """A lever's range in columns of its unit: no cell is dollars in one row and tokens in the next."""
-    unit = flat.get("unit")
-    if unit is None:
-        return flat
-    return {**flat, **{f"{side}_{unit}": flat[side] for side in _SIDES}}
+def _by_unit(row: Mapping[str, object]) -> Mapping[str, object]:
+    """The figures of a lever or a baseline named with their unit: no column is dollars and tokens."""
+    if "unit" not in row:
+        return row
+    unit = {"usd": "nanousd"}.get(str(row["unit"]), row["unit"])
+    names = {name for names in _IN_UNITS.values() for name in names}
+    return {f"{name}_{unit}" if name in names else name: value for name, value in row.items() if name != "unit"}
 
 
 def _head(name: str) -> str:

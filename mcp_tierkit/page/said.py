@@ -224,6 +224,11 @@ def known(spend: Spent) -> str:
     return cost(spend) if is_zero else dollars(spend.cost_nanousd)
 
 
+def dollars_known(told: Told) -> str:
+    """What shares of dollars are of."""
+    return "Known dollars" if told.overview.spend.unpriced_calls else "Dollars"
+
+
 def _is_bounded(spend: Spent) -> bool:
     return bool(spend.unknown_nanousd) and not spend.unbounded_calls
 

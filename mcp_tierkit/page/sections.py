@@ -95,8 +95,8 @@ def days(told: Told) -> list[Html]:
         made.append(("Tokens over time", "What models read and wrote; none of it cost dollars.", TOKENS))
     return [
         card(title, how + later, columns(title, told.day_tiers, since, until, unit), legend(_tier_names(told, unit)),
-             _day_figures(told) if at == 0 else None, wide=True)
-        for at, (title, how, unit) in enumerate(made)
+             _quota_figures(told) if unit is QUOTA else _day_figures(told), wide=True)
+        for title, how, unit in made
     ]  # fmt: skip
 
 
@@ -116,6 +116,12 @@ def _day_figures(told: Told) -> Html:
         for total in told.by_day
     ]  # fmt: skip
     return figures("Each day with calls", ("Day", "Spent", "Calls", "Tokens in", "Tokens out"), rows)
+
+
+def _quota_figures(told: Told) -> Html:
+    spends = [(total.key, total.spend) for total in told.by_day if total.spend.quota_calls]
+    rows = [(day, f"{spend.quota_calls:,}", f"{spend.quota_tokens:,}") for day, spend in spends]
+    return figures("Each day with calls within a subscription", ("Day", "Calls", "Tokens of quota"), rows)
 
 
 def _first_day(told: Told) -> str:
@@ -222,7 +228,12 @@ def tiers(told: Told) -> list[Html]:
     order = by_tier(told.shares)
     bars = [
         el("li", el("span", el("b", name)), el("span", _shares(order, field), klass="value"), _stack(order, field))
-        for name, field in (("Tokens", "tokens"), ("Calls", "calls"), ("Dollars", "cost"), ("Quota", "quota"))
+        for name, field in (
+            ("Tokens", "tokens"),
+            ("Calls", "calls"),
+            (said.dollars_known(told), "cost"),
+            ("Quota", "quota"),
+        )
         if any(getattr(share, field) for share in order)
     ]
     rows = [
@@ -283,7 +294,7 @@ def next_dollar(told: Told) -> list[Html]:
 
 def _cents(part: Cents, projects: Mapping[str, str]) -> Html:
     name: Child = foreign(projects[part.key] if part.by == "project" else part.key or "unknown")
-    before = "" if part.share_before is None else f"was {part.share_before * 100:.0f}¢"
+    before = "" if part.share_before is None else f"was {part.share_before * 100:.1f}¢"
     label = el("span", el("b", name), el("small", before) if before else None)
     klass = tier_class(part.key) if part.by == "tier" else "t-plain"
     return el("li", label, el("span", f"{part.share * 100:.1f}¢", klass="value"), bar(part.share, klass))

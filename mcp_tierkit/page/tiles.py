@@ -72,7 +72,9 @@ def _cheap(told: Told) -> Html:
     if cheap is None:
         return _tile(what, NOTHING, el("p", "no call on the cheap tier"))
     drawn = stack([(tier_class(share.tier), share.tokens or 0.0) for share in by_tier(told.shares)])
-    dollars_of = f"and {percent(cheap.cost)} of the dollars" if cheap.cost is not None else "no dollars were spent"
+    dollars_of = "no dollars were spent"
+    if cheap.cost is not None:
+        dollars_of = f"and {percent(cheap.cost)} of the {said.dollars_known(told).lower()}"
     return _tile(what, percent(cheap.tokens), drawn, el("p", f"of all tokens, {dollars_of}"))
 
 
