@@ -28,6 +28,10 @@ MOST = 10**13
 """Nanodollars one call may cost, $10,000: a price above it is mistyped, and its sums would outgrow SQLite's numbers."""
 
 
+SHELL = "mcp-tierkit/cli"
+"""The client of tasks that a command began: its settings are read for it alone."""
+
+
 @dataclass(frozen=True)
 class Metered:
     """A reply and the row that paid for it."""
@@ -87,14 +91,20 @@ async def _reserve(kit: Kit, request: Request, worst: int | None, budgets: Budge
     try:
         return await kit.ledger.reserve(request, worst, budgets)
     except OverBudget as error:
-        error.next_step = _way_on(kit.config, error, request)
+        task = await kit.ledger.task(request.task_id)
+        error.next_step = _way_on(kit.config, error, request, task.client)
         raise
 
 
-def _way_on(config: Config, error: OverBudget, request: Request) -> str:
+def _way_on(config: Config, error: OverBudget, request: Request, client: str | None) -> str:
     """What the user is to raise, where and to how much, and how the work then goes on."""
     is_asked = config.on_exhausted == "ask"
     told = error.next_step.rstrip(".")
+    if error.budget == "breaker":
+        if client == SHELL:
+            return f"{told}. Whoever means it puts {variable('budget.breaker')}=false in front of the command."
+        told += ", or with breaker = false under [budget] in tierkit.toml"
+        told += "" if is_asked else " and a new start of the server"
     if error.needed_usd is not None:
         told, is_read_at_start = _raise_it(config, f"{error.budget}_usd", error.needed_usd)
         told += " and start the server again" if is_read_at_start or not is_asked else ""

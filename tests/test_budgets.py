@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sqlite3
+import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, closing
 from datetime import UTC, datetime, timedelta
@@ -23,7 +24,7 @@ from mcp_tierkit.ledger import Ledger
 from mcp_tierkit.ledger.migrations import SCHEMA, migrations
 from mcp_tierkit.ledger.opening import connect, prepare
 from mcp_tierkit.ledger.sqlite import open_ledger
-from mcp_tierkit.types import Budgets, Call, Request, Route, Task
+from mcp_tierkit.types import Budgets, Call, Request, Route, Stage, Task, TierName
 from tests.support import JOB, REPAIR, RIGHT, WRONG, commit_all, desk_at, make_config, make_env, make_project, said
 from tests.test_ledger_processes import children
 from tests.test_recipes import RIGHT as TERMS
@@ -60,12 +61,14 @@ async def opened(tmp_path: Path, clock: list[datetime]) -> AsyncIterator[Opened]
         await ledger.close()
 
 
-async def routed(ledger: Ledger, task_id: str = "t1", digest: str | None = None) -> Request:
+async def routed(
+    ledger: Ledger, task_id: str = "t1", digest: str | None = None, tier: TierName = "cheap", stage: Stage = "draft"
+) -> Request:
     await ledger.open_task(Task(task_id=task_id, project="/p", goal="g", created_at=NOON))
     route_id = f"route-{task_id}"
-    await ledger.route(Route(route_id=route_id, task_id=task_id, decision="draft", tier="cheap", rule="r", reason="r"))
+    await ledger.route(Route(route_id=route_id, task_id=task_id, decision="draft", tier=tier, rule="r", reason="r"))
     return Request(
-        task_id=task_id, route_id=route_id, stage="draft", tier="cheap", model="m", messages=(), max_output_tokens=1,
+        task_id=task_id, route_id=route_id, stage=stage, tier=tier, model="m", messages=(), max_output_tokens=1,
         timeout_s=1, prompt_id="draft.v1@a", digest=digest,
     )  # fmt: skip
 
@@ -246,8 +249,6 @@ async def test_twenty_calls_at_once_make_exactly_the_requests_that_their_budget_
 
 async def spoken(program: str, *args: str) -> list[str]:
     """What the processes of a program say until the last of them has ended."""
-    import sys
-
     done = await anyio.run_process(
         [sys.executable, "-c", program, *args], input=b"go\n", cwd=Path(__file__).parent.parent
     )
@@ -399,8 +400,8 @@ async def test_a_call_that_the_breaker_stops_says_when_it_may_go_on_and_not_what
         replies = [await desk.draft(DraftCall(**JOB)) for _ in range(3)]
     assert replies[2]["status"] == "over_budget"
     assert re.fullmatch(
-        r"Tell the user; it may go on at \d\d:\d\d UTC, or with breaker = false under \[budget\] in tierkit\.toml, "
-        r"or go on without it\.", replies[2]["next"],
+        r"Tell the user; it may go on at \d\d:\d\d UTC, 1[01] min from now, or with breaker = false under \[budget\] "
+        r"in tierkit\.toml and a new start of the server, or go on without it\.", replies[2]["next"],
     ), replies[2]["next"]  # fmt: skip
 
 
@@ -466,6 +467,34 @@ async def test_a_third_request_that_is_the_same_within_ten_minutes_is_refused_as
     assert kinds == ["loop"] * 2
 
 
+async def test_a_person_who_runs_a_recipe_for_the_third_time_is_told_how_to_go_on_at_once(tmp_path: Path) -> None:
+    """The breaker takes it for a loop, and a person at a shell may mean it."""
+    config = make_recipes(tmp_path / "app", tmp_path / "home")
+    for _ in range(2):
+        async with desk_at(config, ScriptedGateway([said(TERMS)])) as desk:
+            await desk.run_playbook(PlaybookCall(**RUN))
+    env = make_env(tmp_path / "home", PYTHONPATH=str(Path(__file__).parent.parent))
+    command = [
+        sys.executable,
+        "-m",
+        "mcp_tierkit",
+        "playbook",
+        "run",
+        RUN["name"],
+        f"contract={RUN['inputs']['contract']}",
+    ]
+    third = await anyio.run_process(command, env=env, cwd=config.project, check=False)
+    assert (third.returncode, third.stdout) == (3, b"")
+    assert re.fullmatch(
+        r"This very request was made 2 times within ten minutes, so it looks like a loop: the breaker stops it "
+        r"\(retryable=false\)\. This call was not made\. Tell the user; it may go on at \d\d:\d\d UTC, 1[01] min "
+        r"from now\. Whoever means it puts TIERKIT_BUDGET_BREAKER=false in front of the command\.\n", third.stderr.decode(),
+    ), third.stderr.decode()  # fmt: skip
+    meant = load_config(project=str(config.project), env=env | {"TIERKIT_BUDGET_BREAKER": "false"})
+    async with desk_at(meant, ScriptedGateway([said(TERMS)])) as desk:
+        assert (await desk.run_playbook(PlaybookCall(**RUN)))["status"] == "ok"
+
+
 async def test_a_loop_is_forgotten_ten_minutes_after_its_first_call_and_a_failing_provider_makes_none(
     opened: Opened, clock: list[datetime]
 ) -> None:
@@ -477,7 +506,7 @@ async def test_a_loop_is_forgotten_ten_minutes_after_its_first_call_and_a_failin
         failed = await ledger.reserve(asked.model_copy(update={"digest": "other"}), 9, Budgets())
         await ledger.settle(failed, Call(status="failed"))
     clock[0] = NOON + timedelta(minutes=9, seconds=59)
-    with pytest.raises(OverBudget, match=r"it may go on at 12:10 UTC, or with breaker = false"):
+    with pytest.raises(OverBudget, match=r"it may go on at 12:10 UTC, 1 min from now"):
         await ledger.reserve(asked, 9, Budgets())
     await ledger.reserve(asked.model_copy(update={"digest": "other"}), 9, Budgets())
     await ledger.reserve(asked.model_copy(update={"digest": None}), 9, Budgets())
@@ -493,7 +522,7 @@ async def test_the_minute_that_the_breaker_names_is_one_at_which_the_call_may_go
     clock[0] = NOON + timedelta(seconds=37)
     for _ in range(2):
         await ledger.reserve(asked, 9, Budgets())
-    with pytest.raises(OverBudget, match="it may go on at 12:11 UTC"):
+    with pytest.raises(OverBudget, match="it may go on at 12:11 UTC, 11 min from now"):
         await ledger.reserve(asked, 9, Budgets())
     clock[0] = NOON + timedelta(minutes=11)
     await ledger.reserve(asked, 9, Budgets())
@@ -551,15 +580,47 @@ async def test_a_task_over_ten_times_the_usual_is_stopped_and_let_go_on_after_te
         except OverBudget as error:
             refusals.append((minute, error.what.partition(":")[0]))
     assert refusals == [
-        (0, "This task has cost $0.26, over ten times the usual $0.02"),
+        (0, "This task has cost $0.26, over ten times the usual $0.02 of a draft on the cheap tier"),
         (5, "This task spends unusually fast and was stopped"),
         (9, "This task spends unusually fast and was stopped"),
-        (11, "This task has cost $0.41, over ten times the usual $0.02"),
+        (11, "This task has cost $0.41, over ten times the usual $0.02 of a draft on the cheap tier"),
         (12, "This task spends unusually fast and was stopped"),
     ]
     assert decided(tmp_path) == ["task_rate", "breaker", "breaker", "task_rate", "breaker"]
     await spend(await routed(ledger, "another"), 0.02)
     await ledger.reserve(asked, 1, Budgets(breaker=False))
+
+
+async def test_the_first_dear_task_of_a_kind_is_no_runaway_beside_tiny_ones_of_another(opened: Opened) -> None:
+    """Somebody with many tiny recipes, or cheap drafts, must not be stopped at the first one that is worth a dollar."""
+    ledger = opened()
+
+    async def spend(task_id: str, usd: float, **kind: Any) -> Request:
+        asked = await routed(ledger, task_id, **kind)
+        await ledger.settle(await ledger.reserve(asked, 10**9, Budgets()), paid(int(usd * 10**9)))
+        return asked
+
+    async def stopped(asked: Request) -> str:
+        try:
+            await ledger.reserve(asked, 1, Budgets())
+        except OverBudget as error:
+            return error.what.partition(":")[0]
+        return ""
+
+    for n in range(30):
+        await spend(f"tiny{n}", 0.001, stage="playbook")
+    dear = [await spend("dear", 0.4), await spend("reviewed", 0.4, stage="review")]
+    assert [await stopped(asked) for asked in dear] == ["", ""]
+    assert await stopped(await spend("recipe", 0.4, stage="playbook")) == (
+        "This task has cost $0.40, over ten times the usual $0.001 of a playbook on the cheap tier"
+    )
+    for n in range(5):
+        await spend(f"draft{n}", 0.02, stage="repair")
+    assert (
+        await stopped(dear[0])
+        == "This task has cost $0.40, over ten times the usual $0.02 of a draft on the cheap tier"
+    )
+    assert await stopped(await spend("strong", 0.5, tier="strong")) == ""
 
 
 async def test_a_day_over_ten_times_the_usual_day_is_stopped_for_every_task(

@@ -5,6 +5,7 @@ What decides is read inside the write transaction that reserves, so that no two 
 
 from __future__ import annotations
 
+import math
 import sqlite3
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -20,11 +21,16 @@ ALMOST_A_MINUTE = timedelta(seconds=59, milliseconds=999)
 SAME_REQUESTS = 3
 TIMES_THE_USUAL = 10
 ENOUGH = 5
-"""Tasks or days without which nothing is known to be usual."""
+"""Tasks of a kind or days without which nothing is known to be usual."""
+NEWEST = 1000
+"""Calls in which tasks of a kind are looked for."""
+KINDS = ("playbook", "review")
+"""Stages that make a task of a kind of its own; any other is of a draft."""
 TASK_FLOOR, DAY_FLOOR = 100_000_000, 1_000_000_000
 """Nanodollars up to which a task or a day is never called a runaway: a cheap habit makes ten times it soon spent."""
 
-Kind = Literal["over_budget", "loop", "task_rate", "day_rate", "breaker"]
+Rate = Literal["task_rate", "day_rate"]
+Kind = Literal["over_budget", "loop", "breaker"] | Rate
 
 
 class Refusal(NamedTuple):
@@ -115,31 +121,37 @@ def _tripped(conn: sqlite3.Connection, request: Request, at: str) -> Refusal | N
     # Up to now: where a clock was ahead once, what it dated would otherwise hold calls up until that day comes.
     return (
         _loop(conn, request.digest, since, at)
-        or _runaway_task(conn, request.task_id, since, at)
+        or _runaway_task(conn, request, since, at)
         or _runaway_day(conn, at[:10], since, at)
     )
 
 
 def _loop(conn: sqlite3.Connection, digest: str | None, since: str, at: str) -> Refusal | None:
     """The same request for the third time. Where the provider failed, asking again is no loop."""
-    query = """select at from calls where request_digest = ? and at > ? and at <= ?
+    query = """select at, status = 'cancelled' from calls where request_digest = ? and at > ? and at <= ?
         and status <> 'failed' order by at desc limit ?"""
     found = conn.execute(query, (digest, since, at, SAME_REQUESTS - 1)).fetchall() if digest else []
     if len(found) < SAME_REQUESTS - 1:
         return None
-    what = f"This very request was made {len(found)} times within ten minutes, so it looks like a loop"
-    return Refusal("loop", _open(what, found[-1][0]))
+    cancelled = sum(row[1] for row in found)
+    made = f"{len(found)} times within ten minutes{f', {cancelled} of them cancelled' if cancelled else ''}"
+    return Refusal("loop", _open(f"This very request was made {made}, so it looks like a loop", found[-1][0], at))
 
 
-def _runaway_task(conn: sqlite3.Connection, task_id: str, since: str, at: str) -> Refusal | None:
+def _runaway_task(conn: sqlite3.Connection, request: Request, since: str, at: str) -> Refusal | None:
+    """Measured by tasks of its kind: the first dear one among tiny recipes or cheap drafts is no runaway."""
+    task_id, kind = request.task_id, request.stage if request.stage in KINDS else "draft"
     cost = conn.execute("select sum(cost_nanousd) from calls where task_id = ?", (task_id,)).fetchone()[0] or 0
     if cost <= TASK_FLOOR:
         return None
     trips = "select at from decisions where task_id = ? and kind = 'task_rate' and at <= ? order by at"
-    others = """select sum(cost_nanousd) as cost from calls where task_id in
-        (select task_id from tasks where task_id <> ? order by rowid desc limit 20) group by task_id having cost > 0"""
-    before, usual = _column(conn, trips, task_id, at), _column(conn, others, task_id)
-    return _runaway("task", "task_rate", cost, usual, before, since)
+    others = f"""select sum(cost_nanousd) as cost from calls where task_id in (
+            select task_id from (select rowid as nth, * from calls where task_id <> ? order by rowid desc limit ?)
+            where tier = ? and case when stage in {KINDS} then stage else 'draft' end = ?
+            group by task_id order by max(nth) desc limit 20)
+        group by task_id having cost > 0"""
+    before, usual = _column(conn, trips, task_id, at), _column(conn, others, task_id, NEWEST, request.tier, kind)
+    return _runaway("task_rate", f"a {kind} on the {request.tier} tier", cost, usual, before, since, at)
 
 
 def _runaway_day(conn: sqlite3.Connection, day: str, since: str, at: str) -> Refusal | None:
@@ -150,30 +162,32 @@ def _runaway_day(conn: sqlite3.Connection, day: str, since: str, at: str) -> Ref
     others = """select nanousd from budget_spend where budget = 'day' and key < ? and nanousd > 0
         order by key desc limit 30"""
     before, usual = _column(conn, trips, day, at), _column(conn, others, day)
-    return _runaway("day", "day_rate", held - outstanding(conn, "day", day), usual, before, since)
+    return _runaway("day_rate", "a day", held - outstanding(conn, "day", day), usual, before, since, at)
 
 
 def _runaway(
-    what: str, kind: Literal["task_rate", "day_rate"], cost: int, usual: Sequence[int], trips: Sequence[str], since: str
+    rate: Rate, of_what: str, cost: int, usual: Sequence[int], trips: Sequence[str], since: str, at: str
 ) -> Refusal | None:
     """Ten times the usual trips it; ten minutes later it is let go on for as much again."""
+    what = f"This {rate.removesuffix('_rate')}"
     if trips and trips[-1] > since:
-        return Refusal("breaker", _open(f"This {what} spends unusually fast and was stopped", trips[-1]))
+        return Refusal("breaker", _open(f"{what} spends unusually fast and was stopped", trips[-1], at))
     if len(usual) < ENOUGH or cost <= TIMES_THE_USUAL * median_low(usual) * (len(trips) + 1):
         return None
-    fast = f"This {what} has cost ${dollars(cost)}, over ten times the usual ${dollars(median_low(usual))}"
-    return Refusal(kind, _open(fast, None))
+    fast = f"{what} has cost ${dollars(cost)}, over ten times the usual ${dollars(median_low(usual))} of {of_what}"
+    return Refusal(rate, _open(fast, at, at))
 
 
-def _open(what: str, at: str | None) -> OverBudget:
+def _open(what: str, since: str, at: str) -> OverBudget:
     # To the minute after: whoever comes at the minute that is named is let through.
-    when = "in ten minutes" if at is None else f"at {datetime.fromisoformat(at) + WINDOW + ALMOST_A_MINUTE:%H:%M} UTC"
+    until = (datetime.fromisoformat(since) + WINDOW + ALMOST_A_MINUTE).replace(second=0, microsecond=0)
+    minutes = math.ceil((until - datetime.fromisoformat(at)) / timedelta(minutes=1))
     return OverBudget(
         f"{what}: the breaker stops it",
-        next_step=f"Tell the user; it may go on {when}, or with breaker = false under [budget] in tierkit.toml.",
+        next_step=f"Tell the user; it may go on at {until:%H:%M} UTC, {minutes} min from now.",
         budget="breaker",
     )
 
 
-def _column(conn: sqlite3.Connection, query: str, *values: str) -> list[Any]:
+def _column(conn: sqlite3.Connection, query: str, *values: str | int) -> list[Any]:
     return [row[0] for row in conn.execute(query, values)]
