@@ -488,8 +488,9 @@ async def test_a_person_who_runs_a_recipe_for_the_third_time_is_told_how_to_go_o
     assert re.fullmatch(
         r"This very request was made 2 times within ten minutes, so it looks like a loop: the breaker stops it "
         r"\(retryable=false\)\. This call was not made\. Tell the user; it may go on at \d\d:\d\d UTC, 1[01] min "
-        r"from now\. Whoever means it puts TIERKIT_BUDGET_BREAKER=false in front of the command\.\n", third.stderr.decode(),
-    ), third.stderr.decode()  # fmt: skip
+        r"from now\. Whoever means it puts TIERKIT_BUDGET_BREAKER=false in front of the command\.\n",
+        third.stderr.decode(),
+    ), third.stderr.decode()
     meant = load_config(project=str(config.project), env=env | {"TIERKIT_BUDGET_BREAKER": "false"})
     async with desk_at(meant, ScriptedGateway([said(TERMS)])) as desk:
         assert (await desk.run_playbook(PlaybookCall(**RUN)))["status"] == "ok"
