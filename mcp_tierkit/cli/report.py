@@ -93,6 +93,7 @@ def _found(days: int, *, with_transcripts: bool) -> Told:
             more["billing"] = {
                 name: billed(tier) for name, tier in survey(config).tiers.items() if tier.billing != "api"
             }
+            more["is_quota_caller"] = config.caller.billing == "subscription"
             if config.caller.model and config.caller.billing == "api":
                 more["caller_price"] = config.price_table().price(config.caller.model)
             more["measured"] = _measured(conn, config, days, now, with_transcripts=with_transcripts)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, Protocol
 
-from mcp_tierkit.receipts import Weighed
+from mcp_tierkit.receipts import Alone, Weighed
 from mcp_tierkit.types import (
     Billing,
     Budgets,
@@ -97,6 +97,14 @@ class Ledger(Protocol):
 
     async def weighed(self, task_id: str) -> tuple[Weighed | None, tuple[int, int] | None]:
         """The same, read back, and the tokens that its caller read and wrote so far; None where no round is counted."""
+        ...
+
+    async def keep_alone(self, task_id: str, own: Alone, schemas: int) -> None:
+        """Keep what the work of the newest change is to its caller alone, in tokens, and those of our schemas."""
+        ...
+
+    async def alone(self, task_id: str) -> Alone | None:
+        """The same, read back."""
         ...
 
     async def passed(self, task_id: str, *, read: int, wrote: int, nanousd: int | None) -> None:

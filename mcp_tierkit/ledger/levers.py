@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
 from pydantic import Field
 
 from mcp_tierkit.ledger.report import PlaybookTotal
 from mcp_tierkit.prices import Price, cost
+from mcp_tierkit.receipts import caller_cost, handover_cost
 from mcp_tierkit.types import Record, Tokens, Usage
 
 Unit = Literal["nanousd", "tokens"]
@@ -63,6 +64,9 @@ class Savings(Record):
     unsaid: tuple[Unsaid, ...]
     tasks: int
     measured_tasks: int = Field(default=0, description="Of these, where a transcript told the caller's own side.")
+    priced_now_tasks: int = Field(
+        default=0, description="Of these, drafted before the caller's price was known, and priced by that of now."
+    )
     net_nanousd: tuple[int, int] | None
     net_tokens: tuple[int, int] | None
     cost_nanousd: int = 0
@@ -73,33 +77,52 @@ class Savings(Record):
 # A draft that was taken back has saved nothing, but has cost all the same. Where the cost of a call is unknown, so is
 # the net. A subscription's is in tokens of the caller's, and what we paid in dollars is no part of it.
 # A group is one number, since rows are sorted by it: 4 for each unit, unknown last, and 1 for each kind of draft.
+_NEVER = 2**62
 _UNITS: tuple[Unit | None, ...] = ("nanousd", "tokens", None)
 _DRAFTS: tuple[LeverName, ...] = ("cheap_drafts", "dearer_drafts", "lost_drafts", "unasked")
-_GROUPS = """select number, count(*) as tasks, sum(low) as low, sum(high) as high,
+_ROWS = """select *, iif(paid is null or (counted_in = 'usd' and unpriced_calls > 0), 8, iif(counted_in = 'usd', 0, 4))
+            + iif(is_done, dearer_drafts > 0, iif(calls > 0, 2, 3)) as number,
+        iif(is_done, own_low, 0) - paid as low, iif(is_done, own_high, 0) - paid as high
+    from (select *, is_kept and not is_reverted as is_done, told.key is not null as is_measured,
+            iif(told.key is not null, json_extract(told.value, '$.' || counted_in),
+                case when unit is not null then passed when counted_in = 'usd' then 0
+                    when counted_in = 'tokens' then caller_read + caller_wrote + schema_tokens end)
+                + iif(counted_in = 'usd', cost_nanousd - review_nanousd + cache_nanousd, 0) as paid,
+            case when unit is not null then alone_low when counted_in = 'tokens' then alone_in_low + alone_out_low
+                else 0 end as own_low,
+            case when unit is not null then alone_high when counted_in = 'tokens' then alone_in_high + alone_out_high
+                else 0 end as own_high
+        from (select *, coalesce(unit, iif(alone_in_low is null, null, :unit_now)) as counted_in from task_sums
+                where at >= :since)
+            left join (select key, value from json_each(:measured)) as told on told.key = task_id)"""
+_GROUPS = f"""select number, count(*) as tasks, sum(low) as low, sum(high) as high,
         sum(calls > 0) as called, sum(is_skipped and calls = 0) as skipped, sum(is_measured) as measured,
         sum(cache_nanousd) as cached, sum(cache_nanousd <> 0) as cached_tasks,
         sum(review_nanousd) as reviewed, sum(review_nanousd > 0) as reviewed_tasks,
         sum(cost_nanousd - review_nanousd) as other, sum(cost_nanousd > review_nanousd) as other_tasks,
-        sum(cost_nanousd) as cost, sum(unpriced_calls) as unpriced,
+        sum(cost_nanousd) as cost, sum(unpriced_calls) as unpriced, sum(unit is null) as now_tasks,
         sum(caller_read) as read, sum(caller_wrote) as wrote, sum(caller_read + caller_wrote > 0) as handed_tasks
-    from (select iif(paid is null or (unit = 'usd' and unpriced_calls > 0), 8, iif(unit = 'usd', 0, 4))
-                + iif(is_done, dearer_drafts > 0, iif(calls > 0, 2, 3)) as number,
-            iif(is_done, alone_low, 0) - paid as low, iif(is_done, alone_high, 0) - paid as high,
-            calls, is_skipped, is_measured, cache_nanousd, review_nanousd, cost_nanousd, unpriced_calls,
-            caller_read, caller_wrote
-        from (select *, is_kept and not is_reverted as is_done, told.key is not null as is_measured,
-                iif(told.key is null, passed, json_extract(told.value, '$.' || unit))
-                    + iif(unit = 'usd', cost_nanousd - review_nanousd + cache_nanousd, 0) as paid
-            from task_sums left join (select key, value from json_each(:measured)) as told on told.key = task_id
-            where at >= :since))
-    group by number order by number"""
+    from ({_ROWS}) group by number order by number"""
+# Of tasks that are priced now, in dollars: their tokens, those of work apart that a long context makes dearer.
+_WORK = {
+    f"{length}_{side}_{end}": f"sum(iif(is_done and alone_in_{end} {sign} :above, alone_{side}_{end}, 0))"
+    for end in ("low", "high")
+    for side in ("in", "out")
+    for length, sign in (("short", "<="), ("long", ">"))
+}
+_PASSED = {
+    name: f"sum(iif(is_measured, 0, {column}))"
+    for name, column in (("read", "caller_read"), ("wrote", "caller_wrote"), ("schemas", "schema_tokens"))
+}
+_NOW = f"""select number, {", ".join(f"{told} as {name}" for name, told in (_WORK | _PASSED).items())}
+    from ({_ROWS} where unit is null and counted_in = 'usd') group by number"""
 # A playbook that asks a model is listed as one, and not again among the tasks without a baseline.
 _SKILLS = """select count(*) as called, coalesce(sum(cost_nanousd), 0) as cost,
         coalesce(sum(unpriced_calls), 0) as unpriced
     from task_sums as sums where at >= :since and unit is null and calls > 0
         and task_id in (select task_id from playbook_runs where kind = 'skill' and at >= :since)
         and not exists (select 1 from drafts where drafts.task_id = sums.task_id)"""
-_WITH_NET = "select task_id from task_sums where at >= ? and unit is not null"
+_WITH_NET = "select task_id from task_sums where at >= ? and coalesce(unit, alone_in_low) is not null"
 
 
 class Measured(Record):
@@ -110,22 +133,27 @@ class Measured(Record):
 
 
 def with_net(conn: sqlite3.Connection, since: str) -> tuple[str, ...]:
-    """The tasks opened from `since` on whose receipt names a net."""
+    """The tasks opened from `since` on whose receipt names a net, or would by a price of the caller's."""
     return tuple(row[0] for row in conn.execute(_WITH_NET, (since,)))
 
 
 def savings(
     conn: sqlite3.Connection, *, since: str = "", measured: Mapping[str, Measured] | None = None,
-    caller_price: Price | None = None,
+    caller_price: Price | None = None, is_quota_caller: bool = False,
 ) -> Savings:  # fmt: skip
     """What the tasks opened from `since` on saved, lever by lever.
 
-    Where the caller's own side of a task was `measured`, that takes the place of what its receipt estimates. At the
-    `caller_price` of now is charged what passed through the caller for tasks whose receipt names no net.
+    Where the caller's own side of a task was `measured`, that takes the place of what its receipt estimates. A receipt
+    that names a net stands as it was reckoned. At the `caller_price` of now is charged what passed through the caller
+    for tasks without one, and priced the work alone of those that were drafted while its price was not known; for a
+    caller on a subscription (`is_quota_caller`) these are tokens.
     """
     told = json.dumps({task_id: one.model_dump() for task_id, one in (measured or {}).items()})
-    groups = conn.execute(_GROUPS, {"since": since, "measured": told}).fetchall()
-    levers = [_drafts(group, unit) for group in groups if (unit := _unit(group))]
+    above = caller_price.above.tokens if caller_price and caller_price.above else _NEVER
+    asked = {"since": since, "measured": told, "above": above, "unit_now": _unit_now(caller_price, is_quota_caller)}
+    groups = conn.execute(_GROUPS, asked).fetchall()
+    added = _net_now(conn.execute(_NOW, asked), caller_price) if asked["unit_now"] == "usd" and caller_price else {}
+    levers = [_drafts(group, unit, added) for group in groups if (unit := _unit(group))]
     tasks = sum(lever.tasks for lever in levers)
     in_usd = [group for group in groups if _unit(group) == "nanousd"]
     elsewhere = [group for group in groups if _unit(group) != "nanousd"]
@@ -140,6 +168,7 @@ def savings(
         unsaid=_unsaid(conn, since, groups),
         tasks=tasks,
         measured_tasks=sum(group["measured"] for group in groups if _unit(group)),
+        priced_now_tasks=sum(group["now_tasks"] for group in groups if _unit(group)),
         net_nanousd=_net([*levers, *handed], "nanousd"),
         net_tokens=_net(levers, "tokens"),
         cost_nanousd=sum(group["cost"] for group in groups),
@@ -161,9 +190,30 @@ def _unit(group: sqlite3.Row) -> Unit | None:
     return _UNITS[number // len(_DRAFTS)]
 
 
-def _drafts(group: sqlite3.Row, unit: Unit) -> Lever:
+def _unit_now(price: Price | None, is_quota: bool) -> str | None:
+    return "tokens" if is_quota else "usd" if price else None
+
+
+def _drafts(group: sqlite3.Row, unit: Unit, added: Mapping[int, tuple[int, int]]) -> Lever:
+    low, high = added.get(group["number"], (0, 0))
     lever = _DRAFTS[group["number"] % len(_DRAFTS)]
-    return Lever(lever=lever, unit=unit, tasks=group["tasks"], low=group["low"], high=group["high"])
+    return Lever(lever=lever, unit=unit, tasks=group["tasks"], low=group["low"] + low, high=group["high"] + high)
+
+
+def _net_now(groups: Iterable[sqlite3.Row], price: Price) -> dict[int, tuple[int, int]]:
+    """By group, of the tasks priced now: the work alone less what passed through the caller, each handover short."""
+    short, found = price.model_copy(update={"above": None}), {}
+    for group in groups:
+        passed = handover_cost(short, arguments=group["wrote"], reply=group["read"], schemas=group["schemas"])
+        low, high = (
+            sum(
+                caller_cost(one, read=group[f"{length}_in_{end}"], written=group[f"{length}_out_{end}"]) or 0
+                for one, length in ((short, "short"), (price, "long"))
+            )
+            for end in ("low", "high")
+        )
+        found[group["number"]] = (low - passed, high - passed)
+    return found
 
 
 def _beside(lever: LeverName, groups: Sequence[sqlite3.Row], column: str, sign: int) -> list[Lever]:

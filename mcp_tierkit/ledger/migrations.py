@@ -311,6 +311,11 @@ WHOLE_REVIEWS = (
         ) as found where task_id = owner""",
 )
 
+ALONE_TOKENS = tuple(
+    f"alter table task_sums add column {name} integer"
+    for name in ("alone_in_low", "alone_in_high", "alone_out_low", "alone_out_high", "schema_tokens")
+)
+
 
 def m0001_tables(db: Any) -> None:
     _run(db, TABLES)
@@ -361,10 +366,18 @@ def m0010_whole_reviews(db: Any) -> None:
     _run(db, WHOLE_REVIEWS)
 
 
+def m0011_alone_in_tokens(db: Any) -> None:
+    """What a task's caller would have read and written alone, low and high, and our schemas: tokens.
+
+    Kept whether its model has a price or not, so that the work can be priced once one is known. Null in older tasks.
+    """
+    _run(db, ALONE_TOKENS)
+
+
 STEPS = (
     m0001_tables, m0002_totals_and_views, m0003_models_context_and_texts, m0004_costs_of_playbook_runs,
     m0005_loops_and_speed, m0006_sums_for_reports, m0007_billing,
-    m0008_rounds_of_a_task, m0009_exact_money, m0010_whole_reviews,
+    m0008_rounds_of_a_task, m0009_exact_money, m0010_whole_reviews, m0011_alone_in_tokens,
 )  # fmt: skip
 
 SCHEMA = len(STEPS)

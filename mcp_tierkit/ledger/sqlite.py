@@ -33,7 +33,7 @@ from mcp_tierkit.ledger.rows import (
     task_row,
     update,
 )
-from mcp_tierkit.receipts import Weighed
+from mcp_tierkit.receipts import NOTHING_SAVED, Alone, Weighed
 from mcp_tierkit.types import (
     Budgets,
     Call,
@@ -52,6 +52,10 @@ from mcp_tierkit.types import (
 
 T = TypeVar("T")
 
+_ALONE = {
+    "alone_in_low": "input_low", "alone_in_high": "input_high",
+    "alone_out_low": "output_low", "alone_out_high": "output_high",
+}  # fmt: skip
 SETTLE_WAIT_S = 5.0
 _POLL_S = 0.1  # other processes settle unheard
 PROVEN_CHECKS = "select argv, cwd, timeout_s from proven_checks where project = ? order by draft_id desc limit ?"
@@ -242,6 +246,20 @@ class SqliteLedger:
             query = "select caller_read, caller_wrote from task_sums where task_id = ?"
             read, wrote = conn.execute(query, (task_id,)).fetchone()
             return weighed(conn, task_id)[0], (read, wrote) if read or wrote else None
+
+        return await self._read(work)
+
+    async def keep_alone(self, task_id: str, own: Alone, schemas: int) -> None:
+        row: dict[str, Value] = {column: getattr(own, name) for column, name in _ALONE.items()}
+        row |= {"schema_tokens": schemas, "is_kept": own != NOTHING_SAVED}
+        await self._write(lambda conn: update(conn, "task_sums", row, "task_id = :task_id", task_id=task_id))
+
+    async def alone(self, task_id: str) -> Alone | None:
+        def work(conn: sqlite3.Connection) -> Alone | None:
+            query = f"select {', '.join(_ALONE)} from task_sums where task_id = ?"
+            row = conn.execute(query, (task_id,)).fetchone()
+            known = row is not None and row["alone_in_low"] is not None
+            return Alone(**{name: row[column] for column, name in _ALONE.items()}) if known else None
 
         return await self._read(work)
 

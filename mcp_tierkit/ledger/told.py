@@ -85,6 +85,7 @@ def first_day(days: int, now: datetime) -> date:
 def queries(
     days: int, now: datetime, *, minute_nanousd: int | None = None,
     measured: Mapping[str, levers.Measured] | None = None, caller_price: Price | None = None,
+    is_quota_caller: bool = False,
 ) -> dict[str, Query]:  # fmt: skip
     """What is asked for each field of `Told`, of the last `days` UTC days up to `now`."""
     since = f"{first_day(days, now)}"
@@ -100,7 +101,9 @@ def queries(
         "playbooks": report.playbook_totals, "prompt_changes": report.prompt_changes,
     }  # fmt: skip
     asked |= {name: partial(query, since=since) for name, query in of_days.items()}
-    asked["savings"] = partial(levers.savings, since=since, measured=measured, caller_price=caller_price)
+    asked["savings"] = partial(
+        levers.savings, since=since, measured=measured, caller_price=caller_price, is_quota_caller=is_quota_caller
+    )
     asked["next_dollar"] = partial(spending.next_dollar, today=now.date())
     asked["tasks"] = partial(report.recent_tasks, limit=NEWEST, since=since)
     asked["scorecards"] = partial(scores.scorecards, since=since, limit=NEWEST, minute_nanousd=minute_nanousd)
@@ -112,15 +115,18 @@ def told(
     conn: sqlite3.Connection, days: int, now: datetime, *, budgets: Budgets | None = None,
     repository: str | None = None, minute_nanousd: int | None = None, billing: Mapping[TierName, str] | None = None,
     measured: Mapping[str, levers.Measured] | None = None, caller_price: Price | None = None,
-    is_caller_named: bool = False,
+    is_caller_named: bool = False, is_quota_caller: bool = False,
 ) -> Told:  # fmt: skip
     """The last `days` UTC days up to `now`, over every project; the budgets and `billing` are those of now.
 
     `minute_nanousd` is what a minute of cleaning up costs; `measured` what transcripts tell of the caller's side;
-    `caller_price` is that of the caller's model, where it is paid by the token.
+    `caller_price` is that of the caller's model, where it is paid by the token; `is_quota_caller` is that it is not.
     """
     at = now.isoformat(timespec="minutes")
-    asked = queries(days, now, minute_nanousd=minute_nanousd, measured=measured, caller_price=caller_price)
+    asked = queries(
+        days, now, minute_nanousd=minute_nanousd, measured=measured, caller_price=caller_price,
+        is_quota_caller=is_quota_caller,
+    )  # fmt: skip
     conn.execute("begin")  # One state of the ledger for every query, whoever writes meanwhile.
     try:
         found = {name: query(conn) for name, query in asked.items()}

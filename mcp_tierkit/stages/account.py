@@ -38,7 +38,11 @@ async def account(
     rows = await kit.ledger.calls(planned.task.task_id)
     earlier, before = await kit.ledger.weighed(planned.task.task_id)
     read, wrote = before or (0, 0)
-    stands = draft is None or (own == NOTHING_SAVED and earlier is not None and earlier.is_spared)
+    known = await kit.ledger.alone(planned.task.task_id)
+    was_spared = earlier.is_spared if earlier else known not in (None, NOTHING_SAVED)
+    stands = draft is None or (own == NOTHING_SAVED and was_spared)
+    # Made while its price was not known: what was kept of it is priced by today's, where there is one.
+    own = known if stands and earlier is None else own
     are_known, paid_by = all(map(_names_tokens, rows)), _paid_by(rows)
 
     def told(with_receipt: dict[str, Any]) -> tuple[Weighed | None, dict[str, Any]]:
@@ -55,6 +59,8 @@ async def account(
     # Twice, since the receipt is part of the reply it counts. In a thread: the first count loads a vocabulary.
     _, first = await anyio.to_thread.run_sync(told, shown)
     weighed, last = await anyio.to_thread.run_sync(told, shown | {"receipt": first})
+    if own is not None and not stands:
+        await kit.ledger.keep_alone(planned.task.task_id, own, schema_tokens)
     if weighed is not None and weighed.net(spend) is not None:
         await kit.ledger.weigh(planned.task.task_id, weighed)
     return last
