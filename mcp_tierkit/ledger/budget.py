@@ -30,7 +30,7 @@ TASK_FLOOR, DAY_FLOOR = 100_000_000, 1_000_000_000
 """Nanodollars up to which a task or a day is never called a runaway: a cheap habit makes ten times it soon spent."""
 
 Rate = Literal["task_rate", "day_rate"]
-Kind = Literal["over_budget", "loop", "breaker"] | Rate
+Kind = Literal["over_budget", "loop", "breaker", Rate]
 
 
 class Refusal(NamedTuple):
