@@ -2,18 +2,43 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
+import anyio
 import pytest
 
+from mcp_tierkit.demo_upstream import Reply, Upstream
+from mcp_tierkit.gateway import LiteLLMGateway
 from mcp_tierkit.sandbox import probe
+from mcp_tierkit.types import Message, Request
 from tests.playbooks import World, make_world
 
 
 @pytest.fixture(scope="session")
 def anyio_backend() -> str:
     return "asyncio"
+
+
+@pytest.fixture(scope="session")
+def called_before() -> None:
+    """Every way to a provider was taken once: litellm loads more of itself then, for longer than a short time limit."""
+
+    async def call() -> None:
+        gateway = LiteLLMGateway(lambda name: None)
+        for model in ("openai/m", "openrouter/vendor/m", "anthropic/m"):
+            base = upstream.root_url if model.startswith("anthropic") else upstream.base_url
+            asked = Request(
+                task_id="t", route_id="r", stage="draft", tier="cheap", model=model, base_url=base,
+                messages=(Message(role="user", content="hello"),), max_output_tokens=9, timeout_s=60, prompt_id="p",
+            )  # fmt: skip
+            await gateway.complete(asked)
+        await gateway.aclose()
+
+    with Upstream(lambda asked: Reply(text="hello")) as upstream, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        anyio.run(call)
 
 
 @pytest.fixture

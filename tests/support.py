@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import anyio
 from mcp import Client
 
 from mcp_tierkit.config import Config, load_config
@@ -162,3 +164,36 @@ def footprint(root: Path) -> dict[str, tuple[bytes, int, int]]:
         data = os.fsencode(os.readlink(path)) if path.is_symlink() else path.read_bytes() if path.is_file() else b""
         found[str(name)] = (data, state.st_mode, 0 if path.is_dir() else state.st_mtime_ns)
     return found
+
+
+async def comes_true(claim: Callable[[], object], seconds: float = 20) -> bool:
+    """Whether a claim comes true while we look: looks are counted, so a machine that stands still uses none up."""
+    for _ in range(int(seconds * 100)):
+        if claim():
+            return True
+        await anyio.sleep(0.01)
+    return bool(claim())
+
+
+def bytes_read() -> int:
+    """What this process has read so far, whether from a disk, a pipe or a device."""
+    said = Path("/proc/self/io").read_text()
+    return int(said.partition("rchar:")[2].split()[0])
+
+
+async def longest_silence(work: Callable[[], Awaitable[object]]) -> float:
+    """The longest that the event loop let nothing else run while it did this work, as a share of the whole."""
+    gaps: list[float] = []
+
+    async def tick() -> None:
+        while True:
+            asked = time.monotonic()
+            await anyio.sleep(0.001)
+            gaps.append(time.monotonic() - asked)
+
+    began = time.monotonic()
+    async with anyio.create_task_group() as group:
+        group.start_soon(tick)
+        await work()
+        group.cancel_scope.cancel()
+    return max(gaps, default=1) / (time.monotonic() - began)

@@ -196,7 +196,7 @@ def test_stdout_of_the_server_holds_the_protocol_and_nothing_else(project: Path)
         process.stdin.write(json.dumps(HELLO) + "\n")
         process.stdin.flush()
         first = process.stdout.readline()
-        rest, errors = process.communicate(timeout=30)
+        rest, errors = process.communicate(timeout=60)
     assert json.loads(first)["id"] == 1
     assert (process.returncode, rest) == (0, "")
     assert {"stray before", "stray 199"} <= set(errors.splitlines())

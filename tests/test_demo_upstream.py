@@ -16,7 +16,7 @@ HELLO = {"model": "m", "messages": [{"role": "user", "content": "hello there"}]}
 
 
 def post(upstream: Upstream, path: str, body: dict[str, Any], key: str = "sk-1") -> tuple[int, bytes]:
-    connection = http.client.HTTPConnection("127.0.0.1", int(upstream.root_url.rpartition(":")[2]), timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", int(upstream.root_url.rpartition(":")[2]), timeout=60)
     try:
         connection.request("POST", path, json.dumps(body), {"authorization": f"Bearer {key}"})
         response = connection.getresponse()
@@ -30,7 +30,7 @@ def test_the_log_tells_what_was_used_and_holds_neither_key_nor_text(tmp_path: Pa
     with Upstream([Reply(text="fine", model="m-2"), Reply(status=429)], log=log) as upstream:
         assert post(upstream, "/v1/chat/completions", HELLO)[0] == 200
         assert post(upstream, "/v1/chat/completions", HELLO)[0] == 429
-        first, second = upstream.wait_served(2)
+        first, second = upstream.wait_served(2, 60)
     assert (first.status, first.served_model, first.tokens) == (200, "m-2", Tokens(fresh=3, output=1))
     assert (second.status, second.served_model, second.tokens) == (429, None, None)
     written = log.read_text()
@@ -44,7 +44,7 @@ def test_what_the_reply_says_and_what_the_log_says_are_the_same_tokens() -> None
     with Upstream(lambda asked: Reply(tokens=tokens, cost_usd="0.5")) as upstream:
         chat = json.loads(post(upstream, "/v1/chat/completions", HELLO)[1])["usage"]
         messages = json.loads(post(upstream, "/v1/messages", HELLO)[1])["usage"]
-        assert {served.tokens for served in upstream.wait_served(2)} == {tokens}
+        assert {served.tokens for served in upstream.wait_served(2, 60)} == {tokens}
     assert (chat["prompt_tokens"], chat["completion_tokens"], chat["total_tokens"]) == (60, 40, 100)
     assert chat["prompt_tokens_details"] == {"cached_tokens": 20, "cache_write_tokens": 30}
     assert chat["cost"] == 0.5
@@ -76,7 +76,7 @@ def test_a_held_reply_waits_for_its_release() -> None:
     with Upstream([Reply(hold="gate")]) as upstream:
         thread = threading.Thread(target=lambda: answers.append(post(upstream, "/v1/chat/completions", HELLO)[0]))
         thread.start()
-        upstream.wait_asked(1)
+        upstream.wait_asked(1, 60)
         assert (answers, upstream.served) == ([], ())
         upstream.release("gate")
         thread.join(10)
@@ -85,7 +85,7 @@ def test_a_held_reply_waits_for_its_release() -> None:
 
 def test_engines_list_their_models() -> None:
     with Upstream(models=("a", "b")) as upstream:
-        connection = http.client.HTTPConnection("127.0.0.1", int(upstream.root_url.rpartition(":")[2]), timeout=10)
+        connection = http.client.HTTPConnection("127.0.0.1", int(upstream.root_url.rpartition(":")[2]), timeout=60)
         connection.request("GET", "/v1/models")
         listed = json.loads(connection.getresponse().read())
         connection.close()

@@ -407,6 +407,7 @@ async def test_a_look_that_a_budget_stops_names_no_task_to_go_on_with(home: Home
     assert all(fix.endswith("in their tierkit.toml, or go on without it.") for fix in fixes), fixes
 
 
+@pytest.mark.usefixtures("called_before")
 async def test_a_dead_key_is_found_by_one_metered_call_a_tier(home: Home) -> None:
     def answer(asked: Any) -> Reply:
         return Reply(status=401) if asked.model == "big" else Reply(text="ok", model="tiny")
@@ -416,7 +417,7 @@ async def test_a_dead_key_is_found_by_one_metered_call_a_tier(home: Home) -> Non
         toml = TWO_TIERS.format(url=upstream.base_url)
         home.settings(toml.replace("price =", 'api_key_env = "MINE"\nprice ='))
         told = {symptom.name: symptom for symptom in await home.look(is_online=True)}
-        assert len(upstream.asked) == 2
+        assert len(upstream.asked) == 2, told
         assert all(asked.max_tokens == 16 for asked in upstream.asked)
     assert "The key is MINE." in told["key_dead"].what
     assert told["online"].what.startswith("cheap: openai/tiny answered in ")

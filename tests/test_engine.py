@@ -77,5 +77,5 @@ async def test_a_cancelled_call_frees_the_engine(gateway: LiteLLMGateway, engine
     with anyio.move_on_after(0.3) as scope:
         await gateway.complete(request(engine, max_output_tokens=HOURS_OF_TEXT))
     assert scope.cancelled_caught
-    with anyio.fail_after(5):
+    with anyio.fail_after(60):
         await gateway.complete(request(engine, "next"))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -18,30 +17,37 @@ from mcp_tierkit.prices import LOCAL_PRICE
 from mcp_tierkit.providers import Endpoint, known
 from mcp_tierkit.tiers import survey
 from tests.engine import tiny_engine, write_tiny_model
+from tests.support import comes_true
 
 pytestmark = pytest.mark.anyio
 
 
 @asynccontextmanager
-async def server(answers: dict[str, bytes], *, silent: bool = False) -> AsyncIterator[tuple[int, list[str]]]:
-    """A server on a free port that answers pages with whole responses, and the request lines it saw."""
+async def server(
+    answers: dict[str, bytes], *, silent: list[str] | None = None
+) -> AsyncIterator[tuple[int, list[str]]]:
+    """A server on a free port that answers pages with whole responses, and the request lines it saw.
+
+    A silent one answers nothing, and tells `silent` when it is asked and when whoever asked has left.
+    """
     seen: list[str] = []
-    stop = asyncio.Event()
 
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = (await reader.readuntil(b"\r\n\r\n")).decode()
         seen.append(head.splitlines()[0])
-        if silent:
-            await stop.wait()
-        writer.write(answers.get(head.split()[1], b"HTTP/1.1 404 Not Found\r\n\r\n"))
-        await writer.drain()
+        if silent is None:
+            writer.write(answers.get(head.split()[1], b"HTTP/1.1 404 Not Found\r\n\r\n"))
+            await writer.drain()
+        else:
+            silent.append("asked")
+            await reader.read()
+            silent.append("left")
         writer.close()
 
     listening = await asyncio.start_server(handle, "127.0.0.1", 0)
     try:
         yield listening.sockets[0].getsockname()[1], seen
     finally:
-        stop.set()
         listening.close()
 
 
@@ -118,11 +124,12 @@ async def test_a_closed_port_is_no_engine() -> None:
 
 async def test_silent_engines_are_asked_at_once_and_given_up_together() -> None:
     good = {"/v1/models": page({"data": [{"id": "m"}]})}
-    async with server({}, silent=True) as (one, _), server({}, silent=True) as (two, _), server(good) as (three, _):
-        started = time.monotonic()
+    told: list[str] = []
+    async with server({}, silent=told) as (one, _), server({}, silent=told) as (two, _), server(good) as (three, _):
         found = await find_engines([at(one), at(two), at(three, name="third")])
         assert [engine.name for engine in found] == ["third"]
-        assert time.monotonic() - started < 2.5, "two silent engines took longer than one would"
+        assert await comes_true(lambda: len(told) == 4)
+    assert told == ["asked", "asked", "left", "left"]
 
 
 async def test_a_real_llama_cpp_is_found_and_becomes_a_free_tier(tmp_path: Path) -> None:

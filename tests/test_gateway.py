@@ -20,6 +20,7 @@ from mcp_tierkit.demo_upstream import Asked, Reply, Tokens, Upstream
 from mcp_tierkit.errors import ModelFailed
 from mcp_tierkit.gateway import METERED, NO_KEY, LiteLLMGateway, ScriptedGateway, load_litellm
 from mcp_tierkit.types import Completion, Message, Request, Usage
+from tests.support import comes_true
 
 # litellm silences this warning of its own when imported, and pytest takes that back for each test.
 LITELLM_WARNS = pytest.mark.filterwarnings("ignore:.*`ReadOnly` qualifier:UserWarning")
@@ -226,7 +227,7 @@ async def test_a_second_call_with_the_same_beginning_reports_cached_tokens_once(
             second = (await gateway.complete(request(model, base))).usage
             assert (first.cached_input, second.cached_input) == (0, 10)
             assert _input(first) == _input(second) == 11
-        assert upstream.wait_served(4)[-1].tokens == Tokens(fresh=0, cached=10, written=1, output=1)
+        assert upstream.wait_served(4, 60)[-1].tokens == Tokens(fresh=0, cached=10, written=1, output=1)
 
 
 def _input(usage: Usage) -> int:
@@ -463,28 +464,40 @@ async def test_an_address_that_is_none_is_a_connection_failure(gateway: LiteLLMG
     assert caught.value.kind == "connection"
 
 
+@pytest.mark.usefixtures("called_before")
 async def test_what_the_library_does_before_it_sends_is_neither_the_models_time_nor_within_its_limit(
     gateway: LiteLLMGateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The first call of a process loads for a second, and a machine that is paid by the hour does not work then."""
-    litellm, slow_ms = load_litellm(), 600
+    litellm = load_litellm()
     send = litellm.acompletion
+    try:
+        slow_ms, took = 600, await _timed(gateway, monkeypatch, send, 0.6)
+    except ModelFailed:  # A machine that stood still for a while gets another try, with time to spare.
+        slow_ms, took = 6000, await _timed(gateway, monkeypatch, send, 6)
+    assert took[0][0] >= slow_ms
+    assert [told <= whole - slow_ms for told, whole in took] == [True, True], took
+
+
+async def _timed(
+    gateway: LiteLLMGateway, monkeypatch: pytest.MonkeyPatch, send: Any, slow_s: float
+) -> list[tuple[int, float]]:
+    """What a call that succeeds and one that fails tell of their time, each with the whole of it, in milliseconds."""
 
     async def slow(**asked: Any) -> Any:
-        await anyio.sleep(slow_ms / 1000)
+        await anyio.sleep(slow_s)
         return await send(**asked)
 
-    monkeypatch.setattr(litellm, "acompletion", slow)
+    monkeypatch.setattr("litellm.acompletion", slow)
     took = []
-    with Upstream([Reply(wait_s=0.6), Reply(status=500)]) as upstream:
-        asked = request(base_url=upstream.base_url, timeout_s=1.1)
+    with Upstream([Reply(wait_s=slow_s), Reply(status=500)]) as upstream:
+        asked = request(base_url=upstream.base_url, timeout_s=slow_s * 1.85)
         for call in (gateway.complete, partial(_failed, gateway)):
             began = time.monotonic()
             told = (await call(asked)).duration_ms
             assert told is not None
             took.append((told, (time.monotonic() - began) * 1000))
-    assert took[0][0] >= 600
-    assert [told <= whole - slow_ms for told, whole in took] == [True, True], took
+    return took
 
 
 async def _failed(gateway: LiteLLMGateway, asked: Request) -> ModelFailed:
@@ -493,13 +506,16 @@ async def _failed(gateway: LiteLLMGateway, asked: Request) -> ModelFailed:
     return caught.value
 
 
+@pytest.mark.usefixtures("called_before")
 @pytest.mark.parametrize("model", ["openai/m", "anthropic/m"])
 async def test_a_provider_that_does_not_answer_is_left_at_the_time_limit(gateway: LiteLLMGateway, model: str) -> None:
     with Upstream(lambda asked: Reply(hold="forever")) as upstream:
         base = upstream.base_url if model.startswith("openai") else upstream.root_url
-        with pytest.raises(ModelFailed) as caught:
-            await gateway.complete(request(model, base, timeout_s=0.3))
-        (served,) = await anyio.to_thread.run_sync(upstream.wait_served, 1)
+        for limit_s in (0.3, 5):  # A busy machine may need longer than the first before it sends anything.
+            if not upstream.asked:
+                with pytest.raises(ModelFailed) as caught:
+                    await gateway.complete(request(model, base, timeout_s=limit_s))
+        (served,) = await anyio.to_thread.run_sync(upstream.wait_served, 1, 60)
     assert caught.value.kind == "timeout"
     assert served.client_left
     assert "may still have been charged" in str(caught.value)
@@ -534,11 +550,10 @@ async def test_a_cancelled_call_closes_its_connection_at_once_and_is_no_error(
 
         async with anyio.create_task_group() as group:
             group.start_soon(call)
-            await anyio.to_thread.run_sync(upstream.wait_asked, 1)
-            began = time.monotonic()
+            await anyio.to_thread.run_sync(upstream.wait_asked, 1, 60)
             group.cancel_scope.cancel()
-        (served,) = await anyio.to_thread.run_sync(upstream.wait_served, 1)
-        assert time.monotonic() - began < 1
+        assert await comes_true(lambda: upstream.served, 1)
+        (served,) = upstream.served
     assert ended == ["cancelled"]
     assert served.client_left
     assert len(upstream.asked) == 1

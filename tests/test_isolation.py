@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import anyio
 import psutil
 import pytest
 from mcp import Client
@@ -28,6 +27,7 @@ from tests.support import (
     TESTS,
     WRONG,
     client_at,
+    comes_true,
     commit_all,
     footprint,
     make_config,
@@ -359,9 +359,7 @@ class Held:
         """The id of a task whose check is waiting now."""
         result = await client.call_tool("draft_with_cheap_model", self.place.job() | {"wait_s": 0})
         assert result.structured_content is not None, result.content
-        with anyio.fail_after(30):
-            while not self.children():
-                await anyio.sleep(0.02)
+        assert await comes_true(self.children, 30)
         return str(result.structured_content["task_id"])
 
     def let_go(self) -> None:

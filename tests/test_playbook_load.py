@@ -23,6 +23,7 @@ from mcp_tierkit.playbook.load import (
 )
 from mcp_tierkit.playbook.schema import BadSchema, Fields, strict_json
 from tests.playbooks import folder_of, loaded, make_playbook
+from tests.support import bytes_read
 
 CONTRACT = 'schema = 1\nkind = "script"\nversion = "1.0.0"\n'
 RUN = 'run = { script = "scripts/run.py", runtime = "python" }\n'
@@ -58,7 +59,7 @@ def test_a_folder_with_a_link_a_pipe_or_too_much_in_it_is_refused(tmp_path: Path
         file.truncate(5 * 1024**3)
     (tmp_path / "odd/a\u202etxt").touch()
     os.makedirs(tmp_path / "deep" / "/".join(["d"] * 40))
-    started = time.monotonic()
+    before = bytes_read()
     assert "link" in refused("link")
     assert "link" in refused("linked-folder")
     assert "special" in refused("pipe")
@@ -67,7 +68,7 @@ def test_a_folder_with_a_link_a_pipe_or_too_much_in_it_is_refused(tmp_path: Path
     assert "5 MB" in refused("sparse")
     assert "unusable character" in refused("odd")
     assert "nested" in refused("deep")
-    assert time.monotonic() - started < 2
+    assert bytes_read() - before < MAX_BYTES
     (tmp_path / "alias").symlink_to(tmp_path / "big")
     assert "folder of its own" in refused("alias")
 
@@ -370,9 +371,9 @@ def test_a_refusal_names_the_field_and_the_rule_and_never_the_value() -> None:
 
 
 def test_an_evil_pattern_takes_no_time() -> None:
-    started = time.monotonic()
+    started = time.process_time()
     assert fault({"type": "string", "pattern": "^(a+)+$"}, "a" * 5000 + "!")
-    assert time.monotonic() - started < 0.5
+    assert time.process_time() - started < 5  # Read by steps, it would take longer than the world has.
 
 
 def test_defaults_fill_in_unknown_fields_are_refused_and_missing_ones_named() -> None:

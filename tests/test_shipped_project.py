@@ -200,7 +200,7 @@ HARD = (
 
 
 def test_hostile_lines_cost_linear_time_and_a_bounded_group_store() -> None:
-    started = time.monotonic()
+    started = time.process_time()
     lines = [f"ERROR {number} {part * (20_000 // len(part))}" for number, part in enumerate(HARD)]
     assert groups("\n".join(lines))["events"] == len(HARD)
     single = LOGS.report(io.StringIO("ERROR " + "x1 " * 3_000_000), "error", 5)
@@ -211,7 +211,7 @@ def test_hostile_lines_cost_linear_time_and_a_bounded_group_store() -> None:
     )
     many = groups("\n".join(f"ERROR {word}" for word in letters), limit=1)
     assert (many["kinds"], many["ungrouped"], many["events"]) == (LOGS.MAX_GROUPS, 500, LOGS.MAX_GROUPS + 500)
-    assert time.monotonic() - started < 10
+    assert time.process_time() - started < 10
 
 
 # --- todos --------------------------------------------------------------------------------------

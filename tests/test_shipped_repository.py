@@ -148,10 +148,10 @@ def test_an_unresolved_merge_is_found_and_a_heading_or_an_edit_is_not() -> None:
 )
 def test_hostile_files_cost_the_sweep_linear_time(part: str) -> None:
     text = part * (1_000_000 // len(part)) + ">>>>>>>"
-    started = time.monotonic()
+    started = time.process_time()
     SWEEP.Secrets().find(text)
     SWEEP.conflict(text)
-    assert time.monotonic() - started < 4
+    assert time.process_time() - started < 4
 
 
 # --- release ------------------------------------------------------------------------------------

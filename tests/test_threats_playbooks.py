@@ -39,7 +39,9 @@ from tests.support import (
     FIXED,
     JOB,
     RIGHT,
+    bytes_read,
     client_at,
+    comes_true,
     desk_at,
     make_config,
     make_env,
@@ -263,13 +265,13 @@ async def test_rule_7_a_pipe_an_endless_file_and_a_huge_one_are_refused_at_once(
     (folders["many"] / "assets").mkdir()
     for number in range(250):
         (folders["many"] / f"assets/{number}").touch()
-    process, started = psutil.Process(), time.monotonic()
-    before = process.memory_info().rss
+    process = psutil.Process()
+    before, read = process.memory_info().rss, bytes_read()
     async with scene.client() as client:
         for name in folders:
             assert (await refusal(client, name)).startswith("untrusted: ")
         assert sorted((await run_list(client))["untrusted"]) == sorted(folders)
-    assert time.monotonic() - started < 10  # Two seconds where nothing else runs.
+    assert bytes_read() - read < 50 * 1024**2
     assert process.memory_info().rss - before < 20 * 1024**2
 
 
@@ -332,16 +334,16 @@ DETACHED = """
 """
 
 
-@pytest.mark.parametrize("ending", ["say('x')", "time.sleep(60)"], ids=["ok", "timeout"])
+@pytest.mark.parametrize("ending", ["say('x')", "time.sleep(120)"], ids=["ok", "timeout"])
 async def test_rule_11_a_child_that_left_its_session_ends_with_the_run(scene: Scene, ending: str) -> None:
-    seconds = f"{60 + os.getpid() / 1e7:.7f}"
-    scene.add("parent", DETACHED % seconds + "    " + ending, timeout_s=1)
+    seconds = f"{120 + os.getpid() / 1e7:.7f}"
+    scene.add("parent", DETACHED % seconds + "    " + ending, timeout_s=60 if ending.startswith("say") else 1)
     started = time.monotonic()
     async with scene.client() as client:
         reply = await run(client, "parent")
     assert (reply["status"], reply["output"]) in [("ok", {"said": "x"}), ("timeout", None)]
     assert (reply["status"] == "ok") == ending.startswith("say")
-    assert time.monotonic() - started < 8  # The script would sleep for a minute.
+    assert time.monotonic() - started < 60  # The script and its child would sleep for two minutes.
     assert not is_alive(seconds)
     assert leftovers() == []
 
@@ -353,9 +355,7 @@ async def test_rule_11_a_killed_server_leaves_no_child(scene: Scene) -> None:
     await until(lambda: is_alive(seconds))
     server.kill()
     server.communicate()
-    started = time.monotonic()
-    await until(lambda: not is_alive(seconds))
-    assert time.monotonic() - started < 3
+    assert await comes_true(lambda: not is_alive(seconds), 3)
 
 
 def start(scene: Scene, *words: str) -> subprocess.Popen[str]:
@@ -367,7 +367,7 @@ def start(scene: Scene, *words: str) -> subprocess.Popen[str]:
 
 async def test_rule_12_a_flood_on_both_streams_costs_neither_memory_nor_time(scene: Scene) -> None:
     script = "import subprocess\nsubprocess.run(['yes'], stderr=1)\n"
-    scene.add("flood", script + "subprocess.run(['sh', '-c', 'yes >&2'])")
+    scene.add("flood", script + "subprocess.run(['sh', '-c', 'yes >&2'])", timeout_s=120)
     process = psutil.Process()
     async with scene.client() as client:
         await run_list(client)
@@ -375,7 +375,7 @@ async def test_rule_12_a_flood_on_both_streams_costs_neither_memory_nor_time(sce
         reply = await run(client, "flood")
     assert reply["status"] == "output_limit"
     assert process.memory_info().rss - before < 20 * 1024**2
-    assert time.monotonic() - started < 10  # Well under two seconds where nothing else runs.
+    assert time.monotonic() - started < 60  # The script would flood for two minutes.
     assert len(json.dumps(reply)) < 6000
 
 
