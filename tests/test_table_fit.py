@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from mcp_tierkit.cli import run
 from mcp_tierkit.cli.fitting import Column, fitted
 from mcp_tierkit.cli.tables import figures, words
 from tests.reports import add_call, new_ledger, open_task, receipt, tell
@@ -82,6 +83,14 @@ def test_a_narrow_terminal_is_told_every_figure_of_every_lever(tmp_path: Path, c
     [table] = re.findall(r"Saved, in US dollars\n.*?all together[^\n]*", text, re.DOTALL)
     assert set(re.findall(r"-?\$[\d.]+", table)) >= {"$0.0431", "$0.1972", "-$0.0123"}
     assert set(LEVER.split()) <= set(table.split())
+
+
+def test_prices_stand_with_their_points_in_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["prices", "claude-opus-5-5", "claude-haiku-5-5", "groq/openai/gpt-oss-20b"]) == 0
+    rows = [line[26:] for line in capsys.readouterr().out.splitlines() if re.search(r"\d {4,}", line)]
+    assert len(rows) == 3
+    # Where the whole dollars of each figure end.
+    assert len({tuple(figure.end() for figure in re.finditer(r"(?<![\d.])\d+", row))[:3] for row in rows}) == 1, rows
 
 
 def _read(fd: int) -> bytes:

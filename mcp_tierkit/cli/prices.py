@@ -24,6 +24,7 @@ _HOW = (
     "The tier's next call is what later prices are compared with."
 )
 _HEAD = ("input", "output", "cached", "written")
+_UNIT = "dollars per million tokens"
 
 
 class Row(NamedTuple):
@@ -112,8 +113,11 @@ def _age(price: Price, today: date) -> int | None:
 
 def _print_table(rows: Sequence[Row], today: date, *, in_full: bool) -> None:
     """One table, its rows below where and when they were read: so the figures fit eighty columns."""
-    width = max([len(row.model) for row in rows] + [5])
-    click.echo(f"{'dollars per million tokens':<{width}}" + "".join(f"{name:>9}" for name in _HEAD))
+    from mcp_tierkit.cli.tables import print_text
+
+    width = max(len(name) for name in (_UNIT, *(row.model for row in rows)))
+    cells = _in_line([row.price for row in rows if row.price])
+    click.echo(f"{_UNIT:<{width}}" + "".join(f"{name:>9}" for name in _HEAD))
     groups: dict[str, list[tuple[str, Price]]] = {}
     for row in rows:
         if row.price is not None:
@@ -121,11 +125,22 @@ def _print_table(rows: Sequence[Row], today: date, *, in_full: bool) -> None:
     for place, known in groups.items():
         click.secho(place, bold=True)
         for model, price in known:
-            click.echo(f"{model:<{width}}" + "".join(f"{_figure(getattr(price, name)):>9}" for name in _COLUMNS))
+            figures = "".join(f"{cells[name][getattr(price, name)]:>9}" for name in _COLUMNS)
+            click.echo(f"{model:<{width}}{figures}".rstrip())
             for line in _further(price) if in_full else _assumed(price):
-                click.echo(f"  {line}")
+                print_text([f"  {line}"], indent="    ")
     for model in (row.model for row in rows if row.price is None):
         click.echo(f"{model:<{width}}  unknown: name its price in tierkit.toml before it is used")
+
+
+def _in_line(prices: Sequence[Price]) -> dict[str, dict[Decimal | None, str]]:
+    """Each figure of each column as it is shown, padded so that decimal points stand below each other."""
+    found: dict[str, dict[Decimal | None, str]] = {}
+    for name in _COLUMNS:
+        figures = {rate: _figure(rate).partition(".") for rate in (getattr(price, name) for price in prices)}
+        after = max((len(point + part) for _, point, part in figures.values()), default=0)
+        found[name] = {rate: f"{whole}{point + part:<{after}}" for rate, (whole, point, part) in figures.items()}
+    return found
 
 
 def _read_from(row: Row, price: Price, today: date) -> str:
@@ -259,10 +274,10 @@ def _pins(as_json: bool) -> bool:
 
 
 def _print_pins(found: Sequence[Retest]) -> None:
-    for one in found:
-        click.echo(one.told())
-    if found:
-        click.echo(_HOW)
+    from mcp_tierkit.cli.tables import print_text
+
+    for line in (*(one.told() for one in found), *([_HOW] if found else [])):
+        print_text([line], indent="  ")
 
 
 def _retests(config: Config | None) -> tuple[Retest, ...] | None:

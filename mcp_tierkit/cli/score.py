@@ -137,7 +137,7 @@ def _config_of(project: str) -> Config:
 
 
 def _print(found: Outcome, *, with_transcripts: bool, saved_minutes: float | None = None) -> None:
-    from mcp_tierkit.cli.tables import printable
+    from mcp_tierkit.cli.tables import print_text, printable
     from mcp_tierkit.scorecard import was_handed_over
 
     card = found.card
@@ -155,14 +155,18 @@ def _print(found: Outcome, *, with_transcripts: bool, saved_minutes: float | Non
         "clean-up in git": _lines(found),
         "total": _total(card),
     }
-    click.echo(f"{card.task_id}  {card.verdict or 'no verdict'}: {card.why}")
-    click.echo(f"  {printable(' '.join(card.goal.split()), GOAL_WIDTH)}\n")
+    print_text([f"{card.task_id}  {card.verdict or 'no verdict'}: {card.why}"], indent="  ")
+    print_text([f"  {printable(' '.join(card.goal.split()), GOAL_WIDTH)}"], indent="  ")
+    click.echo()
     for name, text in rows.items():
-        click.echo(f"  {name:<16} {text}")
+        print_text([f"  {name:<16} {text}"], indent=" " * 19)
     if with_transcripts and found.caller and card.baseline and card.baseline.unit == "usd":
-        click.echo("\n  Its calls read the conversation again at each step. The work alone is estimated without that.")
+        click.echo()
+        again = "Its calls read the conversation again at each step. The work alone is estimated without that."
+        print_text([f"  {again}"], indent="  ")
     if card.outcome is None and was_handed_over(card):
-        click.echo(f"\n  To record its outcome: tierkit outcome {card.task_id} accepted|edited|reverted")
+        click.echo()
+        print_text([f"  To record its outcome: tierkit outcome {card.task_id} accepted|edited|reverted"], indent="  ")
     _print_patterns(found.patterns)
 
 
@@ -237,9 +241,14 @@ def _against(found: Outcome) -> str:
 
 
 def _print_patterns(patterns: tuple[Pattern, ...]) -> None:
+    from mcp_tierkit.cli.tables import print_text
+
     for pattern in patterns:
-        times = f"{count(pattern.times, 'finding')} of class {pattern.klass} in {count(pattern.tasks, 'task')}"
-        click.echo(f"\n  Again and again: {times}.\n  {pattern.suggestion}")
+        klass = pattern.klass.replace("_", " ")
+        times = f"{count(pattern.times, 'finding')} of class {klass} in {count(pattern.tasks, 'task')}"
+        click.echo()
+        print_text([f"  Again and again: {times}."], indent="  ")
+        print_text([f"  {pattern.suggestion}"], indent="  ")
 
 
 @click.command()
@@ -298,17 +307,20 @@ def _count_due(config: Config, task_ids: list[str]) -> None:
 
 
 def _print_answers(answers: tuple[Answer, ...], patterns: tuple[Pattern, ...], tasks: int, seen: str) -> None:
+    from mcp_tierkit.cli.tables import print_text
     from mcp_tierkit.scorecard import least_tasks
 
-    click.echo(f"From {seen}. A task that cannot tell is left out; {least_tasks()} that can make an answer.\n")
+    print_text([f"From {seen}. A task that cannot tell is left out; {least_tasks()} that can make an answer."])
+    click.echo()
     for number, row in enumerate(answers, 1):
         left = f"; {tasks - row.of} cannot tell" if tasks > row.of else ""
-        click.echo(f"  {number}. {row.question}")
-        click.echo(f"     {row.answer or 'not known yet'}: {row.good} of {count(row.of, 'task')}{left}")
-        if row.advice:
-            click.echo(f"     {row.advice}")
+        print_text([f"  {number}. {row.question}"], indent=" " * 5)
+        told = f"{row.answer or 'not known yet'}: {row.good} of {count(row.of, 'task')}{left}"
+        for line in filter(None, (told, row.advice)):
+            print_text([f"     {line}"], indent=" " * 5)
     _print_patterns(patterns)
-    click.echo(f"\n{_closing(answers)}")
+    click.echo()
+    print_text([_closing(answers)])
 
 
 def _closing(answers: tuple[Answer, ...]) -> str:
