@@ -98,7 +98,7 @@ async def test_a_call_waits_for_one_in_flight_and_goes_out_once_that_has_settled
     async def second() -> None:
         granted.append(await ledger.reserve(asked, 90, limits))
 
-    with anyio.fail_after(10):
+    with anyio.fail_after(LONG_S / 2):
         async with anyio.create_task_group() as group:
             group.start_soon(second)
             for _ in range(3):
@@ -114,7 +114,7 @@ async def test_a_call_that_no_settlement_can_help_is_refused_at_once(opened: Ope
     asked = await routed(ledger)
     await ledger.settle(await ledger.reserve(asked, 50, Budgets()), paid(50))
     await ledger.reserve(asked, 40, Budgets())
-    with anyio.fail_after(5):
+    with anyio.fail_after(LONG_S / 2):
         for limits in (Budgets(task=100, day=70), Budgets(call=30), Budgets(month=100, project=79)):
             with pytest.raises(OverBudget) as refused:
                 await ledger.reserve(asked, 31, limits)
@@ -152,7 +152,7 @@ async def test_a_wait_is_cancelled_at_once_and_leaves_no_row(opened: Opened, tmp
     ledger = opened()
     asked = await routed(ledger)
     first = await ledger.reserve(asked, 60, Budgets())
-    with anyio.fail_after(5), anyio.move_on_after(0.05) as waited:
+    with anyio.fail_after(LONG_S / 2), anyio.move_on_after(0.05) as waited:
         await ledger.reserve(asked, 60, Budgets(task=100))
     assert waited.cancelled_caught
     await ledger.settle(first, paid(1))
@@ -165,7 +165,7 @@ async def test_what_a_killed_process_left_is_not_waited_for(tmp_path: Path) -> N
     asked = await routed(ledger)
     with children(("doomed", "t1"), state=tmp_path) as (victim,):
         assert victim.heard().endswith("t1")
-    with anyio.fail_after(10), pytest.raises(OverBudget, match=r"\$0.00000001 is spent or possibly spent, "):
+    with anyio.fail_after(LONG_S / 2), pytest.raises(OverBudget, match=r"\$0.00000001 is spent or possibly spent, "):
         await ledger.reserve(asked, 15, Budgets(task=20))
     await ledger.close()
 
@@ -238,7 +238,7 @@ async def test_twenty_calls_at_once_make_exactly_the_requests_that_their_budget_
     with Upstream(lambda asked: "ok") as upstream:
         port = upstream.root_url.rpartition(":")[2]
         told = await spoken(CROWD, str(tmp_path), port, budget, *names, str(processes))
-        asked = len(upstream.wait_served(10))
+        asked = len(upstream.wait_served(10, 60))
     with closing(sqlite3.connect(tmp_path / "ledger.db")) as conn:
         [(most, granted)] = conn.execute("select max(nanousd), count(*) from seen").fetchall()
     assert (asked, granted, len(told)) == (10, 10, 10)

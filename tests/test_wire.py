@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,8 +87,12 @@ class Serving:
     def __exit__(self, *_: object) -> None:
         assert self._process.stderr is not None
         self._process.terminate()
-        self._process.wait(60)
+        for _ in range(500):  # Five seconds of looks; a machine that stands still uses none up.
+            if self._process.poll() is not None:
+                break
+            time.sleep(0.01)
         self._process.stderr.close()
+        assert self._process.poll() is not None
 
 
 @pytest.fixture(scope="module", params=WIRES, ids=lambda wire: "-".join(wire))
