@@ -276,10 +276,10 @@ def test_a_number_of_days_that_cannot_be_is_wrong_usage(url: str, days: str) -> 
     assert run(["report", "--days", days]) == 2
 
 
-def test_a_ledger_of_an_older_version_is_upgraded_and_told(
+def test_a_ledger_of_an_older_version_is_told_and_left_to_the_server_that_writes_it(
     url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """After an update a report may well be what is asked for first."""
+    """After an update a report may well be what is asked for first, while a server of the older version is at work."""
     from sqlite_utils import Database
 
     with closing(sqlite3.connect(tmp_path / "ledger.db", isolation_level=None)) as old:
@@ -287,10 +287,15 @@ def test_a_ledger_of_an_older_version_is_upgraded_and_told(
         old.execute("pragma user_version = 5")
         old.execute("insert into owners values ('o', 'lock', 1, 'then')")
         open_task(old, "t1", NOW.isoformat())
+        old.execute("pragma journal_mode = wal")
         add_call(old, "t1", at=NOW.isoformat(), cost_nanousd=7_000_000)
-    assert run(["report"]) == 0
+        assert run(["report"]) == 0
+        assert old.execute("pragma user_version").fetchone()[0] == 5
+        add_call(old, "t1", at=NOW.isoformat(), cost_nanousd=2_000_000)
     assert "$0.0070 for 1 model call; 1 task opened." in capsys.readouterr().out
-    assert len(list(tmp_path.glob("ledger.db.schema5.*.backup"))) == 1
+    assert {path.name for path in tmp_path.glob("ledger.db*")} == {"ledger.db"}
+    assert run(["report"]) == 0
+    assert "$0.0090 for 2 model calls; 1 task opened." in capsys.readouterr().out
 
 
 def test_a_ledger_that_cannot_be_read_is_a_failure(url: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,7 +11,7 @@ from typing import Literal, TypeVar, get_args
 from mcp_tierkit.errors import NotFound
 from mcp_tierkit.ledger.budget import Kind
 from mcp_tierkit.ledger.migrations import SCHEMA, migrations
-from mcp_tierkit.ledger.opening import check_schema, explained, ledger_path, prepare, schema_number
+from mcp_tierkit.ledger.opening import check_schema, explained, ledger_path, schema_number
 from mcp_tierkit.ledger.owners import is_alive
 from mcp_tierkit.ledger.spent import OF_CALLS, SUMMED, Spent, spent_of
 from mcp_tierkit.types import Record, TaskState
@@ -131,14 +131,12 @@ class Health(Record):
 def reading(url: str) -> Iterator[sqlite3.Connection]:
     """A connection that cannot write; on a machine where nothing was recorded yet, to an empty ledger.
 
-    A ledger of an older version is first brought to this one's, as the first write would, and a copy of it is kept:
-    after an update nobody can know which command comes first. Raises LedgerError where the file is no ledger.
+    Of a ledger of an older version it is a copy, brought to this one's and gone at the end. The file itself changes with
+    the first write: a server of the older version may still be at work on it, and could not go on. Raises LedgerError
+    where the file is no ledger.
     """
     path = ledger_path(url)
-    with explained():
-        if path.exists() and _is_older(path):
-            prepare(path)
-    with explained(), closing(_connect(path) if path.exists() else _empty()) as conn:
+    with explained(), closing(_current(path) if path.exists() else _empty()) as conn:
         conn.row_factory = sqlite3.Row
         check_schema(conn)
         yield conn
@@ -260,9 +258,12 @@ def health(url: str) -> Health:
         )
 
 
-def _is_older(path: Path) -> bool:
-    with closing(_connect(path)) as conn:
-        return 0 < schema_number(conn) < SCHEMA
+def _current(path: Path) -> sqlite3.Connection:
+    conn = _connect(path)
+    if not 0 < schema_number(conn) < SCHEMA:
+        return conn
+    with closing(conn) as old:
+        return _copied(old)
 
 
 def _connect(path: Path) -> sqlite3.Connection:
@@ -270,11 +271,25 @@ def _connect(path: Path) -> sqlite3.Connection:
 
 
 def _empty() -> sqlite3.Connection:
+    return _migrated(sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False))
+
+
+def _copied(old: sqlite3.Connection) -> sqlite3.Connection:
+    conn = sqlite3.connect(
+        "", isolation_level=None, check_same_thread=False
+    )  # A file without a name, gone when closed.
+    old.backup(conn)
+    return _migrated(conn)
+
+
+def _migrated(conn: sqlite3.Connection) -> sqlite3.Connection:
     from sqlite_utils import Database
 
-    conn = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+    conn.execute("begin")
     migrations().apply(Database(conn, execute_plugins=False))
     conn.execute(f"pragma user_version = {SCHEMA}")
+    conn.execute("commit")
+    conn.execute("pragma query_only = on")
     return conn
 
 
