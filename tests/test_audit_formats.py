@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from mcp_tierkit.cli import run
+from mcp_tierkit.transcripts import lines
 from mcp_tierkit.transcripts.lines import unpacker
 from mcp_tierkit.transcripts.read import FAILED
 from tests.transcripts import answer, asked, at_home, counted, event, usage, write
@@ -178,3 +179,13 @@ def test_a_compressed_session_that_nothing_here_can_read_is_said(
     assert run(["audit"]) == 0
     unpacker.cache_clear()
     assert "Left out: 1 compressed session, which zstd would read." in capsys.readouterr().out
+
+
+def test_a_file_of_nothing_but_ends_of_lines_is_given_up(
+    home: Path, told: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lines, "MAX_SHORT", 100)
+    claude(home, answer("a", at(1), usage(1)))
+    (home / ".claude" / "projects" / "-home-ada-shop" / "ends.jsonl").write_bytes(b"\n" * 100_000)
+    found = told()
+    assert (found["total"]["calls"], found["counts"]["broken"], found["counts"]["lines"]) == (1, 1, 2 + 101)

@@ -20,6 +20,10 @@ MAX_LINE = 8_000_000
 """Longer lines are pictures and whole files in a tool's result; no usage row we saw was a hundredth of that."""
 MAX_VALUES = 200_000
 """Lists and objects in a line: each is a hundred bytes in memory, and two in the file."""
+_SHORT = 8
+"""Bytes: less than any row with one of the marks."""
+MAX_SHORT = 1_000_000
+"""Lines so short: a file of many more is no transcript, and to read them one by one takes minutes."""
 _BUFFER = 1 << 20
 
 
@@ -35,18 +39,27 @@ def rows(path: Path, marks: tuple[bytes, ...], counts: Counter[str]) -> Iterator
     """The objects on lines that hold one of `marks`, read line by line. Raises OSError where it cannot be opened."""
     try:
         with opened(path) as file:
+            number = short = 0
             while line := file.readline(MAX_LINE):
                 if len(line) == MAX_LINE and not line.endswith(b"\n"):
                     _skip(file)
                     counts["long"] += 1
                     continue
-                counts["lines"] += 1
+                number += 1
+                if len(line) < _SHORT:
+                    short += 1
+                    if short > MAX_SHORT:
+                        counts["broken"] += 1
+                        break
+                    continue
                 for mark in marks:
                     if mark in line:
+                        counts["lines"] = number
                         row = _read(line, counts)
                         if row is not None:
                             yield row
                         break
+            counts["lines"] = number
     except Cut:
         counts["cut"] += 1
 
