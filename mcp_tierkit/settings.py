@@ -39,7 +39,9 @@ def _plain_amount(value: object) -> Decimal:
     """A dollar amount up to 9,999,999 with at most nine places; no sign, exponent, or word such as `nan`."""
     text = str(value) if isinstance(value, str | int) else ""
     if not re.fullmatch(r"[0-9]{1,7}(\.[0-9]{1,9})?", text):
-        raise ValueError('is not an amount of US dollars such as "0.50": digits, at most nine after the point')
+        raise ValueError(
+            'is not an amount of US dollars such as "0.50": digits, at most seven before the point and nine after it'
+        )
     return Decimal(text)
 
 
@@ -188,7 +190,7 @@ def parse_toml(data: bytes, place: str) -> dict[str, Any]:
         return tomllib.loads(data.decode("utf8"), parse_float=str)
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         where = str(error) if isinstance(error, tomllib.TOMLDecodeError) else "not UTF-8 text, or nested too deeply"
-        raise InvalidInput(f"{place} is not valid TOML: {where}. Nothing was started.", next_step="Mend it.") from error
+        raise InvalidInput(f"{place} is not valid TOML: {where}. Nothing was done.", next_step="Mend it.") from error
 
 
 def check_settings(tables: Mapping[str, Any], place: str) -> Settings:
@@ -202,8 +204,8 @@ def check_settings(tables: Mapping[str, Any], place: str) -> Settings:
             raise unknown_key(path, place) from None
         reason = first["msg"].removeprefix("Value error, ")
         wants = reason if reason.startswith("is ") else f"is refused: {reason[:1].lower()}{reason[1:]}"
-        what = f"{'.'.join(path)} in {place} {wants}. Nothing was started."
-        raise InvalidInput(what, next_step="Correct that setting and start again.") from None
+        what = f"{'.'.join(path)} in {place} {wants}. Nothing was done."
+        raise InvalidInput(what, next_step="Correct that setting.") from None
 
 
 def unknown_key(path: tuple[str, ...], place: str) -> InvalidInput:
@@ -212,7 +214,7 @@ def unknown_key(path: tuple[str, ...], place: str) -> InvalidInput:
     fields = _fields_at(tuple(parents))
     near = difflib.get_close_matches(last, fields, n=1, cutoff=0.4)
     offer = f"Did you mean {'.'.join((*parents, near[0]))}?" if near else f"Known here: {', '.join(fields)}."
-    return InvalidInput(f"{'.'.join(path)} in {place} is no setting. Nothing was started.", next_step=offer)
+    return InvalidInput(f"{'.'.join(path)} in {place} is no setting. Nothing was done.", next_step=offer)
 
 
 def _fields_at(path: tuple[str, ...]) -> list[str]:

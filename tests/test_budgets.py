@@ -142,6 +142,10 @@ async def test_a_refusal_says_where_what_is_spent_is_only_the_most_that_it_can_b
     for limit in (Budgets(task=130), Budgets(day=130), Budgets(month=130), Budgets(project=130)):
         with pytest.raises(OverBudget, match=r"\$0.00000008 is spent or possibly spent, \$0.00 is outstanding"):
             await ledger.reserve(asked, 51, limit)
+    held = await ledger.reserve(asked, 10, Budgets(day=130))
+    with pytest.raises(OverBudget, match=r"\$0.00000008 is spent or possibly spent, \$0.00000001 is outstanding"):
+        await ledger.reserve(asked, 50, Budgets(day=130))  # It waited in vain for the one in flight.
+    await ledger.settle(held, paid(0))
     other = await routed(ledger, "t2")
     await ledger.settle(await ledger.reserve(other, 50, Budgets(day=130)), paid(50))
     with pytest.raises(OverBudget, match=r"\$0.00000005 is spent, \$0.00 is outstanding"):

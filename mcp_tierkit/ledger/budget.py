@@ -41,21 +41,24 @@ class Refusal(NamedTuple):
 
 
 def refusal(
-    conn: sqlite3.Connection, request: Request, budget_key: str, at: str, worst: int | None, budgets: Budgets
-) -> Refusal:
+    conn: sqlite3.Connection, request: Request, budget_key: str, at: str, worst: int | None, budgets: Budgets, *,
+    may_wait: bool,
+) -> Refusal:  # fmt: skip
     """What forbids a call that costs `worst` at most. It holds in the write transaction that reserves."""
     if budgets.breaker and (tripped := _tripped(conn, request, at)):
         return tripped
     if worst is None and (refused := _unpriced(conn, at, budgets.unpriced_calls)):
         return Refusal("over_budget", refused)
     keys = {"call": "", "task": request.task_id, "day": at[:10], "project": budget_key, "month": at[:7]}
-    over = [_over(conn, budget, key, worst or 0, getattr(budgets, budget)) for budget, key in keys.items()]
+    over = [_over(conn, budget, key, worst or 0, getattr(budgets, budget), may_wait) for budget, key in keys.items()]
     # A budget that no settlement can help comes before one that may admit the call yet.
     found = sorted((error for error in over if error is not None), key=lambda error: error.may_settle)
     return Refusal("over_budget", found[0] if found else None)
 
 
-def _over(conn: sqlite3.Connection, budget: str, key: str, worst: int, limit: int | None) -> OverBudget | None:
+def _over(
+    conn: sqlite3.Connection, budget: str, key: str, worst: int, limit: int | None, may_wait: bool
+) -> OverBudget | None:
     held = 0 if limit is None else committed(conn, budget, key)
     if limit is None or held + worst <= limit:
         return None
@@ -63,7 +66,7 @@ def _over(conn: sqlite3.Connection, budget: str, key: str, worst: int, limit: in
     spent, needed = held - flying, dollars(held + worst)
     may_settle = spent + worst <= limit
     # Looked up once for a refusal that stands: one that may yet be lifted is asked for again and again.
-    word = "spent" if may_settle else _spent(conn, budget, key)
+    word = "spent" if may_settle and may_wait else _spent(conn, budget, key)
     return OverBudget(
         f"The {budget} budget of ${dollars(limit)} does not admit this call: ${dollars(spent)} is {word}, "
         f"${dollars(flying)} is outstanding and it could cost ${dollars(worst)}",

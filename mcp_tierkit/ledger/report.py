@@ -131,9 +131,9 @@ class Health(Record):
 def reading(url: str) -> Iterator[sqlite3.Connection]:
     """A connection that cannot write; on a machine where nothing was recorded yet, to an empty ledger.
 
-    Of a ledger of an older version it is a copy, brought to this one's and gone at the end. The file itself changes with
-    the first write: a server of the older version may still be at work on it, and could not go on. Raises LedgerError
-    where the file is no ledger.
+    Of a ledger of an older version it is a copy, brought to this one's and gone at the end. The file itself changes
+    with the first write: a server of the older version may still be at work on it, and could not go on. Raises
+    LedgerError where the file is no ledger.
     """
     path = ledger_path(url)
     with explained(), closing(_current(path) if path.exists() else _empty()) as conn:

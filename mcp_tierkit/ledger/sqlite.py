@@ -135,7 +135,8 @@ class SqliteLedger:
     async def may_admit(self, request: Request, worst_nanousd: int | None, budgets: Budgets) -> bool:
         def work(conn: sqlite3.Connection) -> bool:
             task = require_task(conn, request.task_id)
-            _, refused = refusal(conn, request, task["budget_key"], self._now(), worst_nanousd, budgets)
+            key, at = task["budget_key"], self._now()
+            _, refused = refusal(conn, request, key, at, worst_nanousd, budgets, may_wait=True)
             return refused is None or refused.may_settle
 
         return await self._read(work)
@@ -170,7 +171,7 @@ class SqliteLedger:
 
         def work(conn: sqlite3.Connection) -> str | OverBudget:
             at, task = self._now(), require_task(conn, request.task_id)
-            kind, refused = refusal(conn, request, task["budget_key"], at, worst, budgets)
+            kind, refused = refusal(conn, request, task["budget_key"], at, worst, budgets, may_wait=may_wait)
             if refused is None:
                 return self._reserve(conn, request, task["client"], at, worst)
             if not (may_wait and refused.may_settle):
