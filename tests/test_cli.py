@@ -240,6 +240,8 @@ def test_init_refuses_a_broken_file_with_exit_code_two(project: Path, capsys: py
 def test_init_alone_lists_clients_checks_and_a_first_task(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (project.parent / "home/.claude").mkdir()
     (project / "conftest.py").touch()
+    (project / ".venv/bin").mkdir(parents=True)
+    (project / ".venv/bin/pytest").symlink_to(sys.executable)
     assert run(["init", "--json"]) == 0
     record = json.loads(capsys.readouterr().out)
     assert record["clients"] == [{"client": "claude-code", "title": "Claude Code", "state": "absent"}]
@@ -249,7 +251,7 @@ def test_init_alone_lists_clients_checks_and_a_first_task(project: Path, capsys:
     assert "tierkit init --client claude-code" in shown
     assert 'allow = ["pytest"]' in shown
     assert "first task" in shown
-    assert [path.name for path in project.iterdir()] == ["conftest.py"]
+    assert sorted(path.name for path in project.iterdir()) == [".venv", "conftest.py"]
 
 
 @pytest.mark.parametrize("name", ["cursor", "vscode", "opencode", "gemini", "other"])

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from mcp_tierkit.clients import Change, clients, entry_of, find_clients, install, places, prepare, snippet
 from mcp_tierkit.clients.launch import Launch, find_launch
 from mcp_tierkit.clients.merge import merge
-from mcp_tierkit.clients.offers import find_checks, first_task
+from mcp_tierkit.clients.offers import Checks, find_checks, first_task
 from mcp_tierkit.errors import Conflict, InvalidInput
 
 WRITTEN = ("claude-code", "claude-desktop", "codex")
@@ -374,23 +374,28 @@ def test_the_command_for_this_installation_runs(tmp_path: Path) -> None:
 # --- what a project offers
 
 
+def found(project: Path) -> tuple[str, ...]:
+    """What the project asks for, whether its program is on this machine or not."""
+    return tuple(sorted(command for commands in find_checks(project).model_dump().values() for command in commands))
+
+
 def test_checks_are_found_by_reading_the_project(project: Path) -> None:
-    assert find_checks(project) == ()
+    assert find_checks(project) == Checks()
     (project / "pyproject.toml").write_text("[tool.pytest.ini_options]\n")
     (project / "package.json").write_text('{"scripts": {"test": "vitest"}}')
     (project / "Makefile").write_text("tests := 1\ntest: all\n\ttrue\n")
     (project / "Cargo.toml").touch()
     (project / "go.mod").touch()
-    assert find_checks(project) == ("pytest", "npm test", "make test", "cargo test", "go test ./...")
+    assert found(project) == ("cargo test", "go test ./...", "make test", "npm test", "pytest")
     (project / "pnpm-lock.yaml").touch()
-    assert "pnpm test" in find_checks(project)
+    assert "pnpm test" in found(project)
 
 
 def test_broken_project_files_offer_nothing(project: Path) -> None:
     (project / "pyproject.toml").write_bytes(b"\xff[[")
     (project / "package.json").write_text('{"scripts": []}')
     (project / "Makefile").write_text("test := 3\n")
-    assert find_checks(project) == ()
+    assert find_checks(project) == Checks()
 
 
 def test_the_first_task_names_the_check_that_was_found() -> None:

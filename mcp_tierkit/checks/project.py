@@ -46,6 +46,24 @@ def _entries(folder: Path | str) -> list[tuple[str, str]]:
         return []
 
 
+def environment_of(root: Path, cwd: str = ".") -> Path | None:
+    """The Python environment that a check in `cwd` finds first; None where the project has none."""
+    found = (folder / name for folder in _homes(root, cwd) for name in (".venv", "venv"))
+    return next((environment for environment in found if (environment / "bin").is_dir()), None)
+
+
+def search_path(root: Path, path: str, cwd: str = ".") -> str:
+    """Where a check in `cwd` looks for programs: the project's own tools, then `path`."""
+    environment = environment_of(root, cwd)
+    first = [environment / "bin"] if environment else []
+    first += [tools for folder in _homes(root, cwd) if (tools := folder / "node_modules/.bin").is_dir()]
+    return os.pathsep.join([*map(str, first), path])
+
+
+def _homes(root: Path, cwd: str) -> list[Path]:
+    return [root] if cwd == "." else [root / cwd, root]
+
+
 def text_of(path: Path) -> str:
     try:
         return Workspace(path.parent).text(path.name)

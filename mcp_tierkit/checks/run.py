@@ -17,7 +17,7 @@ from anyio import to_thread
 
 from mcp_tierkit.checks.asked import is_allowed
 from mcp_tierkit.checks.bench import Bench
-from mcp_tierkit.checks.project import provides, secret_files, text_of
+from mcp_tierkit.checks.project import environment_of, provides, search_path, secret_files, text_of
 from mcp_tierkit.checks.stamps import Stamp, stamped
 from mcp_tierkit.errors import TierkitError
 from mcp_tierkit.evidence import Observed, Seen, Testimony, plain, read_run, read_testimony, runner_of
@@ -150,13 +150,9 @@ def _environment(bench: Bench, check: Check, place: Path, is_watched: bool) -> d
     """Clean, with the project's own tools first and every cache outside the project."""
     scratch = "/tmp" if bench.isolation == "sandbox" else str(place / "tmp")
     env = clean_env({"CI": "true", "NO_COLOR": "1", "TERM": "dumb", "TMPDIR": scratch})
-    folders = [bench.root] if check.cwd == "." else [bench.root / check.cwd, bench.root]
-    found = [folder / name for folder in folders for name in (".venv", "venv") if (folder / name / "bin").is_dir()]
-    first = [str(venv / "bin") for venv in found[:1]]
-    if found:
-        env["VIRTUAL_ENV"] = str(found[0])
-    first += [str(folder / "node_modules/.bin") for folder in folders if (folder / "node_modules/.bin").is_dir()]
-    env["PATH"] = os.pathsep.join([*first, env["PATH"]])
+    if found := environment_of(bench.root, check.cwd):
+        env["VIRTUAL_ENV"] = str(found)
+    env["PATH"] = search_path(bench.root, env["PATH"], check.cwd)
     report = place / "result" / "report"
     env |= {
         # Not a cache folder of its own: every run would compile the whole toolchain again, seconds each time.

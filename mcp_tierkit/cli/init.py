@@ -10,7 +10,7 @@ import click
 from mcp_tierkit.cli.options import json_option, print_json, project_option
 from mcp_tierkit.clients import Change, Client, clients, entry_of, find_clients, install, places, prepare, snippet
 from mcp_tierkit.clients.launch import Launch, find_launch
-from mcp_tierkit.clients.offers import find_checks, first_task
+from mcp_tierkit.clients.offers import Checks, find_checks, first_task
 from mcp_tierkit.config import Config, load_config
 from mcp_tierkit.errors import TierkitError
 from mcp_tierkit.providers import known
@@ -81,18 +81,20 @@ def _overview(config: Config, launch: Launch, as_json: bool) -> None:
     found = find_clients(places(config.project, os.environ))
     rows = [{"client": name, "title": clients()[name].title, "state": _state(name, launch, config.project)}
             for name in found]  # fmt: skip
-    checks = tuple(check for check in find_checks(config.project) if check not in config.checks.allow)
-    task = first_task(checks or config.checks.allow)
+    found_checks = find_checks(config.project)
+    offered = tuple(check for check in found_checks.ready if check not in config.checks.allow)
+    task = first_task(found_checks.ready or config.checks.allow)
     if as_json:
-        server = [launch.command, *launch.args]
-        print_json({"project": config.project, "server": server, "clients": rows, "checks": checks, "first_task": task})
+        checks = {"checks": offered, "missing": found_checks.missing, "first_task": task}
+        print_json({"project": config.project, "server": [launch.command, *launch.args], "clients": rows} | checks)
         return
     click.echo(f"Project: {config.project}\n")
     click.echo("Clients found here:" if rows else "No client that we know was found here.")
     for row in rows:
         click.echo(f"  {row['title']:<16} {_advice(row['client'], row['state'])}")
     click.echo(f"\nFor any other client, --client prints the entry to paste: {', '.join(_snippets())}.")
-    _offer(checks, config.user_dir)
+    _offer(offered, config.user_dir)
+    _lament(found_checks)
     click.echo(f"\nA first task: {task}")
 
 
@@ -118,6 +120,14 @@ def _advice(name: str, state: str) -> str:
 
 def _snippets() -> list[str]:
     return [name for name, client in clients().items() if client.format == "snippet"]
+
+
+def _lament(checks: Checks) -> None:
+    for command in checks.missing:
+        click.echo(
+            f"\nThis project asks for `{command}`, and no {command.split()[0]} starts here: as a check it would end as "
+            "unrunnable. Install it where the project's other tools are."
+        )
 
 
 def _offer(checks: tuple[str, ...], user_dir: Path) -> None:

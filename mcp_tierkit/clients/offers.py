@@ -1,32 +1,77 @@
-"""What a project could be tried with first: its own checks, found by reading, never by running."""
+"""What a project could be tried with first: its own checks, found by reading. None of its code is run."""
 
 from __future__ import annotations
 
 import json
 import re
+import shlex
+import shutil
+import subprocess
+import tempfile
 import tomllib
+from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
+from pydantic import Field
+
+from mcp_tierkit.checks.project import search_path
+from mcp_tierkit.sandbox import clean_env
+from mcp_tierkit.types import Record
+
 _LIMIT = 1_000_000
+_FILES = 200
 _RUNNERS = {"pnpm-lock.yaml": "pnpm test", "yarn.lock": "yarn test", "bun.lock": "bun run test"}
+_VERSION = {"go": "version"}
+_SETTINGS = (("setup.cfg", r"^\[tool:pytest\]"), ("tox.ini", r"^\[pytest\]"))
 
 
-def find_checks(project: Path) -> tuple[str, ...]:
-    """Commands that seem to run this project's tests."""
-    found = [_pytest(project), _node(project), _make(project)]
+class Checks(Record):
+    """Commands that seem to run a project's tests."""
+
+    ready: tuple[str, ...] = Field(default=(), description="Their program starts here.")
+    missing: tuple[str, ...] = Field(default=(), description="The project asks for them, and no such program starts.")
+
+
+def find_checks(project: Path) -> Checks:
+    """What the project's files ask for, told apart by whether a check could start it here."""
+    found = [_python(project), _node(project), _make(project)]
     found += ["cargo test" if (project / "Cargo.toml").is_file() else None]
     found += ["go test ./..." if (project / "go.mod").is_file() else None]
-    return tuple(command for command in found if command)
+    commands = [command for command in found if command]
+    ready = tuple(command for command in commands if _starts(project, shlex.split(command)[0]))
+    return Checks(ready=ready, missing=tuple(command for command in commands if command not in ready))
 
 
 def first_task(checks: tuple[str, ...]) -> str:
-    """What to ask the agent first: small, repeatable, and with a check that is red before."""
-    check = checks[0] if checks else "the command that runs your tests"
+    """What to ask the agent first: of a size that pays, and with a check that is red before."""
+    check, option = "the command that runs your tests", "CHECK"
+    if checks:
+        check, option = f"`{checks[0]}`", shlex.quote(checks[0])
     return (
-        "Write one small failing test for a behaviour you want, then ask your agent: "
-        f'"Have the cheap model make this test pass; the check is `{check}`." '
-        "Decide yourself after the receipt whether it was worth it, and repeat it with the next small test."
+        "Choose a change in a file of a hundred lines or more, or one that needs a new file, and write its failing "
+        f'test. Then ask your agent: "Have the cheap model make this test pass; the check is {check}." To hear first '
+        f"whether handing it over pays: tierkit plan 'THE CHANGE' -f FILE -k {option}. Small work is told "
+        "do_it_yourself, since an agent does that cheaper by itself."
     )
+
+
+def _starts(project: Path, program: str) -> bool:
+    """Whether a check would find the program, and it is more than a stand-in for one that is not installed.
+
+    A program of the project's own is looked at only: it is the project's code.
+    """
+    env = clean_env({"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"})
+    found = shutil.which(program, path=search_path(project, env["PATH"]))
+    if found is None or Path(found).is_relative_to(project):
+        return found is not None
+    with tempfile.TemporaryDirectory() as empty:
+        argv = [found, _VERSION.get(program, "--version")]
+        try:
+            ran = subprocess.run(argv, cwd=empty, env=env, stdin=subprocess.DEVNULL, capture_output=True, timeout=20)
+        except (OSError, subprocess.TimeoutExpired):
+            return False
+    return ran.returncode == 0
 
 
 def _text(path: Path) -> str:
@@ -36,17 +81,41 @@ def _text(path: Path) -> str:
         return ""
 
 
-def _pytest(project: Path) -> str | None:
+def _python(project: Path) -> str | None:
+    """The runner that is set up, else the one that the test files are written for."""
+    if _sets_up_pytest(project):
+        return "pytest"
+    tests = list(islice(_test_files(project), _FILES))
+    texts = [_text(path) for path in tests]
+    if not tests:
+        return None
+    if any(_imports("pytest", text) for text in texts) or not any(_imports("unittest", text) for text in texts):
+        return "pytest"
+    # Without a name it looks for tests from the project's folder down, in packages alone.
+    folder = tests[0].parent
+    is_reached = folder == project or (folder / "__init__.py").is_file()
+    return "python3 -m unittest" if is_reached else f"python3 -m unittest discover -s {folder.name}"
+
+
+def _sets_up_pytest(project: Path) -> bool:
     try:
-        settings = tomllib.loads(_text(project / "pyproject.toml"))
+        tool = tomllib.loads(_text(project / "pyproject.toml")).get("tool", {})
     except tomllib.TOMLDecodeError:
-        settings = {}
-    tool = settings.get("tool", {})
-    is_named = isinstance(tool, dict) and "pytest" in tool
-    is_named = is_named or any((project / name).is_file() for name in ("pytest.ini", "pytest.toml", "conftest.py"))
-    tests = project / "tests"
-    has_tests = tests.is_dir() and any(tests.glob("test_*.py"))
-    return "pytest" if is_named or has_tests else None
+        tool = {}
+    if isinstance(tool, dict) and "pytest" in tool:
+        return True
+    if any((project / name).is_file() for name in ("pytest.ini", "pytest.toml", "conftest.py", "tests/conftest.py")):
+        return True
+    return any(re.search(section, _text(project / name), re.MULTILINE) for name, section in _SETTINGS)
+
+
+def _test_files(project: Path) -> Iterator[Path]:
+    for folder in ("tests", "test", "."):
+        yield from sorted((project / folder).glob("test_*.py"))
+
+
+def _imports(module: str, text: str) -> bool:
+    return re.search(rf"^\s*(import|from)\s+{module}\b", text, re.MULTILINE) is not None
 
 
 def _node(project: Path) -> str | None:

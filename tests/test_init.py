@@ -1,0 +1,113 @@
+"""What `tierkit init` offers a newcomer: a check that starts here, and a first task worth handing over."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mcp_tierkit.checks import Bench, baseline, parse_check
+from mcp_tierkit.cli import run
+
+Said = pytest.CaptureFixture[str]
+UNITTEST = """import unittest
+
+from shop import cart
+
+
+class CartTest(unittest.TestCase):
+    def test_it_counts(self):
+        self.assertEqual(cart.count([1, 2]), 2)
+"""
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project of a user whose PATH holds python3 alone."""
+    for name in [name for name in os.environ if name.startswith(("TIERKIT_", "CLAUDE_")) or name.endswith("_API_KEY")]:
+        monkeypatch.delenv(name)
+    for name in ("XDG_CONFIG_HOME", "XDG_STATE_HOME", "CODEX_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    for folder in ("home", "bin", "project/shop", "project/tests"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "bin/python3").symlink_to(sys.executable)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    monkeypatch.chdir(tmp_path / "project")
+    (tmp_path / "project/shop/__init__.py").touch()
+    (tmp_path / "project/shop/cart.py").write_text("def count(prices):\n    return 0\n")
+    return tmp_path / "project"
+
+
+def offered(capsys: Said) -> dict[str, Any]:
+    assert run(["init", "--json"]) == 0
+    found: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return found
+
+
+def add_pytest(folder: Path, *, works: bool = True) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    program = folder / "pytest"
+    program.write_text(f"#!/bin/sh\ntouch {folder}/was-run\nexit {0 if works else 127}\n")
+    program.chmod(0o755)
+
+
+@pytest.mark.parametrize("has_package", [True, False])
+@pytest.mark.anyio
+async def test_a_project_of_unittests_is_offered_a_check_that_judges_it(
+    project: Path, capsys: Said, has_package: bool
+) -> None:
+    (project / "tests/test_cart.py").write_text(UNITTEST)
+    if has_package:
+        (project / "tests/__init__.py").touch()
+    found = offered(capsys)
+    assert (found["missing"], len(found["checks"])) == ([], 1)
+    bench = Bench(root=project, isolation="in_place", log_dir=".tierkit/t", allow=tuple(found["checks"]))
+    before = await baseline(bench, [parse_check(found["checks"][0])], "turns_green")
+    assert [result.before for result in before.results] == ["red"], before.reason
+    assert f"`{found['checks'][0]}`" in found["first_task"]
+
+
+def test_a_runner_that_does_not_start_here_is_named_as_missing_and_not_offered(project: Path, capsys: Said) -> None:
+    (project / "tests/test_cart.py").write_text("import pytest\n")
+    assert (offered(capsys)["checks"], offered(capsys)["missing"]) == ([], ["pytest"])
+    add_pytest(project.parent / "bin", works=False)  # A stand-in for what is not installed, such as pyenv's.
+    assert (offered(capsys)["checks"], offered(capsys)["missing"]) == ([], ["pytest"])
+    assert run(["init"]) == 0
+    shown = capsys.readouterr().out
+    assert "no pytest starts here" in shown
+    assert "[checks]" not in shown
+    add_pytest(project.parent / "bin")
+    assert (offered(capsys)["checks"], offered(capsys)["missing"]) == (["pytest"], [])
+
+
+def test_no_program_of_the_project_itself_is_started_to_see_whether_it_starts(project: Path, capsys: Said) -> None:
+    (project / "conftest.py").touch()
+    add_pytest(project / ".venv/bin")
+    assert offered(capsys)["checks"] == ["pytest"]
+    assert not (project / ".venv/bin/was-run").exists()
+
+
+@pytest.mark.parametrize("lines", [100, None])
+def test_the_first_task_is_one_that_the_planner_hands_over(project: Path, capsys: Said, lines: int | None) -> None:
+    (project / "tests/test_cart.py").write_text(UNITTEST)
+    told = offered(capsys)["first_task"]
+    assert "a file of a hundred lines or more, or one that needs a new file" in told
+    command = re.search(r"tierkit (plan '.*? -k '.*?')\.", told)
+    assert command
+    if lines:
+        code = Path(__file__).read_text().splitlines(keepends=True)
+        (project / "shop/order.py").write_text("".join(code[:lines]))
+    words = {"THE CHANGE": "Count each price once", "FILE": "shop/order.py"}
+    assert run([*(words.get(word, word) for word in shlex.split(command[1])), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["decision"] == "single_cheap"
+    shutil.copy("shop/cart.py", "shop/order.py")
+    assert run([*(words.get(word, word) for word in shlex.split(command[1])), "--json"]) == 1
+    assert json.loads(capsys.readouterr().out)["decision"] == "do_it_yourself"
