@@ -190,6 +190,26 @@ def test_one_very_dear_day_does_not_flatten_the_others_and_is_told_with_its_amou
     assert "gap" not in drawn
 
 
+def test_a_day_of_which_nobody_knows_the_cost_is_not_a_day_of_nothing(
+    conn: sqlite3.Connection, at: str, now: datetime
+) -> None:
+    before = (now - timedelta(days=1)).isoformat()
+    for task_id, when in (("t1", at), ("t2", before)):
+        open_task(conn, task_id, when)
+        add_call(conn, task_id, at=when, cost_nanousd=10_000_000 if when == at else None)
+    add_call(conn, "t1", at=at, cost_nanousd=None, tier="strong")
+    drawn = page(told(conn, 30, now))
+    day, yesterday = (f"{one.day} {one:%b}" for one in (now, now - timedelta(days=1)))
+    tips = re.findall(r'data-tip="([^"]*)"', drawn)
+    assert [tip.partition(": ")[2] for tip in tips if tip.startswith((day, yesterday))] == [
+        "1 call of unknown cost", "$0.0100 (cheap $0.0100) and 1 call of unknown cost"
+    ]  # fmt: skip
+    assert len(re.findall(r">\?</text>", drawn)) == 1
+    assert "?: cost not known at all" in drawn
+    # Sorted by cost, what is not known has no figure: it stays last.
+    assert re.findall(r'data-label="Spent"(?: data-value="(\d+)")?', drawn) == ["", "10000000"]
+
+
 def test_the_full_part_of_a_range_is_its_least_and_the_pale_part_reaches_to_its_most() -> None:
     def parts(low: int, high: int) -> dict[str, tuple[float, float]]:
         drawn = span(low, high, -50, 50)

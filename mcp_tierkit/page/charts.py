@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from decimal import Decimal
 from math import floor, log10
 
-from mcp_tierkit.amounts import dollars, tokens
+from mcp_tierkit.amounts import count, dollars, tokens
 from mcp_tierkit.ledger.spending import DayTier
 from mcp_tierkit.ledger.told import Share
 from mcp_tierkit.page.parts import Html, dollars_alike, el
@@ -88,13 +88,18 @@ def _part(klass: str, low: int, high: int, least: int, most: int) -> Html:
               height="80%", rx=2)  # fmt: skip
 
 
-def columns(title: str, days: Sequence[DayTier], since: date, until: date, unit: Unit) -> Html:
+def columns(
+    title: str, days: Sequence[DayTier], since: date, until: date, unit: Unit, untold: Mapping[str, int] | None = None
+) -> Html:
     """Amounts over time, each column a day, a week or a month, stacked by tier.
+
+    `untold` are the calls of a day of which not even the most that they can have cost is known.
 
     Columns that are many times as high as all others are cut at the top, and have their amount written above.
     """
     found = list(_columns(days, since, until, unit))
     sums = [sum(column.values()) for _, column in found]
+    missing = _missing(untold or {}, since, until)
     giants = _giants(sums)
     top = _ceiling(max((whole for at, whole in enumerate(sums) if at not in giants), default=0))
     slot = 100 / len(found)
@@ -105,7 +110,10 @@ def columns(title: str, days: Sequence[DayTier], since: date, until: date, unit:
             el("rect", klass="hit", x=f"{slot * at:.3f}%", width=f"{slot:.3f}%", y="0", height="100%"),
             _stacked(column, slot * at + (slot - width) / 2, width, sums[at] if at in giants else top),
             _cut(slot * at + slot / 2, width, unit.text(sums[at])) if at in giants else None,
-            data_tip=_tip(label, column, unit),
+            el("text", "?", x=f"{slot * (at + 0.5):.3f}%", y="99%", text_anchor="middle")
+            if missing[at] and not sums[at]
+            else None,
+            data_tip=_tip(label, column, unit, missing[at]),
         )
         for at, (label, column) in enumerate(found)
     ]
@@ -158,12 +166,26 @@ def _parts(column: dict[str, int]) -> list[str]:
     return [tier for tier in (*TIERS, "other", "unknown") if column.get(tier)]
 
 
-def _tip(label: str, column: dict[str, int], unit: Unit) -> str:
+def _tip(label: str, column: dict[str, int], unit: Unit, missing: int) -> str:
     parts = _parts(column)
-    if not parts:
-        return f"{label}: nothing"
-    whole = unit.text(sum(amount for tier, amount in column.items() if tier != "unknown"))
-    return f"{label}: {whole} ({'; '.join(f'{_worst(tier)} {unit.text(column[tier])}' for tier in parts)})"
+    told = []
+    if parts:
+        whole = unit.text(sum(amount for tier, amount in column.items() if tier != "unknown"))
+        told.append(f"{whole} ({'; '.join(f'{_worst(tier)} {unit.text(column[tier])}' for tier in parts)})")
+    if missing:
+        told.append(f"{count(missing, 'call')} of unknown cost")
+    return f"{label}: {' and '.join(told) or 'nothing'}"
+
+
+def _missing(untold: Mapping[str, int], since: date, until: date) -> list[int]:
+    """The same stretches of time as those of `_columns`, with how many calls nobody knows anything of."""
+    sums: dict[date, int] = {}
+    day = since
+    while day <= until:
+        start = _start(day, since, until)
+        sums[start] = sums.get(start, 0) + untold.get(f"{day}", 0)
+        day += timedelta(days=1)
+    return list(sums.values())
 
 
 def _stacked(column: dict[str, int], left: float, width: float, top: int) -> Iterator[Html]:
@@ -253,4 +275,6 @@ def _ceiling(most: int) -> int:
 
 def legend(names: Sequence[tuple[str, str]]) -> Html:
     """What the colours stand for, each a class and words."""
-    return el("ul", [el("li", el("i", klass=klass), words) for klass, words in names], klass="legend")
+    return el(
+        "ul", [el("li", el("i", klass=klass) if klass else None, words) for klass, words in names], klass="legend"
+    )

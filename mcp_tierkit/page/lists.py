@@ -163,7 +163,7 @@ def _task(task: TaskSummary, project: str, scored: Scorecard | None) -> Html:
         (foreign(_short(project, NAME)), None),
         ([foreign(_short(task.goal, 140)), " ", el("small", task.task_id)], None),
         (task.ended, None),
-        (said.cost_of_task(task), task.spend.cost_nanousd),
+        (said.cost_of_task(task), task.spend.cost_nanousd if said.known(task.spend).startswith("$") else None),
         *_scores(scored),
     ]
     made = []

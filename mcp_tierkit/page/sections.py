@@ -94,10 +94,15 @@ def days(told: Told) -> list[Html]:
     if not made and any(row.tokens for row in told.day_tiers):
         made.append(("Tokens over time", "What models read and wrote; none of it cost dollars.", TOKENS))
     return [
-        card(title, how + later, columns(title, told.day_tiers, since, until, unit), legend(_tier_names(told, unit)),
+        card(title, how + later, columns(title, told.day_tiers, since, until, unit, _untold(told, unit)),
+             legend(_tier_names(told, unit)),
              _quota_figures(told) if unit is QUOTA else _day_figures(told), wide=True)
         for title, how, unit in made
     ]  # fmt: skip
+
+
+def _untold(told: Told, unit: Unit) -> dict[str, int]:
+    return {total.key: total.spend.unbounded_calls for total in told.by_day} if unit is DOLLARS else {}
 
 
 def _tier_names(told: Told, unit: Unit) -> list[tuple[str, str]]:
@@ -106,6 +111,8 @@ def _tier_names(told: Told, unit: Unit) -> list[tuple[str, str]]:
     names = [(f"{tier_class(name)} key", f"{name} tier" if name in TIERS else "other") for name in used]
     if any(unit.of(row)[1] for row in rows):
         names.append(("t-unknown key", "cost not known: the most it can be"))
+    if any(_untold(told, unit).values()):
+        names.append(("", "?: cost not known at all"))
     return names
 
 
