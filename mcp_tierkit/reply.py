@@ -350,6 +350,8 @@ def _playbook_next(run: PlaybookRun, *, dry_run: bool, task: str, changes_files:
         return "Use the output; the file has all of it." if is_cut else "Use the output."
     if run.status == "conflict":
         return "Call run_playbook again with the same inputs."
+    if run.status == "failed" and run.output is not None and run.fallback != "error":
+        return f"It failed: the output says why{', the file has all of it' if is_cut else ''}."
     told = "Tell the user what it did. " if run.status in ("write_outside", "suspect") else ""
     if run.fallback == "error":
         return f"{told}Stop here and tell the user: this playbook allows no other way."

@@ -33,6 +33,7 @@ from mcp_tierkit.playbook.recorded import Recorded, recorded, recorded_starter
 from mcp_tierkit.playbook.replay import edits, opened, slots
 from mcp_tierkit.playbook.run import Bench, Outcome, run
 from mcp_tierkit.playbook.starter import TEMPLATES, Starter, script_starter, write
+from mcp_tierkit.reply import playbook_reply
 from mcp_tierkit.sandbox import probe
 from mcp_tierkit.types import Content, Draft, Task
 from mcp_tierkit.workspace import Workspace
@@ -198,6 +199,31 @@ async def test_a_command_may_write_where_it_was_allowed_to_and_nowhere_else(worl
     outcome = await run_it(written(world, command_starter("tidy", "ruff format .", ["**/*.py"])), world.project)
     assert [*outcome.changes] == ["a.py"]
     assert (world.project / "a.py").read_text() == "x = {  'a':1 }\n"
+
+
+@pytest.mark.parametrize(("exit_code", "fine"), [(0, ()), (3, ()), (10, ()), (3, (0, 3)), (10, (10,))])
+async def test_a_kept_command_that_fails_is_a_failed_run_with_its_output_and_without_its_changes(
+    world: World, exit_code: int, fine: tuple[int, ...]
+) -> None:
+    """Whoever reads the status alone must not take a red command for a green one; 10 is no way to decline."""
+    command = f"echo x > made.txt; echo three are left; exit {exit_code}"
+    files = dict(command_starter("sample", command, ["*.txt"]).files)
+    kept = json.loads(files["assets/command.json"].data)
+    assert kept["ok_exit_codes"] == [0]
+    if fine:
+        files["assets/command.json"] = Content(data=json.dumps(kept | {"ok_exit_codes": fine}).encode())
+    folder = world.project / "playbooks" / "sample"
+    write(Starter(name="sample", files=files), folder.parent)
+    world.trust(folder)
+    ran = await world.run("sample")
+    is_fine = exit_code in (fine or (0,))
+    assert ran.output == {"passed": exit_code == 0, "exit_code": exit_code, "output": "three are left"}
+    assert (ran.status, ran.changed) == (("ok", ("made.txt",)) if is_fine else ("failed", ()))
+    assert (world.project / "made.txt").exists() == is_fine
+    reply = playbook_reply(ran)
+    assert reply["output"] == ran.output
+    assert ("it failed; nothing was changed" in reply["summary"]) == (not is_fine)
+    assert reply["next"] == ("Use the output." if is_fine else "It failed: the output says why.")
 
 
 async def test_a_program_of_the_project_comes_first_and_a_missing_one_declines(world: World) -> None:

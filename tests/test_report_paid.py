@@ -170,6 +170,17 @@ def test_what_became_of_tasks_is_told_and_each_is_counted_once(
     assert "2 only moved the work" in drawn
 
 
+def test_a_command_that_failed_and_says_so_is_no_task_without_a_result(
+    conn: sqlite3.Connection, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for task_id, output in (("told", {"exit_code": 1}), ("broke", None)):
+        open_task(conn, task_id, AT)
+        row = (task_id, AT, "quick-tests", "1.0.0", "ab", "failed", 5, json.dumps({"output": output}))
+        names = "task_id, at, playbook, version, digest, status, ms, record"
+        conn.execute(f"insert into playbook_runs ({names}) values (?, ?, ?, ?, ?, ?, ?, ?)", row)
+    assert [told(capsys)["ends"][name] for name in ("of", "kept", "lost")] == [2, 1, 1]
+
+
 def test_a_dry_run_of_a_playbook_is_no_run(
     conn: sqlite3.Connection, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

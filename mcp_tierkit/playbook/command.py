@@ -50,7 +50,8 @@ def command_starter(name: str, command: str, writes: Sequence[str] = ()) -> Star
     files = template("command", values)
     kept = {"argv": argv} if argv else {}
     known = packaged("commands")
-    files["assets/command.json"] = as_json({**kept, "needs": needs, "programs": known["programs"], "env": known["env"]})
+    told = {"needs": needs, "ok_exit_codes": [0], "programs": known["programs"], "env": known["env"]}
+    files["assets/command.json"] = as_json({**kept, **told})
     if argv is None:
         files["scripts/command.sh"] = Content(data=(_HEAD + command + "\n").encode())
     files |= _stand_in(argv, needs)
@@ -113,6 +114,14 @@ def missing(starter: Starter, project: Path) -> tuple[str, ...]:
     return tuple(one for one in kept["needs"] if not shutil.which(str(project / one) if "/" in one else one, path=path))
 
 
+def with_failing_case(starter: Starter) -> Starter:
+    """The same with the case of the command at work expected to fail, as a pipe of stand-ins does."""
+    at_work = next(path for path in starter.files if path.endswith("case.json") and "no-such-folder" not in path)
+    case = json.loads(starter.files[at_work].data)
+    case["expect"]["status"] = "failed"
+    return starter.model_copy(update={"files": {**starter.files, at_work: as_json(case)}})
+
+
 def without_ok_case(starter: Starter, fault: str) -> Starter:
     """The same with a second case that is declined in place of the one that goes well; a note says why."""
     case = next(path for path in starter.files if path.endswith("case.json") and "no-such-folder" not in path)
@@ -163,13 +172,14 @@ def _effects(writes: Sequence[str], *, network: bool) -> str:
 
 
 def _stand_in(argv: tuple[str, ...] | None, needs: Sequence[str]) -> dict[str, Content]:
-    """A case that ends well on every machine: programs that may be missing have a stand-in."""
+    """A case that ends alike on every machine: programs that may be missing have a stand-in, which fails."""
     everywhere = () if argv else packaged("commands")["everywhere"]
     paths = [normpath(one) if "/" in one else f"bin/{one}" for one in needs if one not in everywhere]
     case = "tests/stand-in/" if paths else "tests/empty-project/"
     expect: dict[str, Any] = {"status": "ok"}
     if argv:
-        expect |= {"output": {"passed": False, "exit_code": 3}, "contains": {"output": _shown(argv[1:])}}
+        expect = {"status": "failed", "output": {"passed": False, "exit_code": 3}}
+        expect["contains"] = {"output": _shown(argv[1:])}
     stand_in = template("stand-in", {})["program"].model_copy(update={"mode": 0o755})
     files = {f"{case}workspace/{path}": stand_in for path in paths}
     files.setdefault(f"{case}workspace/README.md", Content(data=b"A project with nothing in it.\n"))

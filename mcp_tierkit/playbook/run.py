@@ -209,13 +209,20 @@ class _Job:
         if ran.exit_code == DECLINED:
             return "declined", None, ""
         if ran.exit_code != 0:
-            return "failed", None, f"exit code {ran.exit_code}"
+            return "failed", self._told_of_failure(), f"exit code {ran.exit_code}"
         try:
             return "ok", self._output(), ""
         except ResultTooLarge:
             return "output_limit", None, f"the result is larger than {self.limits.output_kb} KB"
         except ValueError as error:
             return "bad_output", None, f"the result was refused: {error}"
+
+    def _told_of_failure(self) -> dict[str, Any] | None:
+        """What a script that failed wrote down of it, as far as its contract lets that through."""
+        try:
+            return self._output()
+        except ValueError:
+            return None
 
     def _output(self) -> dict[str, Any]:
         value = strict_json(read_result(self.result, self.limits.output_kb * 1024))

@@ -274,7 +274,7 @@ def row_of(playbook: Playbook, **told: Any) -> PlaybookRun:
 def _row(prepared: Prepared, outcome: Outcome, ending: Ending, task_id: str, dry_run: bool) -> PlaybookRun:
     return row_of(
         prepared.playbook, task_id=task_id, dry_run=dry_run, hides=prepared.hides, status=ending.status,
-        output=outcome.output if ending.status == "ok" else None, changed=ending.changed, diff=ending.diff,
+        output=outcome.output if ending.status in ("ok", "failed") else None, changed=ending.changed, diff=ending.diff,
         log_tail=tail("\n".join(filter(None, (outcome.log_tail, ending.note)))),
         sandbox="sandbox" if outcome.confined else "none", ms=outcome.ms,
     )  # fmt: skip

@@ -127,18 +127,23 @@ def _refuse_findings(starter: Starter) -> None:
 async def _tried(starter: Starter) -> Starter:
     """The starter once its cases were run; without the one that goes well where that depends on the moment."""
     from mcp_tierkit.playbook.cases import run_cases
-    from mcp_tierkit.playbook.command import without_ok_case
+    from mcp_tierkit.playbook.command import with_failing_case, without_ok_case
     from mcp_tierkit.sandbox import probe
 
     confinement = await probe()
     if confinement.kind == "none":
         return starter.noting("There is no sandbox here, so its test cases were not tried.")
-    results = [result async for result in run_cases(starter.loaded(), confinement)]
-    faults = [f"{result.name}: {fault}" for result in results for fault in result.faults]
-    if not faults:
+
+    async def faults_of(tried: Starter) -> list[str]:
+        results = [result async for result in run_cases(tried.loaded(), confinement)]
+        return [f"{result.name}: {fault}" for result in results for fault in result.faults]
+
+    if not (faults := await faults_of(starter)):
         return starter
     if "assets/command.json" not in starter.files:
         raise ValueError(f"the change cannot be made again from its parts ({faults[0][:300]})")
+    if not await faults_of(failing := with_failing_case(starter)):
+        return failing
     return without_ok_case(starter, faults[0][:300])
 
 

@@ -107,6 +107,14 @@ def main():
     result = {"passed": process.returncode == 0, "exit_code": process.returncode, "output": output}
     with open(os.environ.get("PLAYBOOK_RESULT", "/dev/stdout"), "w", encoding="utf-8") as out:
         json.dump(result, out)
+    return exit_code(process.returncode, command.get("ok_exit_codes", [0]))
 
 
-main()
+def exit_code(code, fine):
+    """The command's own, since a run that fails is no success of this playbook; 10 would say that it was declined."""
+    if code in fine:
+        return 0
+    return code if 0 < code < 256 and code != 10 else 1
+
+
+sys.exit(main())
