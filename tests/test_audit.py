@@ -114,7 +114,7 @@ def test_an_unknown_model_is_counted_and_never_free(home: Path, told: Any, capsy
     assert (found["total"]["cost_nanousd"], found["total"]["unpriced_calls"]) == (COST, 2)
     assert found["unknown_models"] == ["claude-haiku-4-5-fast", "house-model-9"]
     assert run(["audit", "--full"]) == 0
-    assert " and 2 calls of no known price" in capsys.readouterr().out.splitlines()[0]
+    assert " and 2 calls of no known cost" in capsys.readouterr().out.splitlines()[0]
 
 
 def by_model(found: Any) -> dict[str, tuple[int, int]]:
@@ -463,6 +463,19 @@ def test_a_call_on_a_day_that_cannot_be_is_in_no_figure_and_never_fatal(
     assert (told()["total"]["calls"], told()["misdated"]) == (2, 2)
     assert run(["audit", "--full"]) == 0
     assert "2 calls without a time; 2 calls on days to come." in capsys.readouterr().out
+
+
+def test_a_count_that_cannot_be_true_is_no_fault_of_the_price(
+    home: Path, told: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    odd = (answer("big", at(5), usage(10**30)), answer("minus", at(6), usage(-4)), answer("none", at(7), usage(None)))  # type: ignore[arg-type]
+    claude(home, f"{S1}.jsonl", *session(), *odd)
+    found = told()
+    assert (found["total"]["unpriced_calls"], found["unknown_models"]) == (3, [])
+    assert run(["audit"]) == 0
+    shown = capsys.readouterr().out
+    assert "Without counts that can be true, so not in the dollars: 3 calls." in shown
+    assert "no known price" not in shown
 
 
 def test_halves_of_characters_in_names_break_no_output(home: Path, told: Any) -> None:

@@ -10,11 +10,13 @@ from fractions import Fraction
 
 from mcp_tierkit.audit.money import SCALE, Pricer
 from mcp_tierkit.audit.owners import Kept, begun, lineage, sort_out
-from mcp_tierkit.audit.sheet import CALL, RESULT, Call, Sheet, Tokens
+from mcp_tierkit.audit.sheet import CALL, RESULT, Call, Sheet, Tokens, unpacked
 
 MAX_TOOLS = 100
 """Each is weighed again with every call; of more names than anybody has tools, the others are told together."""
 OTHERS = "(other tools)"
+FIRST = 2
+"""So many calls of a job are remembered each by itself."""
 
 
 @dataclass(slots=True)
@@ -43,9 +45,14 @@ class Sum:
         self.unpriced += other.unpriced
 
 
+NOTHING = Sum()
+"""Of side conversations that a job did not have: most have none."""
+
+
 @dataclass(slots=True)
 class Job:
-    """A prompt and all that followed until the next. `text` is empty where no prompt is in the files."""
+    """A prompt and all that followed until the next. `text` is empty where no prompt is in the files. `costs` are of
+    its first calls."""
 
     key: str
     session: str
@@ -54,12 +61,12 @@ class Job:
     at: str
     text: str
     spent: Sum = field(default_factory=Sum)
-    by_sub: Sum = field(default_factory=Sum)
+    by_sub: Sum = field(default_factory=lambda: NOTHING)
     costs: list[tuple[str, int]] = field(default_factory=list)
     uses: list[tuple[str, str]] = field(default_factory=list)
 
     def rounds(self, count: int) -> int:
-        """What its first calls cost, of those with a known price."""
+        """What its first calls cost, `FIRST` at most, of those with a known price."""
         return sum(cost for _, cost in sorted(self.costs)[:count])
 
 
@@ -76,8 +83,8 @@ class ToolSum:
 
 @dataclass(slots=True)
 class Bill:
-    """`days` is by day and model, `kinds` what each kind of token cost, as `Tokens` has them. Jobs are in the order of
-    their time; those without a counted call are left out."""
+    """`days` is by day and model, `kinds` what each kind of token cost, as `Tokens` has them; `unknown` are models that
+    have no price. Jobs are in the order of their time; those without a counted call are left out."""
 
     jobs: list[Job]
     days: dict[tuple[str, str], Sum]
@@ -87,6 +94,7 @@ class Bill:
     versions: dict[str, tuple[str, ...]]
     misdated: int = 0
     kinds: tuple[int, ...] = (0,) * 5
+    unknown: tuple[str, ...] = ()
 
 
 def settle(
@@ -117,7 +125,8 @@ def settle(
         versions[sheet.client].update(sheet.versions)
     told = {client: tuple(sorted(found)) for client, found in sorted(versions.items())}
     parts = tuple(round(Fraction(kind, SCALE)) for kind in kinds)
-    return Bill(paid, dict(days), _tools(chosen, pricer), delegated(chosen), copies, told, misdated, parts)
+    unknown = tuple(sorted({model for _, model in days if not pricer.knows(model)}))
+    return Bill(paid, dict(days), _tools(chosen, pricer), delegated(chosen), copies, told, misdated, parts, unknown)
 
 
 class _Jobs:
@@ -127,6 +136,7 @@ class _Jobs:
         self._above = lineage(order, subs_only=True)
         self.by_key: dict[str, Job] = {}
         self._asked: dict[str, list[tuple[str, str]]] = defaultdict(list)
+        self._told: dict[tuple[str, str], tuple[str, str]] = {}
         for sheet in order:
             for prompt in () if sheet.is_sub else sheet.prompts:
                 job = Job(prompt.key, sheet.session, sheet.client, sheet.project, prompt.at, prompt.text)
@@ -140,16 +150,22 @@ class _Jobs:
         job = self._of(sheet, call)
         job.spent.add(call.tokens, cost)
         if call.is_sub:
+            if job.by_sub is NOTHING:
+                job.by_sub = Sum()
             job.by_sub.add(call.tokens, cost)
         elif cost is not None:
             job.costs.append((call.at, cost))
+            if len(job.costs) > FIRST:
+                job.costs.sort()
+                job.costs.pop()
         return job
 
     def note_uses(self, sheet: Sheet, own: Kept) -> None:
         """The tools that a job's own conversation asked for, in order."""
         for use in sheet.uses:
             if (held := own.get(use.call)) is not None and not held[0].is_sub:
-                self._of(sheet, held[0]).uses.append((use.name, use.command))
+                told = self._told.setdefault((use.name, use.command), (use.name, use.command))
+                self._of(sheet, held[0]).uses.append(told)
 
     def _of(self, sheet: Sheet, call: Call) -> Job:
         if not call.is_sub and call.prompt >= 0:
@@ -174,7 +190,7 @@ def _tools(chosen: Sequence[tuple[Sheet, Kept]], pricer: Pricer) -> dict[str, To
     names: dict[str, str] = {}
     for sheet, own in chosen:
         contexts: dict[bool, _Context] = {False: _Context(), True: _Context()}
-        for event in sheet.events:
+        for event in map(unpacked, sheet.events):
             context = contexts[event.is_sub]
             if event.kind == CALL:
                 call = sheet.calls[event.at]

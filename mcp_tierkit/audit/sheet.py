@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 
@@ -74,6 +75,23 @@ class Event(NamedTuple):
     tokens: int = 0
 
 
+_TOKENS, _PLACES = 34, 27
+"""Bits of a packed event, from the lowest: tokens, then the position and one, then whether it is of a side
+conversation, then the kind. What is larger is no transcript's."""
+
+
+def packed(event: Event) -> int:
+    """One number in the place of a tuple: there are several events for each call."""
+    place, tokens = min(event.at + 1, (1 << _PLACES) - 1), min(event.tokens, (1 << _TOKENS) - 1)
+    return ((event.kind << 1 | event.is_sub) << _PLACES | place) << _TOKENS | tokens
+
+
+def unpacked(number: int) -> Event:
+    rest, tokens = number >> _TOKENS, number & (1 << _TOKENS) - 1
+    head, place = rest >> _PLACES, rest & (1 << _PLACES) - 1
+    return Event(head >> 1, bool(head & 1), place - 1, tokens)
+
+
 class Ours(NamedTuple):
     """A reply of this product's own tools that names one of its tasks."""
 
@@ -82,7 +100,7 @@ class Ours(NamedTuple):
 
 
 class Sheet(NamedTuple):
-    """One file. `parent` is the session that it was forked or spawned from."""
+    """One file. `parent` is the session that it was forked or spawned from. `events` are packed."""
 
     path: str
     client: str
@@ -93,7 +111,7 @@ class Sheet(NamedTuple):
     prompts: tuple[Prompt, ...] = ()
     calls: tuple[Call, ...] = ()
     uses: tuple[Use, ...] = ()
-    events: tuple[Event, ...] = ()
+    events: Sequence[int] = ()
     ours: tuple[Ours, ...] = ()
     counts: tuple[tuple[str, int], ...] = ()
     versions: tuple[str, ...] = ()

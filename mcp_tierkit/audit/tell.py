@@ -139,6 +139,11 @@ class Audit(Record):
     misdated: int = Field(description="Calls on a day that is yet to come: in no figure.")
     next: tuple[Step, ...]
 
+    @property
+    def calls_without_price(self) -> int:
+        """Of models without one. Other calls are unpriced since their counts are missing or cannot be true."""
+        return sum(line.calls for line in self.by_model if line.key in self.unknown_models)
+
 
 def tell(
     bill: Bill, *, since: str, today: date, handed: Sequence[Handed] = (), most: int | None = None,
@@ -173,7 +178,7 @@ def tell(
         repeated=tuple(repeated_groups(rest, reckoned, reach, [group.name for group in needless])),
         needless=tuple(needless), delegated=_lines(bill.delegated), handed=tuple(handed),
         uncompared_tasks=max(len(rest) - COMPARED, 0),
-        unknown_models=tuple(sorted(model for model, spent in sums[1].items() if spent.unpriced)),
+        unknown_models=tuple(model or "unknown" for model in bill.unknown),
         versions=bill.versions, copies=bill.copies, misdated=bill.misdated,
         next=(),
     )  # fmt: skip
@@ -309,10 +314,10 @@ def _rank(saved: int, by: By) -> int:
 def _habits(audit: Audit) -> Iterable[tuple[int, Step]]:
     """What a change of habit is worth, by the month; models without a price come before all."""
     if audit.unknown_models and audit.total.calls:
-        models = ", ".join(audit.unknown_models[:3])
-        calls = "1 call has" if audit.total.unpriced_calls == 1 else f"{audit.total.unpriced_calls:,} calls have"
+        models, unpriced = ", ".join(audit.unknown_models[:3]), audit.calls_without_price
+        calls = "1 call has" if unpriced == 1 else f"{unpriced:,} calls have"
         told = f"{calls} no known price ({models}): name it in tierkit.toml."
-        yield 10**15 if audit.total.unpriced_calls * 2 > audit.total.calls else 1, Step(why=told)
+        yield 10**15 if unpriced * 2 > audit.total.calls else 1, Step(why=told)
     if audit.by_tool and (tool := audit.by_tool[0]).share and tool.share >= 0.1:
         month = by_month(tool.cost_nanousd, audit.month_days)
         told = f"{tool.share:.0%} of all, {about(month)} a month, is reading what {tool.key} put into the context."

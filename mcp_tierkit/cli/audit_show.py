@@ -141,7 +141,7 @@ def show_tasks(tasks: Sequence[TaskLine]) -> None:
 def _head(found: Audit, *, is_subscription: bool) -> None:
     total, clients = found.total, ", ".join(line.key for line in found.by_client)
     is_known = total.cost_nanousd or not total.unpriced_calls
-    more = f" and {count(total.unpriced_calls, 'call')} of no known price" if total.unpriced_calls else ""
+    more = f" and {count(total.unpriced_calls, 'call')} of no known cost" if total.unpriced_calls else ""
     money = f"{dollars(total.cost_nanousd)} at API prices{more}" if is_known else "Cost unknown"
     counted = f"{count(total.calls, 'call')} in {count(found.session_count, 'session')} of {clients}"
     when = found.first_day if found.first_day == found.last_day else f"{found.first_day} to {found.last_day}"
@@ -194,8 +194,10 @@ def _foot(found: Audit, read: Reading, seconds: float, *, is_full: bool) -> None
         notes.append(f"Savings a month are reckoned as if {count(found.days, 'day')} had been a whole week.")
     if found.unknown_models:
         models = ", ".join(found.unknown_models[:8])
-        calls = count(found.total.unpriced_calls, "call")
+        calls = count(found.calls_without_price, "call")
         notes.append(f"No known price, so not in the dollars: {calls} of {models}.")
+    if odd := found.total.unpriced_calls - found.calls_without_price:
+        notes.append(f"Without counts that can be true, so not in the dollars: {count(odd, 'call')}.")
     if found.uncompared_tasks:
         notes.append(f"Older tasks that were not compared for repeated work: {found.uncompared_tasks:,}.")
     notes += _newer(found)

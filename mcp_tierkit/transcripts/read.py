@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
+from sys import intern
 from typing import NamedTuple
 
 from mcp_tierkit.audit.sheet import Sheet
@@ -52,7 +53,8 @@ def read_all(env: Mapping[str, str], *, since: float = 0, step: Step | None = No
             step(done, total)
         counts.update(dict(sheet.counts))
         if sheet.calls or sheet.prompts:
-            sheets.append(sheet)
+            # The names are the same in thousands of files, and the counts are told.
+            sheets.append(sheet._replace(client=intern(sheet.client), project=intern(sheet.project), counts=()))
         else:
             counts[_nothing(sheet)] += 1
     sheets.sort(key=lambda sheet: sheet.path)

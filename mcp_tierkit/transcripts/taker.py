@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
+from array import array
 from collections import Counter
 from collections.abc import Callable, Mapping
 from datetime import UTC, date, datetime
 from functools import lru_cache
+from sys import intern
 from typing import Any
 
-from mcp_tierkit.audit.sheet import CALL, CUT, RESULT, Call, Event, Ours, Prompt, Sheet, Use, merged
+from mcp_tierkit.audit.sheet import CALL, CUT, RESULT, Call, Event, Ours, Prompt, Sheet, Use, merged, packed
 from mcp_tierkit.redact import redact
 from mcp_tierkit.tokens import estimate
 from mcp_tierkit.transcripts.commands import told
@@ -39,7 +41,7 @@ class Taker:
         self.prompts: list[Prompt] = []
         self.calls: list[Call] = []
         self.uses: list[Use] = []
-        self.events: list[Event] = []
+        self.events = array("Q")
         self.ours: dict[Ours, None] = {}
         self._call_at: dict[str, int] = {}
         self._use_at: dict[str, int] = {}
@@ -54,7 +56,7 @@ class Taker:
         session, project, parent = map(printable, (self.session, self.project, self.parent))
         return Sheet(
             str(self.found.path), self.found.client, session, project, self.is_sub, parent,
-            tuple(self.prompts), tuple(self.calls), tuple(self.uses), tuple(self.events), tuple(self.ours),
+            tuple(self.prompts), tuple(self.calls), tuple(self.uses), self.events, tuple(self.ours),
             tuple(self.counts.items()), tuple(sorted(self.versions)),
         )  # fmt: skip
 
@@ -64,7 +66,7 @@ class Taker:
         if at is None:
             at = self._call_at[call.key] = len(self.calls)
             self.calls.append(call)
-            self.events.append(Event(CALL, call.is_sub, at))
+            self.events.append(packed(Event(CALL, call.is_sub, at)))
         else:
             self.counts["repeated"] += 1
             self.calls[at] = merged(self.calls[at], call)
@@ -86,7 +88,7 @@ class Taker:
         if isinstance(use_id, str) and use_id not in self._use_at:
             self._use_at[use_id] = len(self.uses)
             shown = name if isinstance(name, str) and name else "unknown"
-            self.uses.append(Use(use_id, printable(shown[:80]), told(command)[:COMMAND], call))
+            self.uses.append(Use(use_id, intern(printable(shown[:80])), intern(told(command)[:COMMAND]), call))
 
     def ran(self, script: str, use_id: str, command: str, call: int) -> None:
         """A command that a script ran. The script counts as the first of its commands, which have no results apart."""
@@ -110,10 +112,11 @@ class Taker:
         text = texts(content)
         if at >= 0:
             self.find_ours(str(use_id), text)
-        self.events.append(Event(RESULT, is_sub, at, estimate(text) + IMAGE_TOKENS * images(content)))
+        tokens = estimate(text) + IMAGE_TOKENS * images(content)
+        self.events.append(packed(Event(RESULT, is_sub, at, tokens)))
 
     def cut(self, *, is_sub: bool) -> None:
-        self.events.append(Event(CUT, is_sub))
+        self.events.append(packed(Event(CUT, is_sub)))
 
 
 def count(value: object) -> int | None:
