@@ -72,10 +72,10 @@ def _told(route: RouteCost) -> dict[str, object]:
 def show(found: Estimate, named: Named, paid: Mapping[str, str], notes: Sequence[str]) -> None:
     work, terms = found.work, found.terms
     runs = "1 run" if terms.runs_per_day == 1 else f"{terms.runs_per_day.normalize():,f} runs"
-    click.echo(f"{count(work.input, 'token')} to read and {work.output:,} to write, {runs} a day.")
+    print_text([f"{count(work.input, 'token')} to read and {work.output:,} to write, {runs} a day."])
     width = max(len(model or "unknown") for model in named.values())
     for who, model in named.items():
-        click.echo(f"  {who:<7} {model or 'unknown':<{width}}  {paid.get(who, '')}".rstrip())
+        print_text([f"  {who:<7} {model or 'unknown':<{width}}  {paid.get(who, '')}".rstrip()], indent=" " * 10)
     _table(*_columns(found))
     for line in (*_told_quotas(found), *_told_break_even(found), *notes):
         print_text([line], indent="  ")

@@ -78,9 +78,10 @@ def _summary(told: Told) -> str:
         parts.append(f"{count(spend.quota_calls, 'call')} within a subscription: {quota} of quota")
     if machine := sum(total.spend.cost_nanousd for total in told.by_billing if total.key == "local"):
         parts.append(f"{dollars(machine)} of it machine time")
-    if spend.unpriced_calls:
+    # Where there is a net, the sentence below it tells of these: they are not in it.
+    if spend.unpriced_calls and not told.savings.tasks:
         parts.append(f"{count(spend.unpriced_calls)} of the calls of unknown cost{said.at_most(spend)}")
-    if seen.in_flight_calls:
+    if seen.in_flight_calls and not told.savings.tasks:
         parts.append(f"{count(seen.in_flight_calls)} in flight")
     if seen.refused_calls:
         parts.append(f"{count(seen.refused_calls)} refused by a budget or the breaker")
