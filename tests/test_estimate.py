@@ -407,7 +407,7 @@ def test_the_table_names_every_route_and_fits_eighty_columns(project: Path, caps
     assert max(map(len, table)) <= 80
     assert lines[-2] == "The subscription costs no more from 2,084 runs a month on alone, 43,319 with cheap drafts."
     assert {line.index("  ") for line in lines[1:5]} == {0}
-    assert lines[2] == "  cheap   openai/tiny-cheap                $0.1/0.5 a million in and out"
+    assert lines[2] == "  cheap   openai/tiny-cheap                $0.1/0.5 a million tokens in and out"
     assert run(["estimate", "--input", "9000", "--output", "3000", "--months", "12"]) == 0
     table = capsys.readouterr().out.splitlines()[5:13]
     assert table[0].split("  ")[-5:] == ["a month", "12 months", "at worst", "of alone", "pays from"]

@@ -182,7 +182,7 @@ def _rate(price: Price | None) -> str:
 
     if price == LOCAL_PRICE:
         return "free of charge, machine time not priced"
-    return f"${rate(price)} a million in and out" if price else "an unknown price"
+    return f"${rate(price)} a million tokens in and out" if price else "an unknown price"
 
 
 def _doubts(named: Mapping[str, str | None], prices: Mapping[str, Price | None]) -> list[str]:
