@@ -131,7 +131,12 @@ class Desk:
         if isinstance(prepared, PreparedSkill) and call.dry_run:
             sent = await foresee(prepared)
             return say.forecast_reply(
-                call.name, tier=sent.tier, model=sent.model, input_tokens=sent.input_tokens, nanousd=sent.cost_nanousd
+                call.name,
+                tier=sent.tier,
+                model=sent.model,
+                input_tokens=sent.input_tokens,
+                nanousd=sent.cost_nanousd,
+                is_quota=prepared.tier.billing == "subscription",
             )
         is_skill = isinstance(prepared, PreparedSkill)
         chosen = Match(name=call.name, inputs=prepared.inputs, kind="skill" if is_skill else "script")

@@ -173,24 +173,30 @@ def receipt(
     billing: str,
     are_tokens_known: bool = True,
     paid_by: str | None = None,
+    quota_calls: int = 0,
     kept: Weighed | None = None,
 ) -> dict[str, Any]:
     """The receipt of a reply: `measured`, `estimated` and the `net` range in dollars, or tokens for a subscription.
 
     `tokens` is null where a call's are unknown: a sum that lacks some would pass for all of them.
-    `paid_by` says how our calls are billed, where not by the token. `kept` is what a round without a change of its own,
-    such as a review, has to go by: the task's estimate of an earlier round, with this one in what passed.
+    `paid_by` says how our calls are billed, where not by the token. `quota_calls` were within a subscription: they are
+    no dollars, and of no unknown price either. `kept` is what a round without a change of its own, such as a review,
+    has to go by: the task's estimate of an earlier round, with this one in what passed.
     `net` is null where the caller's model, a call's cost or its own tokens are unknown; negative where we cost more.
     """
+    unpriced = spend.unpriced_calls - quota_calls
+    has_dollars = not quota_calls or spend.calls > quota_calls
     measured: dict[str, Any] = {
-        "usd": spent_usd(spend),
+        "usd": usd(spend.cost_nanousd) if has_dollars and not unpriced else None,
         "tokens": [spend.input_tokens, spend.output_tokens] if are_tokens_known else None,
         "caller_tokens": [caller.reply, caller.arguments],
     }
-    if spend.unpriced_calls:
-        measured["unpriced_calls"] = spend.unpriced_calls
+    if unpriced:
+        measured["unpriced_calls"] = unpriced
     if paid_by is not None:
         measured["billing"] = paid_by
+    if quota_calls and has_dollars:
+        measured["quota_calls"] = quota_calls
     found = kept or weigh(caller, own, price, billing=billing)
     estimated = _estimate(caller, own, price, found)
     return {"measured": measured, "estimated": estimated, "net": net_shown(found, spend)}

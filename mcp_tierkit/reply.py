@@ -294,6 +294,7 @@ def playbook_reply(
         for name in ("changed", "diff", "sandbox"):
             del reply[name]
         reply |= {"tokens": run.tokens, "usd": usd(run.cost_nanousd)}
+        reply |= {"billing": run.billing} if run.billing == "subscription" else {}
     if run.hides:
         reply["origin"] = f"the {run.origin}'s, in front of the {' and the '.join(f'{one}' for one in run.hides)}'s"
     if key_spent:
@@ -318,9 +319,12 @@ def offered_task(phrase: str, inputs: Mapping[str, Any]) -> str:
     return _short(redact(" ".join(told.split())), TASK_CHARS)
 
 
-def forecast_reply(playbook: str, *, tier: str, model: str, input_tokens: int, nanousd: int | None) -> dict[str, Any]:
+def forecast_reply(
+    playbook: str, *, tier: str, model: str, input_tokens: int, nanousd: int | None, is_quota: bool = False
+) -> dict[str, Any]:
     """The reply of a skill's dry run."""
     most = "an unknown amount" if nanousd is None else f"${usd(nanousd)} at most"
+    most = "tokens of a quota, and no dollars" if is_quota else most
     return {
         "summary": f"{playbook}: dry run, nothing was sent. It would cost {most}.",
         "status": "ok",
@@ -336,7 +340,8 @@ def _playbook_summary(run: PlaybookRun, *, dry_run: bool) -> str:
     changed = "1 file" if len(run.changed) == 1 else f"{len(run.changed) or 'no'} files"
     if run.kind == "skill":
         spent = "unknown" if run.tokens is None else f"{run.tokens}"
-        return f"{run.playbook}: {ENDINGS[run.status]}; {spent} tokens, {_about(run.cost_nanousd)}."
+        cost = "within a quota" if run.billing == "subscription" else _about(run.cost_nanousd)
+        return f"{run.playbook}: {ENDINGS[run.status]}; {spent} tokens, {cost}."
     if run.status != "ok":
         return f"{run.playbook}: {ENDINGS[run.status]}; nothing was changed."
     would = "dry run, {} would change" if dry_run else "done at zero tokens, {} changed"

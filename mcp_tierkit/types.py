@@ -347,6 +347,7 @@ class PlaybookRun(Record):
     dry_run: bool = False
     tokens: Tokens | None = Field(default=0, description="In and out, over every call; None where one is unknown.")
     cost_nanousd: NanoUsd | None = Field(default=0, description="None where a call's cost is unknown.")
+    billing: Billing | None = Field(default=None, description="How a skill's calls are paid for.")
     output: dict[str, Any] | None = None
     changed: tuple[str, ...] = ()
     diff: str | None = Field(default=None, description="Project-relative path of the diff.")

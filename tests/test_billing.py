@@ -21,6 +21,7 @@ from mcp_tierkit.gateway import ScriptedGateway
 from mcp_tierkit.ledger.migrations import migrations
 from mcp_tierkit.ledger.opening import prepare
 from mcp_tierkit.ledger.report import reading
+from mcp_tierkit.receipts import usd
 from mcp_tierkit.tiers import survey
 from mcp_tierkit.tokens import count
 from tests.reports import add_call, open_task
@@ -103,7 +104,10 @@ async def test_a_receipt_says_how_its_calls_were_paid_for_when_they_were_made(ho
     async with client_at(config, ScriptedGateway([said(RIGHT)])) as client:
         told = (await client.call_tool("draft_with_cheap_model", again)).structured_content["receipt"]["measured"]
     assert {row["billing"] for row in home.rows()} == {"subscription", "local"}
-    assert (told["billing"], told["usd"]) == ("local, subscription", None)
+    spent = [row["cost_nanousd"] for row in home.rows()]
+    assert (told["billing"], told["quota_calls"]) == ("local, subscription", spent.count(None))
+    assert told["usd"] == usd(sum(filter(None, spent)))
+    assert "unpriced_calls" not in told
 
 
 def test_a_ledger_of_schema_six_keeps_its_sums_and_does_not_guess_how_its_calls_were_paid_for(tmp_path: Path) -> None:
@@ -207,6 +211,7 @@ async def test_a_subscription_shows_tokens_and_no_dollars(home: Home, monkeypatc
     assert (row["input_tokens"], row["output_tokens"]) == (1000, 200)
     told = reply["receipt"]
     assert told["measured"]["usd"] is told["net"] is None
+    assert "unpriced_calls" not in told["measured"]
     assert (told["measured"]["tokens"], told["measured"]["billing"]) == ([1000, 200], "subscription")
     assert count(json.dumps(reply, separators=(",", ":"))).tokens <= 200
     assert reply["attempts"] == ["cheap house-model: green within a quota"]

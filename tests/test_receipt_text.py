@@ -56,6 +56,15 @@ def receipt(measured: dict[str, Any], estimated: dict[str, Any] | None, net: Any
             ],
         ),
         (
+            receipt({**MEASURED, "quota_calls": 2, "billing": "api, subscription"}, None, None),
+            [
+                "measured: model calls $0.0031 and 2 calls within a quota, 12,000 tokens in, 340 out; "
+                "paid for: api, subscription",
+                "measured: the caller read 190 and wrote 57 tokens",
+                "net: none in dollars, since a quota is counted in tokens",
+            ],
+        ),
+        (
             receipt(MEASURED, {"alone_tokens": [900, 1_200]}, [-347, -47]),
             [
                 "measured: model calls $0.0031, 12,000 tokens in, 340 out",
@@ -87,7 +96,10 @@ def receipt(measured: dict[str, Any], estimated: dict[str, Any] | None, net: Any
             ],
         ),
     ],
-    ids=["paid by the token", "unknown", "a quota", "the caller's subscription", "measured caller", "hardly anything"],
+    ids=[
+        "paid by the token", "unknown", "a quota", "dollars and a quota", "the caller's subscription",
+        "measured caller", "hardly anything",
+    ],
 )  # fmt: skip
 def test_each_figure_has_its_unit_and_what_is_unknown_is_called_so(lines: list[str], wanted: list[str]) -> None:
     assert lines == wanted

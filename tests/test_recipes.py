@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import shutil
 import sqlite3
 from pathlib import Path
@@ -15,10 +17,12 @@ from hypothesis import strategies as st
 from mcp import Client
 from mcp.types import TextContent
 
-from mcp_tierkit.config import Config
+from mcp_tierkit.config import Config, load_config
 from mcp_tierkit.demo_upstream import Reply, Upstream
 from mcp_tierkit.errors import ModelFailed
 from mcp_tierkit.gateway import ScriptedGateway
+from mcp_tierkit.ledger.levers import savings, with_playbooks
+from mcp_tierkit.ledger.report import playbook_totals, reading
 from mcp_tierkit.playbook.folder import read_folder
 from mcp_tierkit.playbook.lint import lint
 from mcp_tierkit.playbook.load import BadPlaybook, builtin_root, load
@@ -135,6 +139,24 @@ async def test_a_recipe_asks_a_provider_once_and_every_fact_of_its_answer_is_in_
     assert rows(config, RUNS) == [(TERMS, "ok", "skill", reply["tokens"])]
     joined = "select decision, rule, routes.tier, stage from calls join routes using (route_id)"
     assert rows(config, joined) == [("run_playbook", "contract", "cheap", "playbook")]
+
+
+async def test_a_run_within_a_quota_is_told_as_such_and_not_as_of_unknown_price(config: Config) -> None:
+    settings = Path(config.ledger_url.removeprefix("sqlite:///")).parent / "tierkit.toml"
+    priced = re.compile("^price = .*", re.MULTILINE)
+    settings.write_text(priced.sub('billing = "subscription"', settings.read_text(), count=1))
+    env = {"HOME": f"{settings.parent}", "PATH": os.environ["PATH"], "TIERKIT_CONFIG": f"{settings}"}
+    env |= {"TIERKIT_STATE_DIR": f"{config.state_dir}", "TIERKIT_LEDGER": config.ledger_url}
+    within = load_config(project=str(config.project), env=env)
+    forecast, _ = await call(within, RUN | {"dry_run": True})
+    assert forecast["summary"].endswith("It would cost tokens of a quota, and no dollars.")
+    reply, _ = await call(within, RUN, RIGHT)
+    assert reply["summary"] == f"{TERMS}: done; 1200 tokens, within a quota."
+    assert (reply["usd"], reply["billing"], "unpriced" in json.dumps(reply)) == (None, "subscription", False)
+    with reading(config.ledger_url) as conn:
+        [total] = playbook_totals(conn)
+        assert (total.runs, total.quota_runs, total.cost_nanousd) == (1, 1, None)
+        assert with_playbooks(savings(conn), [total]).unsaid[0].cost_nanousd == 0
 
 
 async def test_the_system_part_is_the_same_for_every_document_and_documents_are_data_behind_it(

@@ -20,9 +20,9 @@ def receipt_lines(receipt: Mapping[str, Any]) -> list[str]:
 def _calls(measured: Mapping[str, Any]) -> str:
     tokens = measured["tokens"]
     used = "tokens not named" if tokens is None else f"{count(tokens[0], 'token')} in, {tokens[1]:,} out"
-    is_quota = _is_quota(measured)
-    cost = "within a quota" if is_quota else _cost(measured["usd"])
-    unpriced = 0 if is_quota else measured.get("unpriced_calls", 0)
+    cost = "within a quota" if _is_quota(measured) else _cost(measured["usd"])
+    cost += f" and {count(within, 'call')} within a quota" if (within := measured.get("quota_calls")) else ""
+    unpriced = 0 if _is_quota(measured) else measured.get("unpriced_calls", 0)  # Older receipts counted quota there.
     unknown = f"; {count(unpriced, 'call')} without a known cost" if unpriced else ""
     return f"measured: model calls {cost}, {used}{unknown}" + (
         f"; paid for: {measured['billing']}" if "billing" in measured else ""
@@ -57,7 +57,7 @@ def _alone(estimated: Mapping[str, Any]) -> str:
 
 def _net(receipt: Mapping[str, Any]) -> str:
     net: Sequence[Any] | None = receipt["net"]
-    if net is None and _is_quota(receipt["measured"]):
+    if net is None and (_is_quota(receipt["measured"]) or receipt["measured"].get("quota_calls")):
         return "none in dollars, since a quota is counted in tokens"
     if net is None:
         return "unknown" if receipt["measured"]["usd"] is not None else "unknown, since a cost is"

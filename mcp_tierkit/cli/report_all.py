@@ -91,7 +91,8 @@ def _step(step: StepTotal) -> tuple[str, ...]:
 
 def _playbook(total: PlaybookTotal) -> tuple[str, ...]:
     tokens = UNKNOWN if total.tokens is None else count(total.tokens)
-    return total.playbook, count(total.runs), count(total.ok), tokens, dollars(total.cost_nanousd)
+    cost = "quota" if total.quota_runs == total.runs else dollars(total.cost_nanousd)
+    return total.playbook, count(total.runs), count(total.ok), tokens, cost
 
 
 def _prompts(changes: Sequence[PromptChange]) -> None:

@@ -179,7 +179,8 @@ def savings(
 
 def with_playbooks(found: Savings, runs: Sequence[PlaybookTotal]) -> Savings:
     """The same, with the runs that ended well among what no receipt speaks of."""
-    ok, costs = sum(total.ok for total in runs), [total.cost_nanousd for total in runs]
+    ok = sum(total.ok for total in runs)
+    costs = [0 if total.quota_runs == total.runs else total.cost_nanousd for total in runs]
     cost = None if None in costs else sum(one or 0 for one in costs)
     counted = (Unsaid(what="playbooks", count=ok, cost_nanousd=cost),) if ok else ()
     return found.model_copy(update={"unsaid": (*counted, *found.unsaid)})

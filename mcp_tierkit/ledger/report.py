@@ -104,7 +104,10 @@ class Overview(Record):
 
 
 class PlaybookTotal(Record):
-    """How often a playbook ran, how many runs ended well, and what its model calls took; None where one is unknown."""
+    """How often a playbook ran, how many runs ended well, and what its model calls took; None where one is unknown.
+
+    Of runs that were all within a subscription `cost_nanousd` is None as well, and `quota_runs` is all of them.
+    """
 
     playbook: str
     runs: int
@@ -112,6 +115,7 @@ class PlaybookTotal(Record):
     last_run: str
     tokens: int | None
     cost_nanousd: int | None
+    quota_runs: int = 0
 
 
 class Health(Record):
@@ -171,9 +175,12 @@ def playbook_totals(
     """
     stands = """status = 'ok' and 'reverted' is not (select outcome from scores
             where scores.task_id = playbook_runs.task_id order by score_id desc limit 1)"""
+    # By cases: of a run with a cost its record, which is not in the index, is not read.
+    quota = "case when cost_nanousd is null and json_extract(record, '$.billing') = 'subscription' then 1 end"
     query = f"""select playbook, count(*) as runs, count(case when {stands} then 1 end) as ok, max(at) as last_run,
             case when count(tokens) = count(*) then sum(tokens) end as tokens,
-            case when count(cost_nanousd) = count(*) then sum(cost_nanousd) end as cost_nanousd
+            case when count(cost_nanousd) + count({quota}) = count(*) then sum(cost_nanousd) end as cost_nanousd,
+            count({quota}) as quota_runs
         from playbook_runs where at >= :since and {REAL_RUN} and
             (:repository is null or task_id in (select task_id from tasks where budget_key = :repository))
         group by playbook order by playbook"""

@@ -119,6 +119,7 @@ def playbooks(told: Told) -> list[Html]:
 
 def _playbook(total: PlaybookTotal, most: int) -> Html:
     cost = "no tokens" if total.tokens == 0 else dollars(total.cost_nanousd)
+    cost = "within a quota" if total.quota_runs == total.runs else cost
     label = el("span", el("b", foreign(total.playbook)), el("small", f"{total.ok:,} ended well · {cost}"))
     drawn = el("span", bar(total.runs / most, "t-faint"), bar(total.ok / most, "t-plain"), klass="over")
     return el("li", label, el("span", count(total.runs, "run"), klass="value"), drawn)

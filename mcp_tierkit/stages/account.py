@@ -44,6 +44,7 @@ async def account(
     # Made while its price was not known: what was kept of it is priced by today's, where there is one.
     own = known if stands and earlier is None else own
     are_known, paid_by = all(map(_names_tokens, rows)), _paid_by(rows)
+    quota_calls = sum(row.billing == "subscription" and row.cost_nanousd is None for row in rows)
 
     def told(with_receipt: dict[str, Any]) -> tuple[Weighed | None, dict[str, Any]]:
         shown_tokens = tokens_of(with_receipt)
@@ -52,7 +53,7 @@ async def account(
         kept = earlier.with_round(price, arguments=0, reply=shown_tokens) if earlier and stands else None
         made = receipt(
             spend, caller, own, price, billing=config.caller.billing, are_tokens_known=are_known, paid_by=paid_by,
-            kept=kept,
+            quota_calls=quota_calls, kept=kept,
         )  # fmt: skip
         return kept or weigh(caller, own, price, billing=config.caller.billing), made | once
 
@@ -119,4 +120,6 @@ async def run_estimate(prepared: Prepared | PreparedSkill) -> dict[str, Any]:
     if isinstance(prepared, Prepared):
         return {"tokens": 0, "usd": "0"}
     sent = await foresee(prepared)
-    return {"model": sent.model, "input_tokens": sent.input_tokens, "run_usd_at_most": usd(sent.cost_nanousd)}
+    told = {"model": sent.model, "input_tokens": sent.input_tokens, "run_usd_at_most": usd(sent.cost_nanousd)}
+    billing = prepared.tier.billing
+    return told | ({"billing": billing} if billing == "subscription" else {})

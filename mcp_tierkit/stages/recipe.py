@@ -206,6 +206,7 @@ async def _row(kit: Kit, prepared: PreparedSkill, task_id: str, ending: _Ending,
     return row_of(
         prepared.playbook, task_id=task_id, hides=prepared.hides, status=ending.status, kind="skill",
         tokens=_tokens(rows), cost_nanousd=None if None in costs else sum(cost or 0 for cost in costs),
+        billing=prepared.tier.billing,
         output=ending.output, log_tail=ending.note, sandbox="none", ms=int((time.monotonic() - started) * 1000),
     )  # fmt: skip
 
