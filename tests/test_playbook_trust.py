@@ -6,6 +6,7 @@ import json
 import os
 import pty
 import random
+import re
 import select
 import shutil
 import subprocess
@@ -16,8 +17,10 @@ from pathlib import Path
 import pytest
 
 from mcp_tierkit.errors import NotFound, Untrusted
-from mcp_tierkit.playbook.folder import digest, read_folder
+from mcp_tierkit.playbook.command import command_starter, kept_command
+from mcp_tierkit.playbook.folder import Folder, digest, read_folder
 from mcp_tierkit.playbook.load import builtin_root
+from mcp_tierkit.playbook.starter import write
 from mcp_tierkit.playbook.trust import (
     TrustStoreUnreadable,
     approved_before,
@@ -233,41 +236,98 @@ def environment(world: World) -> dict[str, str]:
     }  # fmt: skip
 
 
-def on_a_terminal(world: World, answer: str, *, redirect: str = "") -> tuple[int, str]:
-    """`tierkit playbook trust sample` on a terminal of its own, with that answer typed at the question."""
+def on_a_terminal(
+    world: World, *answers: str, redirect: str = "", command: str = "trust sample", columns: int = 80
+) -> tuple[int, str]:
+    """`tierkit playbook …` on a terminal of its own, with one answer typed at each question to trust."""
     pid, terminal = pty.fork()
     if pid == 0:
         os.chdir(world.project)
-        line = f'exec "$0" -m mcp_tierkit playbook trust sample {redirect}'
-        os.execve("/bin/sh", ["sh", "-c", line, sys.executable], environment(world))
-    said, typed, deadline = b"", False, time.monotonic() + 60
+        line = f'exec "$0" -m mcp_tierkit playbook {command} {redirect}'
+        os.execve("/bin/sh", ["sh", "-c", line, sys.executable], environment(world) | {"COLUMNS": str(columns)})
+    said, typed, deadline = b"", 0, time.monotonic() + 60
     while time.monotonic() < deadline:
         try:
             if select.select([terminal], [], [], 1)[0]:
                 said += os.read(terminal, 65536)
         except OSError:  # The other side is closed.
             break
-        if b"to trust these bytes" in said and not typed:
-            os.write(terminal, answer.encode() + b"\n")
-            typed = True
+        if typed < min(len(answers), len(re.findall(rb"Type \w+ to trust these bytes.*: ", said))):
+            os.write(terminal, answers[typed].encode() + b"\n")
+            typed += 1
     os.close(terminal)
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), said.decode()
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), said.decode().replace("\r\n", "\n")
 
 
 def test_a_person_at_a_terminal_trusts_by_typing_the_name(world: World) -> None:
     make_playbook(world.project, "sample", "say('x')")
-    code, said = on_a_terminal(world, "yes")
+    code, said = on_a_terminal(world, "y")
     assert (code, trusted_names(world)) == (3, set())
+    assert "y was typed, and only its name trusts it" in said
+    assert "terminal" not in said
     code, said = on_a_terminal(world, "sample")
     assert (code, trusted_names(world)) == (0, {"sample"})
     assert "+ scripts/run.py" in said
+
+
+def test_what_runs_and_what_it_may_do_come_before_a_long_text_which_can_be_read(world: World) -> None:
+    write(command_starter("sample", "python3 -m pytest -q"), world.project / "playbooks")
+    folder = world.project / "playbooks/sample"
+    code, said = on_a_terminal(world, "sample")
+    assert (code, trusted_names(world)) == (0, {"sample"})
+    before = said[: said.index("Type sample")].splitlines()
+    assert len(before) < 10
+    for told in ("runs: python3 -m pytest -q", "changes files: no", "network: no", "files: 8, "):
+        assert any(told in line for line in before), told
+    with (folder / "scripts/run.py").open("a") as script:
+        script.write("".join(f"call({at})  # \u202e\n" for at in range(60)))
+    code, said = on_a_terminal(world, "read", "no")
+    assert (code, trusted_names(world)) == (3, set())
+    summary, _, text = said.partition("Type sample")
+    assert "runs: scripts/run.py (python, 18" in summary
+    assert "changed since it was trusted: scripts/run.py\n" in summary
+    assert "CANNOT BE SEEN, in scripts/run.py" in summary
+    assert [line for line in describe_change(approved(world), read_folder(folder)) if line not in text] == []
+
+
+def approved(world: World) -> Folder | None:
+    return approved_before(world.config.state_dir, "sample", repository=str(world.config.repository))
+
+
+@pytest.mark.parametrize(
+    ("path", "old", "new"),
+    [
+        ("scripts/run.py", "import json", "import json "),
+        ("assets/command.json", '"TERM": "dumb"', '"BASH_ENV": "x"'),
+        ("assets/command.json", '"bin"', '"/tmp/bin"'),
+        ("scripts/other.py", "", "import this"),
+    ],
+)
+def test_a_command_is_told_as_what_runs_only_where_nothing_else_could_run_instead(
+    tmp_path: Path, path: str, old: str, new: str
+) -> None:
+    write(command_starter("sample", "make test | tee log"), tmp_path)
+    assert kept_command(read_folder(tmp_path / "sample")) == "make test | tee log"
+    file = tmp_path / "sample" / path
+    file.write_text(file.read_text().replace(old, new, 1) if old else new)
+    assert kept_command(read_folder(tmp_path / "sample")) is None
+
+
+def test_a_list_is_cut_between_words_on_a_terminal_and_not_at_all_in_a_pipe(world: World) -> None:
+    words = "Tells what a reader of this list would want to know of it, and then a little more"
+    world.add("sample", "say('x')", files={"SKILL.md": f"---\nname: sample\ndescription: {words * 5}\n---\n"})
+    _, said = on_a_terminal(world, command="list", columns=50)
+    line = next((line for line in said.splitlines() if line.startswith("    Tells what a reader")), said)
+    assert line == "    Tells what a reader of this list would want …"
+    assert words * 5 in on_a_terminal(world, command="list", redirect="| cat")[1].replace("\n", "")
 
 
 @pytest.mark.parametrize("redirect", ["</dev/null", "| cat"])
 def test_a_command_that_is_piped_is_not_asked_even_where_there_is_a_terminal(world: World, redirect: str) -> None:
     make_playbook(world.project, "sample", "say('x')")
     _, said = on_a_terminal(world, "sample", redirect=redirect)
-    assert "was not trusted" in said
+    assert "there is no terminal to ask on" in said
+    assert "+ scripts/run.py" in said
     assert trusted_names(world) == set()
 
 

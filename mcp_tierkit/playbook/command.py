@@ -12,6 +12,7 @@ from pathlib import Path
 from posixpath import normpath
 from typing import Any
 
+from mcp_tierkit.playbook.folder import Folder
 from mcp_tierkit.playbook.match import usable
 from mcp_tierkit.playbook.schema import Fields
 from mcp_tierkit.playbook.starter import Starter, as_json, template
@@ -22,6 +23,7 @@ from mcp_tierkit.types import Content
 MAX_COMMAND = 4000
 TIMEOUT_S, ENDLESS_S = 600, 30
 
+_SCRIPT = "scripts/run.py"
 _HEAD = "set -euo pipefail\n"
 _PLAIN = re.compile(r"[\w ./=,@+-]{1,200}", re.ASCII)
 _PROGRAM = re.compile(r"[\w.+-]+", re.ASCII)
@@ -61,6 +63,23 @@ def command_starter(name: str, command: str, writes: Sequence[str] = ()) -> Star
             f"The case stand-in runs a stand-in for {', '.join(needs)}: it proves the script, not the program."
         )
     return Starter(name=name, files=files, notes=tuple(notes))
+
+
+def kept_command(folder: Folder) -> str | None:
+    """The command that a playbook of `command_starter` runs; None where anything else could run in its place."""
+    own = {entry.path for entry in folder.files if entry.path.startswith("scripts/")} - {"scripts/command.sh"}
+    if own != {_SCRIPT} or folder.read(_SCRIPT) != template("command", {})[_SCRIPT].data:
+        return None
+    try:
+        kept = json.loads(folder.read("assets/command.json") or b"")
+        known = packaged("commands")
+        if any(kept[key] != known[key] for key in ("programs", "env")):
+            return None
+        if "argv" in kept:
+            return shlex.join(kept["argv"])
+        return (folder.read("scripts/command.sh") or b"").decode().removeprefix(_HEAD).rstrip() or None
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
 
 
 def needs_shell(command: str) -> bool:

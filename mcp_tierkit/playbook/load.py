@@ -78,6 +78,11 @@ class Effects(Record):
     reads: tuple[str, ...] = Field(default=(), max_length=100)
     writes: tuple[str, ...] = Field(default=(), max_length=100)
 
+    @property
+    def may_destroy(self) -> bool:
+        """Whether it may delete or overwrite. `destructive` says nothing of one that changes nothing anywhere."""
+        return self.destructive and (self.network or not self.read_only)
+
     @model_validator(mode="after")
     def _writes_agree(self) -> Effects:
         if self.read_only and self.writes:

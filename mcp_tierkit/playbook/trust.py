@@ -128,16 +128,27 @@ def escaped(text: str) -> str:
     return "".join(char if char == " " or _is_plain(char) else ascii(char)[1:-1] for char in text)
 
 
-def ask_on_terminal(question: str, *, expected: str) -> bool:
-    """Whether a person typed `expected` on the terminal itself; False where there is no terminal to ask on."""
-    if not (sys.stdin.isatty() and sys.stdout.isatty()):
-        return False
+def hidden_in(folder: Folder) -> tuple[str, ...]:
+    """Files with characters that a person would not see: `describe_change` writes them out."""
+    texts = ((entry.path, entry.data.decode(errors="replace")) for entry in folder.files)
+    return tuple(path for path, text in texts if not all(char in " \t\n" or _is_plain(char) for char in text))
+
+
+def has_terminal() -> bool:
+    """Whether what is said and what is answered go to a person, and not through a pipe or a file."""
+    return sys.stdin.isatty() and sys.stdout.isatty()
+
+
+def ask_on_terminal(question: str) -> str | None:
+    """What a person typed on the terminal itself; None where there is no terminal to ask on."""
+    if not has_terminal():
+        return None
     try:
         with open("/dev/tty", "r+b", buffering=0) as terminal:
             terminal.write(question.encode())
-            return terminal.readline(200).decode(errors="replace").strip() == expected
+            return terminal.readline(200).decode(errors="replace").strip()
     except OSError:
-        return False
+        return None
 
 
 def _read(state_dir: Path) -> _Store:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
+import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,12 +45,19 @@ def list_(project: Path | None, as_json: bool) -> int:
     for entry, known in zip(entries, figures, strict=True):
         click.echo("  ".join((entry.name, entry.version or "-", entry.kind or "-", entry.origin, _state(entry))))
         if told := entry.fault or entry.description:
-            click.echo(f"    {plain(told)[:200]}")
+            click.echo(f"    {_in_a_line(plain(told))}")
         if known.runs:
             click.echo(f"    {_figures(known)}")
     if any(not entry.trusted for entry in entries):
         click.echo("What is not trusted is a name only. To read one and trust it: tierkit playbook trust NAME")
     return 0
+
+
+def _in_a_line(text: str) -> str:
+    """As much as a terminal's line holds, whole words alone; in a pipe all of it."""
+    if not sys.stdout.isatty():
+        return text
+    return textwrap.shorten(text, max(shutil.get_terminal_size().columns - 4, 20), placeholder=" …")
 
 
 def _ran(config: Config) -> Mapping[str, Figures]:
@@ -121,9 +131,10 @@ def _described(found: Playbook) -> dict[str, Any]:
     from mcp_tierkit.playbook.load import read_front_matter
 
     contract = found.contract
+    effects = contract.effects.model_dump(mode="json") | {"destructive": contract.effects.may_destroy}
     return {
         "name": found.name, "version": contract.version, "kind": contract.kind, "origin": found.origin, "trusted": True,
         "description": read_front_matter(found.folder).description, "phrases": list(contract.match.phrases),
-        "inputs": contract.inputs, "outputs": contract.outputs, "effects": contract.effects.model_dump(mode="json"),
+        "inputs": contract.inputs, "outputs": contract.outputs, "effects": effects,
         "digest": found.digest,
     }  # fmt: skip

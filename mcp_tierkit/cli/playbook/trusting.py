@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     from mcp_tierkit.playbook.folder import Folder
     from mcp_tierkit.playbook.load import Found, Playbook
 
+SCREEN = 40
+"""Lines of text that a person still sees together with what stands before them."""
+
 
 @click.command()
 @click.argument("name")
@@ -32,7 +36,8 @@ if TYPE_CHECKING:
 def trust(name: str, project: Path | None) -> int:
     """Read the playbook NAME, see what changed since it was last trusted, and trust just these bytes.
 
-    It asks on the terminal itself; nothing else can answer.
+    What it runs and may do comes first. A text longer than a screen is shown when you type `read`, or where the output
+    is piped. It asks on the terminal itself; nothing else can answer.
 
     \b
     Example:
@@ -50,15 +55,11 @@ def trust(name: str, project: Path | None) -> int:
     chosen = loaded(folder, found)
     bound_to = repository_of(config, found.origin)
     before = store.approved_before(config.state_dir, name, repository=bound_to)
-    for line in store.describe_change(before, folder):
-        click.echo(line)
+    text = list(store.describe_change(before, folder))
     _echo_effects(chosen, "differs from what was trusted before" if before else "was not trusted before")
+    _echo_files(before, folder)
     _echo_findings(folder)
-    if not store.ask_on_terminal(f"Type {name} to trust these bytes: ", expected=name):
-        raise PolicyRefused(
-            f"{name} was not trusted: its name was not typed on a terminal. Nothing was changed.",
-            next_step="Run this command yourself in a terminal and type the name.",
-        )
+    _confirm(name, text)
     try:
         store.trust(config.state_dir, folder, repository=bound_to)
     except store.TrustStoreUnreadable as error:
@@ -67,6 +68,31 @@ def trust(name: str, project: Path | None) -> int:
     prepare(chosen, config.state_dir)
     click.echo(f"To run it: {plain(example_call(chosen))}")
     return 0
+
+
+def _confirm(name: str, text: list[str]) -> None:
+    """Return where a person has typed the name; the whole text is theirs to read before. Raises PolicyRefused."""
+    from mcp_tierkit.playbook.trust import ask_on_terminal, has_terminal
+
+    read = "read" if name != "read" else "show"
+    is_held_back = has_terminal() and len(text) > SCREEN
+    question = f"Type {name} to trust these bytes: "
+    if is_held_back:
+        typed = ask_on_terminal(f"Type {name} to trust these bytes, or {read} to see them first ({len(text)} lines): ")
+    if not is_held_back or typed == read:
+        click.echo("\n" + "\n".join(text) + "\n")
+        typed = ask_on_terminal(question)
+    if typed is None:
+        raise PolicyRefused(
+            f"{name} was not trusted: there is no terminal to ask on. Nothing was changed.",
+            next_step="Run this command yourself in a terminal and type the name.",
+        )
+    if typed != name:
+        raise PolicyRefused(
+            f"{name} was not trusted: {plain(typed[:40]) or 'nothing'} was typed, and only its name trusts it. "
+            "Nothing was changed.",
+            next_step=f"Run this again and type {name}.",
+        )
 
 
 def _of_package(config: Config, found: Found) -> int:
@@ -106,6 +132,20 @@ def untrust(name: str, project: Path | None) -> int:
     return 0 if any(dropped) else 1
 
 
+def _echo_files(before: Folder | None, folder: Folder) -> None:
+    """How much there is to read, what of it is new, and whether any of it cannot be seen."""
+    from mcp_tierkit.playbook.trust import hidden_in
+
+    lines = sum(entry.data.count(b"\n") for entry in folder.files)
+    click.echo(f"  files: {len(folder.files)}, {counted(lines, 'line')}")
+    if before:
+        old, new = ({entry.path: entry for entry in one.entries} for one in (before, folder))
+        changed = sorted(path for path in old.keys() | new.keys() if old.get(path) != new.get(path))
+        click.echo(f"  changed since it was trusted: {plain(', '.join(changed)) or 'nothing'}")
+    if hidden := hidden_in(folder):
+        click.echo(f"  CHARACTERS THAT CANNOT BE SEEN, in {plain(', '.join(hidden))}: the text writes them out")
+
+
 def _echo_findings(folder: Folder) -> None:
     from mcp_tierkit.playbook.lint import lint
 
@@ -113,16 +153,34 @@ def _echo_findings(folder: Folder) -> None:
         click.echo(f"  lint: {counted(count, 'finding')}; tierkit playbook lint {folder.name} says which")
 
 
+def _runs(chosen: Playbook) -> Iterator[str]:
+    """What is started, as far as a few lines can tell it."""
+    from mcp_tierkit.playbook.command import kept_command
+
+    run = chosen.contract.run
+    if run is None:
+        return
+    if command := kept_command(chosen.folder):
+        first, *more = plain(command, lines=True).split("\n")
+        yield f"  runs: {first}" + (f"   ({counted(len(more), 'more line')} in scripts/command.sh)" if more else "")
+        yield f"  through {run.script}, as tierkit playbook new --from-command writes it"
+    else:
+        lines = (chosen.folder.read(run.script) or b"").count(b"\n")
+        yield f"  runs: {plain(run.script)} ({run.runtime}, {counted(lines, 'line')})"
+
+
 def _echo_effects(chosen: Playbook, standing: str) -> None:
     from mcp_tierkit.playbook.load import ModelRules
 
     effects = chosen.contract.effects
-    click.echo(f"\n{chosen.name} {chosen.contract.version} {standing}.")
+    click.echo(f"{chosen.name} {chosen.contract.version} {standing}.")
+    for line in _runs(chosen):
+        click.echo(line)
     click.echo(
         f"  changes files: {'no' if effects.read_only else 'yes, ' + plain(', '.join(effects.writes) or 'none named')}"
     )
     click.echo(f"  network: {'yes, where your configuration allows it' if effects.network else 'no'}")
-    if effects.network and effects.destructive:
+    if effects.network and effects.may_destroy:
         click.echo("  what it does outside may not be taken back")
     if rules := chosen.contract.model or (ModelRules() if chosen.contract.kind == "skill" else None):
         click.echo(
