@@ -571,6 +571,13 @@ def test_days_are_drawn_on_a_terminal_and_none_is_drawn_where_it_cannot_be_shown
     assert "\x1b" not in bare
 
 
+def test_a_low_terminal_gets_fewer_rows_and_a_tall_one_more(home: Path) -> None:
+    for n, name in enumerate(("opus-4-5", "opus-4-6", "opus-5", "sonnet-4-6", "haiku-4-5")):
+        claude(home, f"{n}.jsonl", answer(f"a{n}", at(n), usage(1000), model=f"claude-{name}"))
+    others = [on_terminal(home, 80, LINES=lines).split(" others")[0].split()[-1] for lines in ("24", "40", "50")]
+    assert others == ["4", "3", "2"]
+
+
 def test_in_a_narrow_terminal_nothing_is_broken_but_sentences(home: Path) -> None:
     claude(home, f"{S1}.jsonl", *(row for n in range(4) for row in session(n, "run the tests")))
     shown = [re.sub(r"\x1b\[[0-9;]*m", "", line).rstrip() for line in on_terminal(home, 44, "--full").splitlines()]

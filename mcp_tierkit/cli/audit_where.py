@@ -24,8 +24,8 @@ _EIGHTHS = " ▏▎▍▌▋▊▉█"
 _HEIGHTS = "▁▂▃▄▅▆▇█"
 _BESIDE = 45
 """What stands beside the days in their line."""
-_TALL = 34
-"""Lines of a terminal that has room for one more of everything."""
+_TALL, _LOW = 42, 36
+"""Lines of a terminal that has room for one more of everything, and of one that has not even for the usual."""
 _KINDS = (
     ("reading the context again", ("cache_read",)),
     ("keeping it in the cache", ("cache_write_5m", "cache_write_1h")),
@@ -69,8 +69,8 @@ def labels(paths: Iterable[str]) -> dict[str, str]:
 def show_where(found: Audit) -> None:
     """The days, what was paid for, and the dearest models, projects and tools, each as a share of all."""
     _show_days(found)
-    is_tall = sys.stdout.isatty() and shutil.get_terminal_size().lines >= _TALL
-    rows = list(_rows(found, 4 if is_tall else 3))
+    lines = shutil.get_terminal_size().lines if sys.stdout.isatty() else _LOW
+    rows = list(_rows(found, 2 + (lines >= _LOW) + (lines >= _TALL)))
     print_table("Where it went", (*words("", "what"), *figures("USD", "share"), BAR), rows)
 
 
