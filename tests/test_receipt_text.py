@@ -103,3 +103,12 @@ def receipt(measured: dict[str, Any], estimated: dict[str, Any] | None, net: Any
 )  # fmt: skip
 def test_each_figure_has_its_unit_and_what_is_unknown_is_called_so(lines: list[str], wanted: list[str]) -> None:
     assert lines == wanted
+
+
+def test_prices_that_warn_are_a_line_each_after_the_net() -> None:
+    told = receipt(MEASURED, None, None, prices="cheap deprecated, mid stale")
+    assert told[-2:] == [
+        "prices: the cheap tier's model is withdrawn by its provider, or soon will be: tierkit doctor",
+        "prices: that of the mid tier was read long ago and may have changed: tierkit prices",
+    ]
+    assert len(told) == len(receipt(MEASURED, None, None)) + 2

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from datetime import date
 from decimal import Decimal
 from fractions import Fraction
 from itertools import pairwise
@@ -21,7 +23,9 @@ from mcp_tierkit.ledger.scores import facts_of
 from mcp_tierkit.prices import LongContext, Price, PriceTable
 from mcp_tierkit.receipts import NOTHING_SAVED, CallerSide, alone, baseline, handover_cost, receipt, usd, usd_short
 from mcp_tierkit.server import schema_tokens
+from mcp_tierkit.stages.account import price_notices
 from mcp_tierkit.stages.spared import joined
+from mcp_tierkit.tiers import Tier
 from mcp_tierkit.tokens import count
 from mcp_tierkit.types import Completion, Spend
 from tests.support import BUGGY, JOB, RIGHT, desk_at, make_config, make_env, make_project, run_git, said
@@ -278,6 +282,41 @@ async def test_what_is_summed_and_graded_is_exact_where_the_reply_is_rounded(tmp
     changed = count(added_lines((config.project / reply["patch"]).read_text())).tokens
     read_alone = min(count(BUGGY).tokens, 2000 + changed)
     assert base.alone_low == read_alone * 50 + changed * 400
+
+
+WITHDRAWN = "anthropic/claude-sonnet-4-5"
+"""A model of the price table that its provider withdraws on 2026-11-30."""
+
+
+def test_only_prices_that_warn_are_named_and_in_a_few_words() -> None:
+    day = date(2026, 11, 22)
+    rows = {
+        "cheap": OPUS.model_copy(update={"as_of": day}), "mid": OPUS.model_copy(update={"as_of": date(2026, 8, 1)}),
+        "strong": OPUS.model_copy(update={"as_of": date(2026, 8, 1), "deprecated_on": date(2026, 12, 1)}),
+    }  # fmt: skip
+    tier = {"model": "m", "requested_model": "m", "max_output_tokens": 1, "timeout_s": 1, "scratchpad": False}
+    tiers = [Tier(name=name, price=price, source="config", **tier) for name, price in rows.items()]  # type: ignore[arg-type]
+    told = price_notices(tiers, day)
+    assert told == ["mid stale", "strong deprecated"]
+    assert count(f',"prices":"{told[0]}"').tokens <= 12
+    assert price_notices([tiers[2].model_copy(update={"billing": "subscription"})], day) == []
+
+
+@pytest.mark.anyio
+async def test_a_deprecated_price_is_told_in_the_first_receipt_of_a_task_and_no_other(tmp_path: Path) -> None:
+    home, withdrawn = tmp_path / "home", PriceTable().price(WITHDRAWN)
+    assert withdrawn is not None
+    assert withdrawn.deprecated_on is not None
+    env, settings = make_env(home, ANTHROPIC_API_KEY="k"), home / "tierkit.toml"
+    cheap = re.compile(r'models = \["openai/tiny-cheap"\]\nbase_url.*\nprice.*')
+    settings.write_text(cheap.sub(f'models = ["{WITHDRAWN}"]', settings.read_text()))
+    config = load_config(project=str(make_project(tmp_path / "app")), env=env)
+    answer = said(RIGHT).model_copy(update={"served_model": WITHDRAWN.split("/")[-1]})
+    async with desk_at(config, ScriptedGateway([answer, reviewed(CLEAN)])) as desk:
+        drafted = await desk.draft(DraftCall(**JOB))
+        review = await desk.review(ReviewCall(task_id=drafted["task_id"]))
+    assert drafted["receipt"]["prices"] == "cheap deprecated"
+    assert "prices" not in review["receipt"]
 
 
 @pytest.mark.parametrize(

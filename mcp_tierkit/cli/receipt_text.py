@@ -9,12 +9,20 @@ from mcp_tierkit.amounts import count, dollars_of
 
 
 def receipt_lines(receipt: Mapping[str, Any]) -> list[str]:
-    """What a receipt says, a line each: our calls, the caller's side, the work alone, the net, whose key paid."""
+    """What a receipt says, a line each: our calls, the caller's side, the work alone, the net, what to look at."""
     measured, estimated = receipt["measured"], receipt["estimated"] or {}
     lines = [_calls(measured), _caller(measured), _alone(estimated), f"net: {_net(receipt)}"]
     if key := receipt.get("key_spent"):
         lines.append(f"paid with {key}; set a budget under [budget] in tierkit.toml")
+    lines += [_price(notice) for notice in receipt.get("prices", "").split(", ") if notice]
     return [line for line in lines if line]
+
+
+def _price(notice: str) -> str:
+    tier, _, what = notice.partition(" ")
+    if what == "deprecated":
+        return f"prices: the {tier} tier's model is withdrawn by its provider, or soon will be: tierkit doctor"
+    return f"prices: that of the {tier} tier was read long ago and may have changed: tierkit prices"
 
 
 def _calls(measured: Mapping[str, Any]) -> str:

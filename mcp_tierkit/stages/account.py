@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import UTC, date, datetime
 from typing import Any
 
 import anyio
 
 from mcp_tierkit.kit import Kit
 from mcp_tierkit.ledger import Row
+from mcp_tierkit.prices import withdrawal
 from mcp_tierkit.receipts import NOTHING_SAVED, CallerSide, Weighed, receipt, usd, weigh
 from mcp_tierkit.stages.plan import Planned, tokens_in
 from mcp_tierkit.stages.playbook import Prepared
 from mcp_tierkit.stages.recipe import PreparedSkill, foresee
 from mcp_tierkit.stages.rounds import caller_price, tokens_of
 from mcp_tierkit.stages.spared import spared
+from mcp_tierkit.tiers import Tier
 from mcp_tierkit.types import Billing, Draft
 
 PROMPT_TOKENS = 1200
@@ -36,6 +39,7 @@ async def account(
     spend = await kit.ledger.spend(planned.task.task_id)
     once = await first_time(kit, planned, spend.calls)
     rows = await kit.ledger.calls(planned.task.task_id)
+    once |= await _price_notice(kit, planned.task.task_id, {row.tier for row in rows})
     earlier, before = await kit.ledger.weighed(planned.task.task_id)
     read, wrote = before or (0, 0)
     known = await kit.ledger.alone(planned.task.task_id)
@@ -89,6 +93,29 @@ async def first_time(kit: Kit, planned: Planned, calls: int) -> dict[str, Any]:
     tiers, used = await kit.tiers(), {row.tier for row in await kit.ledger.calls(planned.task.task_id)}
     keys = sorted({tier.api_key_env for tier in tiers.values() if tier.name in used and tier.api_key_env})
     return {"key_spent": ", ".join(keys)} if keys else {}
+
+
+async def _price_notice(kit: Kit, task_id: str, used: set[str]) -> dict[str, Any]:
+    """What is wrong with the prices that this task's money was counted by: said in its first receipt, in few words."""
+    if not used or len(await kit.ledger.drafts(task_id)) + len(await kit.ledger.reviews(task_id)) > 1:
+        return {}
+    found = price_notices(
+        [tier for name, tier in (await kit.tiers()).items() if name in used], datetime.now(UTC).date()
+    )
+    return {"prices": ", ".join(found)} if found else {}
+
+
+def price_notices(tiers: Iterable[Tier], today: date) -> list[str]:
+    """The tiers whose list price is deprecated with its model, or too old to be believed: `cheap deprecated`."""
+    told = []
+    for tier in tiers:
+        if tier.price is None or tier.billing != "api":
+            continue
+        if withdrawal(tier.model, tier.price, today):
+            told.append(f"{tier.name} deprecated")
+        elif tier.price.is_stale(today):
+            told.append(f"{tier.name} stale")
+    return told
 
 
 async def plan_estimate(kit: Kit, planned: Planned) -> dict[str, Any] | None:
