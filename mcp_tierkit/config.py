@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from itertools import combinations
 from pathlib import Path
@@ -40,7 +41,7 @@ _LIMITS = ("unpriced_calls", "breaker")
 _AMOUNTS = tuple(name for name in Budgets.model_fields if name not in _LIMITS)
 # Variables that are no settings: places, and what other rooms read for themselves.
 _OTHER_VARIABLES = ("TIERKIT_PROJECT", "TIERKIT_CONFIG", "TIERKIT_STATE_DIR", "TIERKIT_LEDGER", "TIERKIT_NO_SANDBOX")
-_MINE = "your tierkit.toml"
+_MINE, _OURS = "your tierkit.toml", "the settings"
 ENVIRONMENT, ARGUMENTS = "the environment", "the arguments"
 
 
@@ -115,20 +116,28 @@ def price_table(tiers: Iterable[TierConfig]) -> PriceTable:
 
 
 def load_config(
-    *, project: str | None = None, env: Mapping[str, str] | None = None, overrides: Mapping[str, str] | None = None
-) -> Config:
+    *, project: str | None = None, env: Mapping[str, str] | None = None, overrides: Mapping[str, str] | None = None,
+    heeds_settings: bool = True,
+) -> Config:  # fmt: skip
     """The configuration: `overrides` (dotted keys), environment, the user's file, the project's, our defaults.
 
     The project's file may only narrow. Raises InvalidInput for a folder that cannot be served and for
-    a file that cannot be used, naming the key and never its value.
+    a file that cannot be used, naming the file and the key and never its value. Without `heeds_settings` no file is
+    read and no key is known: for what spends nothing and has to work whatever a file holds.
     """
     env = os.environ if env is None else env
     root, places, notes = find_project(project, env), find_places(env), list[str]()
     if problem := make_private(places.state_dir):
         notes.append(problem)
-    own, budget_places = _own_settings(places.config_file, env, overrides or {}, notes)
-    settings = narrowing.narrow(own, _read_toml(root / FILE, narrowing.PLACE, follow=False), notes)
-    keys = find_keys(settings, places.user_dir, env, notes)
+    keys: dict[str, str] = {}
+    if heeds_settings:
+        own, budget_places = _own_settings(places.config_file, env, overrides or {}, notes)
+        with _naming(root / FILE):
+            settings = narrowing.narrow(own, _read_toml(root / FILE, narrowing.PLACE, follow=False), notes)
+        keys = find_keys(settings, places.user_dir, env, notes)
+    else:
+        own, budget_places = check_settings(_defaults(), _OURS), {}
+        settings = own
     _remark(root, places, env, notes)
     notes += unheeded(settings)
     tiers = {name: tier for name, tier in settings.tiers.written().items() if name not in settings.tiers.drop}
@@ -185,13 +194,27 @@ def _remark(project: Path, places: Places, env: Mapping[str, str], notes: list[s
         notes.append("Your own folders lie inside the project, where a draft could reach them; move them out of it.")
 
 
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Refusals of what a file holds, with the file: there are two of one name, and one lies in a hidden folder."""
+    try:
+        yield
+    except InvalidInput as refusal:
+        refusal.shell_step = f"{refusal.next_step} The file is {path}."
+        raise
+
+
+def _defaults() -> dict[str, Any]:
+    return {table: values for table, values in packaged("defaults").items() if table != "limits"}
+
+
 def _read_toml(path: Path, place: str, *, follow: bool) -> dict[str, Any]:
     try:
         found = read_regular(path, _MAX_BYTES, follow=follow)
     except (OSError, ValueError) as error:
         why = error.strerror if isinstance(error, OSError) else str(error)
         raise InvalidInput(
-            f"{place} cannot be used: {why}. Nothing was started.", next_step="Make it a plain file, or remove it."
+            f"{place} cannot be used: {why}. Nothing was done.", next_step="Make it a plain file, or remove it."
         ) from error
     return parse_toml(found[0], place) if found else {}
 
@@ -200,7 +223,9 @@ def _own_settings(
     path: Path, env: Mapping[str, str], overrides: Mapping[str, str], notes: list[str]
 ) -> tuple[Settings, dict[str, str]]:
     """The user's settings over our defaults, and where each key under [budget] was set."""
-    user = _read_toml(path, _MINE, follow=True)
+    with _naming(path):
+        user = _read_toml(path, _MINE, follow=True)
+        check_settings(user, _MINE)
     given, budget_places = dict[str, Any](), dict[str, str]()
     for tables, place in (
         (user, _MINE),
@@ -210,8 +235,7 @@ def _own_settings(
         check_settings(tables, place)
         given = _merged(given, tables)
         budget_places |= dict.fromkeys(tables.get("budget", {}), place)
-    defaults = {table: values for table, values in packaged("defaults").items() if table != "limits"}
-    return check_settings(_merged(defaults, given), "the settings"), budget_places
+    return check_settings(_merged(_defaults(), given), _OURS), budget_places
 
 
 def _merged(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,7 +6,8 @@ from __future__ import annotations
 class TierkitError(Exception):
     """A foreseen refusal. Its text is two sentences (what, what it cost); `next_step` is the third.
 
-    `code` is a stable word for programs; `exit_code` is what the command line ends with:
+    `shell_step` is that sentence for a terminal, where it may name places. `code` is a stable word for programs;
+    `exit_code` is what the command line ends with:
     1 finding or failure, 2 wrong usage, 3 refused for trust or policy.
     """
 
@@ -17,6 +18,7 @@ class TierkitError(Exception):
         super().__init__(what)
         self.what = what
         self.next_step = next_step
+        self.shell_step: str | None = None
 
     def __str__(self) -> str:
         return f"{self.what} {self.next_step}"
@@ -116,3 +118,18 @@ class Conflict(TierkitError):
 
 class LedgerError(TierkitError):
     code = "ledger"
+
+
+class LedgerDamaged(LedgerError):
+    """The ledger's file is not readable as one. `aside` is the command that moves it out of the way."""
+
+    def __init__(self, why: str, *, aside: str) -> None:
+        super().__init__(
+            f"The ledger's file is damaged ({why}). What it says cannot be trusted, so no model is called.",
+            next_step="Run `tierkit doctor` in a terminal: it gives the command that moves the file aside. "
+            "A new one is then made, and budgets begin at zero.",
+        )
+        self.shell_step = (
+            f"End every server of tierkit, then move the file aside: {aside}\n"
+            "A new one is then made, and budgets begin at zero."
+        )

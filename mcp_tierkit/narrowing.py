@@ -67,7 +67,7 @@ def _misplaced(path: tuple[str, ...]) -> InvalidInput:
     key = ".".join(path)
     return InvalidInput(
         f"{key} does not belong in {PLACE}, which may only narrow: lower a budget, drop a tier, deny a path. "
-        "Nothing was started.",
+        "Nothing was done.",
         next_step=f"Move {key} to the tierkit.toml in your own configuration folder, or delete it.",
     )
 

@@ -213,8 +213,18 @@ def unknown_key(path: tuple[str, ...], place: str) -> InvalidInput:
     *parents, last = path
     fields = _fields_at(tuple(parents))
     near = difflib.get_close_matches(last, fields, n=1, cutoff=0.4)
+    if not (near or parents):  # A key without its table's heading.
+        known = _dotted()
+        near = [known[key] for key in difflib.get_close_matches(last, known, n=1)]
     offer = f"Did you mean {'.'.join((*parents, near[0]))}?" if near else f"Known here: {', '.join(fields)}."
     return InvalidInput(f"{'.'.join(path)} in {place} is no setting. Nothing was done.", next_step=offer)
+
+
+def _dotted() -> dict[str, str]:
+    """Every key within a table, with its table's name before it."""
+    kinds = {table: field.annotation for table, field in Settings.model_fields.items()}
+    tables = {name: kind for name, kind in kinds.items() if isinstance(kind, type) and issubclass(kind, BaseModel)}
+    return {key: f"{table}.{key}" for table, kind in tables.items() for key in kind.model_fields}
 
 
 def _fields_at(path: tuple[str, ...]) -> list[str]:

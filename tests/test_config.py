@@ -268,7 +268,7 @@ def test_an_unknown_key_is_refused_and_the_nearest_is_named(setup: Setup, text: 
     ],
 )
 def test_nonsense_is_refused_before_anything_starts(setup: Setup, text: str) -> None:
-    assert "Nothing was started." in refusal(setup.mine(text)).what
+    assert "Nothing was done." in refusal(setup.mine(text)).what
 
 
 @pytest.mark.parametrize(

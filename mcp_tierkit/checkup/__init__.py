@@ -9,7 +9,6 @@ from pathlib import Path
 
 import anyio.to_thread
 
-from mcp_tierkit import narrowing
 from mcp_tierkit.checkup.client import look_at_clients
 from mcp_tierkit.checkup.home import look_at_disk, look_at_ledger, look_at_left, look_at_prompts, look_at_state
 from mcp_tierkit.checkup.machine import look_at_packages, look_at_sandbox, look_at_schemas, look_at_shipped
@@ -84,10 +83,8 @@ def _settings(project: str | None, env: Mapping[str, str]) -> tuple[Config | Non
     try:
         config = load_config(project=project, env=env)
     except InvalidInput as refusal:
-        what = f"{refusal.what.removesuffix(' Nothing was started.')} No tool works until it is mended."
-        # A fault of the project's own file names that file.
-        where = "" if narrowing.PLACE in what else f" File: {find_places(env).config_file}"
-        return None, [problem("settings_refused", what, f"{refusal.next_step}{where}")]
+        what = f"{refusal.what.removesuffix(' Nothing was done.')} No tool works until it is mended."
+        return None, [problem("settings_refused", what, refusal.shell_step or refusal.next_step)]
     return config, [fine("settings", _said_of(config)), *_notes(config)]
 
 

@@ -80,7 +80,7 @@ def run(args: Sequence[str], *, prog: str = "tierkit", wire_fd: int | None = Non
     try:
         value = main.main(list(args), prog_name=prog, standalone_mode=False, obj=Invocation(prog, wire_fd))
     except TierkitError as refusal:
-        click.echo(str(refusal), err=True)
+        click.echo(f"{refusal.what} {refusal.shell_step or refusal.next_step}", err=True)
         return refusal.exit_code
     except click.ClickException as misuse:
         misuse.show()

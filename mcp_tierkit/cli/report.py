@@ -83,8 +83,7 @@ def _found(days: int, *, with_transcripts: bool) -> Told:
 
     more: dict[str, Any] = {}
     now = datetime.now(UTC)
-    # Outside of a project there are still sums, if no limits to hold them against.
-    config = config_if_any(needed=with_transcripts)
+    config = _settings(is_needed=with_transcripts)
     with reading(find_places(os.environ).ledger_url) as conn:
         if config is not None:
             more = {"budgets": config.budgets, "repository": str(config.repository)}
@@ -98,6 +97,21 @@ def _found(days: int, *, with_transcripts: bool) -> Told:
                 more["caller_price"] = config.price_table().price(config.caller.model)
             more["measured"] = _measured(conn, config, days, now, with_transcripts=with_transcripts)
         return told(conn, days, now, **more)
+
+
+def _settings(*, is_needed: bool) -> Config | None:
+    """The settings; without them, outside of a project too, there are still sums, if no limits to hold them against."""
+    from mcp_tierkit.errors import InvalidInput
+
+    try:
+        return config_if_any(needed=is_needed)
+    except InvalidInput as refusal:
+        if is_needed:
+            raise
+        fix = refusal.shell_step or refusal.next_step
+        left_out = "Shown without budgets, billing and prices of your own."
+        click.echo(f"{refusal.what.removesuffix(' Nothing was done.')} {fix}\n{left_out}\n", err=True)
+        return None
 
 
 def _measured(
