@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import get_args
 
 from mcp_tierkit.checkup.symptom import Symptom, fine, problem, warning
-from mcp_tierkit.errors import InvalidInput, LedgerError
+from mcp_tierkit.errors import InvalidInput, LedgerDamaged, LedgerError
 from mcp_tierkit.journal import left_alone
 from mcp_tierkit.ledger import report
-from mcp_tierkit.ledger.opening import connect, explained, ledger_path
+from mcp_tierkit.ledger.opening import connect, explained, ledger_path, move_aside
 from mcp_tierkit.places import make_private
 from mcp_tierkit.prices import PriceTable
 from mcp_tierkit.prompts import LATEST, load, texts
@@ -58,6 +58,8 @@ def look_at_ledger(url: str, now: datetime) -> list[Symptom]:
         health = report.health(url)
         with report.reading(url) as conn:
             newest, calls = report.newest_row(conn), report.overview(conn).spend.calls
+    except LedgerDamaged as refusal:
+        return [problem("ledger_damaged", _named(url, refusal), _aside(path))]
     except LedgerError as refusal:
         return [problem("ledger_unusable", _named(url, refusal), _fix(refusal))]
     found = [*_faults(path, health), *_clock(newest, now)]
@@ -69,7 +71,7 @@ def look_at_ledger(url: str, now: datetime) -> list[Symptom]:
 def _try_to_write(path: Path) -> None:
     """Take the write lock and let go of it; where there is no ledger yet, make a file in its folder and remove it."""
     if path.exists():
-        with explained(), closing(connect(path)) as conn:
+        with explained(path), closing(connect(path)) as conn:
             conn.execute("begin immediate")
             conn.execute("rollback")
         return
@@ -83,6 +85,10 @@ def _named(url: str, refusal: LedgerError) -> str:
     return f"{where}: {refusal.what.split(' Nothing was ')[0]} Nothing can be recorded, so no model is called."
 
 
+def _aside(path: Path) -> str:
+    return f"End every server, then: {move_aside(path)} (a new file is made, and budgets begin at zero)."
+
+
 def _fix(refusal: LedgerError) -> str:
     if "tierkit doctor" not in refusal.next_step:
         return refusal.next_step
@@ -90,7 +96,7 @@ def _fix(refusal: LedgerError) -> str:
 
 
 def _faults(path: Path, health: report.Health) -> Iterator[Symptom]:
-    aside = "Stop every server, move the file aside (a new one is made) and report this with a copy of it."
+    aside = f"{_aside(path)} Report this with a copy of it."
     if health.problems:
         yield problem("ledger_damaged", f"{path} is damaged: {health.problems[0]}.", aside)
     if not health.totals_agree:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -75,7 +76,8 @@ def _list(models: tuple[str, ...], as_json: bool) -> bool:
         _print_table(rows, today, in_full=bool(models))
         _warn(rows, today)
         if not models:
-            _print_pins(_retests(config) or ())
+            with suppress(LedgerError):  # The prices stand without it.
+                _print_pins(_retests(config) or ())
     return any(row.price is None for row in rows)
 
 
@@ -281,7 +283,7 @@ def _print_pins(found: Sequence[Retest]) -> None:
 
 
 def _retests(config: Config | None) -> tuple[Retest, ...] | None:
-    """The tiers to try again; None where no ledger can be read."""
+    """The tiers to try again; None where nothing was recorded yet. Raises LedgerError."""
     from mcp_tierkit.ledger.opening import ledger_path
     from mcp_tierkit.ledger.pins import last_calls
     from mcp_tierkit.ledger.report import reading
@@ -290,13 +292,10 @@ def _retests(config: Config | None) -> tuple[Retest, ...] | None:
 
     if config is None:
         return None
-    try:
-        if not ledger_path(config.ledger_url).exists():
-            return None
-        with reading(config.ledger_url) as conn:
-            last = last_calls(conn)
-    except LedgerError:
+    if not ledger_path(config.ledger_url).exists():
         return None
+    with reading(config.ledger_url) as conn:
+        last = last_calls(conn)
     tiers = survey(config).tiers
     # The price of an address says nothing of where such a tier's model is sold otherwise.
     last = {name: call for name, call in last.items() if name in tiers or not _has_address(name, config)}

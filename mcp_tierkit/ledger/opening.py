@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shlex
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
@@ -14,12 +15,13 @@ from typing import TypeVar
 
 from anyio import CapacityLimiter
 
-from mcp_tierkit.errors import LedgerError
+from mcp_tierkit.errors import LedgerDamaged, LedgerError
 from mcp_tierkit.ledger.migrations import SCHEMA, migrations
 
 T = TypeVar("T")
 
 _BUSY_MS = 10_000
+_DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
 class Line:
@@ -36,7 +38,7 @@ class Line:
 
     def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """What `work` returns, outside a transaction."""
-        with self._lock, explained():
+        with self._lock, explained(self._path):
             return work(self._open())
 
     def transact(self, work: Callable[[sqlite3.Connection], T], is_durable: bool = False) -> T:
@@ -46,7 +48,7 @@ class Line:
         request that one pays for goes out right after; it costs an fsync. A settlement may be lost to a power cut:
         its reservation stays counted.
         """
-        with self._lock, explained():
+        with self._lock, explained(self._path):
             conn = self._open()
             conn.execute(f"pragma synchronous = {'full' if is_durable else 'normal'}")
             with transaction(conn):
@@ -116,8 +118,8 @@ def transaction(conn: sqlite3.Connection) -> Iterator[None]:
 
 
 @contextmanager
-def explained() -> Iterator[None]:
-    """Turn what SQLite and the disk raise into LedgerError."""
+def explained(path: Path) -> Iterator[None]:
+    """Turn what SQLite and the disk raise of this file into LedgerError."""
     try:
         yield
     except sqlite3.IntegrityError as error:
@@ -126,11 +128,21 @@ def explained() -> Iterator[None]:
             next_step="This is a fault in tierkit: report it with the version that `tierkit --version` prints.",
         ) from error
     except (sqlite3.Error, OverflowError, OSError) as error:
-        what = error.strerror if isinstance(error, OSError) else str(error)
+        what = error.strerror or str(error) if isinstance(error, OSError) else str(error)
+        if getattr(error, "sqlite_errorcode", 0) & 0xFF in _DAMAGED:
+            raise LedgerDamaged(what, aside=move_aside(path)) from error
         raise LedgerError(
-            f"The ledger could not be used ({what}). This was not recorded; what was reserved before stays counted.",
+            f"The ledger could not be used ({what}). Nothing was recorded; what was reserved before stays counted.",
             next_step="Run `tierkit doctor`; it names the file and checks its folder, its disk and its contents.",
         ) from error
+
+
+def move_aside(path: Path) -> str:
+    """The command that moves the file out of the way with all that belongs to it: SQLite would take an old `-wal`
+    for the new file's own.
+    """
+    folder = shlex.quote(f"{path.parent}/damaged-{datetime.now(UTC):%Y%m%dT%H%M%S}")
+    return f"mkdir {folder} && mv {shlex.quote(str(path))}* {folder}/"
 
 
 def schema_number(conn: sqlite3.Connection) -> int:

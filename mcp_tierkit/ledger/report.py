@@ -140,7 +140,7 @@ def reading(url: str) -> Iterator[sqlite3.Connection]:
     LedgerError where the file is no ledger.
     """
     path = ledger_path(url)
-    with explained(), closing(_current(path) if path.exists() else _empty()) as conn:
+    with explained(path), closing(_current(path) if path.exists() else _empty()) as conn:
         conn.row_factory = sqlite3.Row
         check_schema(conn)
         yield conn

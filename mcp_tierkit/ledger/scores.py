@@ -90,7 +90,8 @@ def uncounted(conn: sqlite3.Connection, ids: Sequence[str], *, until: datetime) 
 
 def keep_count(url: str, task_id: str, lines: LineCount, *, at: datetime) -> None:
     """Write down how a change's lines came out. The change is older than that: a later one makes it void."""
-    with explained(), closing(connect(ledger_path(url))) as conn, transaction(conn):
+    path = ledger_path(url)
+    with explained(path), closing(connect(path)) as conn, transaction(conn):
         decide(conn, task_id, at.isoformat(timespec="milliseconds"), COUNTED, lines.model_dump_json())
 
 
