@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 from typing import TypeVar
 
 import anyio
@@ -12,7 +13,7 @@ import anyio
 from mcp_tierkit import reply as say
 from mcp_tierkit.calls import DraftCall, OutcomeCall, PlanCall, PlaybookCall, ReviewCall, TaskCall
 from mcp_tierkit.checks import parse_check
-from mcp_tierkit.errors import Conflict, InvalidInput, TierkitError
+from mcp_tierkit.errors import Conflict, InvalidInput, LedgerError, NotFound, TierkitError
 from mcp_tierkit.git import diff_of
 from mcp_tierkit.jobs import Jobs, OnProgress, Reply, Report
 from mcp_tierkit.journal import has_undo, recover, tree_lock, undo
@@ -22,14 +23,15 @@ from mcp_tierkit.routing import Match
 from mcp_tierkit.stages.account import account, first_time, plan_estimate, run_estimate
 from mcp_tierkit.stages.cycle import next_draft
 from mcp_tierkit.stages.draft import draft_change
-from mcp_tierkit.stages.outcome import note_outcome, outcome_reply
+from mcp_tierkit.stages.outcome import note_outcome, outcome_reply, unrecorded_reply
 from mcp_tierkit.stages.plan import Planned, accept, plan, refuse_unless_draftable
 from mcp_tierkit.stages.playbook import Prepared, execute, list_reply, match_playbook, names_what_is_not_there
 from mcp_tierkit.stages.recipe import PreparedSkill, carry_out, foresee, keep_whole, prepare_run
 from mcp_tierkit.stages.review import review_diff
 from mcp_tierkit.stages.rounds import note_asked, note_told, refusals_counted
 from mcp_tierkit.tables import packaged
-from mcp_tierkit.types import Outcome, Score, TaskState
+from mcp_tierkit.types import Outcome, Score, Task, TaskState
+from mcp_tierkit.workspace import Workspace
 
 C = TypeVar("C", DraftCall, ReviewCall)
 
@@ -180,11 +182,14 @@ class Desk:
             await note_told(self.kit, call.task_id, error, asked=call)
             raise
         state = (await self.kit.ledger.standing(call.task_id)).state
+        stands = await self._stands(call.task_id)
         if reply is None:
-            reply = self._unfinished(call.task_id, state)
-        if reply.get("status") == "applied" and not has_undo(
-            self.kit.config.state_dir, self.kit.workspace, call.task_id
-        ):
+            reply = (
+                say.running_reply(call.task_id)
+                if state == "running"
+                else say.interrupted_reply(call.task_id, state, applied=stands)
+            )
+        if reply.get("status") == "applied" and not stands:
             reply = reply | say.UNDONE
         after = reply.pop("next")
         shown = {**reply, "state": state, "next": after}
@@ -194,11 +199,18 @@ class Desk:
     async def record_outcome(
         self, call: OutcomeCall, *, client: str | None = None, on_progress: OnProgress | None = None
     ) -> Reply:
-        await self.tidy()
-        await self.kit.ledger.task(call.task_id)
-        restored = await self.undo(call.task_id, call.outcome) if call.undo else ()
-        told = Score(**call.model_dump(exclude={"undo"}))
-        return outcome_reply(await note_outcome(self.kit, told), told, restored)
+        told = Score(**call.model_dump(exclude={"undo"}), is_undone=call.undo)
+        if not call.undo:
+            await self.tidy()
+            await self.kit.ledger.task(call.task_id)
+            return outcome_reply(await note_outcome(self.kit, told), told, ())
+        with suppress(LedgerError):  # The files come first; what the ledger cannot take is told below.
+            await self.tidy()
+        restored = await self.undo(call.task_id, call.outcome)
+        try:
+            return outcome_reply(await note_outcome(self.kit, told), told, restored)
+        except (LedgerError, NotFound) as error:
+            return unrecorded_reply(told, restored, error)
 
     async def undo(self, task_id: str, outcome: Outcome = "reverted") -> tuple[str, ...]:
         """Take a task's change back, byte for byte. Raises Conflict where those files changed since."""
@@ -207,8 +219,12 @@ class Desk:
                 "undo goes only with the outcome `reverted`. Nothing was changed.",
                 next_step="Call again with outcome=reverted, or without undo.",
             )
-        await self.kit.ledger.task(task_id)
         state, workspace = self.kit.config.state_dir, self.kit.workspace
+        try:
+            await self._own(task_id)
+        except (LedgerError, NotFound):
+            if not has_undo(state, workspace, task_id):  # The journal's own word is enough.
+                raise
         with anyio.move_on_after(UNDO_WAIT_S):
             async with tree_lock(state, workspace.root):
                 # Not cancellable half-way, as when a change is applied; a large merge takes a second.
@@ -225,7 +241,7 @@ class Desk:
     ) -> Reply:  # fmt: skip
         """Start the work and wait for it; cancelling this wait cancels the task."""
         async with refusals_counted(self.kit, task_id):
-            await self.jobs.start(task_id, work, interrupted=lambda state: self._unfinished(task_id, state))
+            await self.jobs.start(task_id, work, interrupted=lambda state: self._ended(task_id, state))
             try:
                 reply = await self.jobs.wait(task_id, default_wait_s(client) if wait_s is None else wait_s, on_progress)
             except anyio.get_cancelled_exc_class():
@@ -245,12 +261,30 @@ class Desk:
             await note_asked(self.kit, planned.task.task_id, call)
         return planned
 
-    def _unfinished(self, task_id: str, state: TaskState) -> Reply:
-        """The reply of a task that has not given one itself."""
-        if state == "running":
-            return say.running_reply(task_id)
+    def _ended(self, task_id: str, state: TaskState) -> Reply:
+        """The reply of a task of this process that ended before it gave one itself."""
         applied = has_undo(self.kit.config.state_dir, self.kit.workspace, task_id)
         return say.interrupted_reply(task_id, state, applied=applied)
+
+    async def _stands(self, task_id: str) -> bool:
+        """Whether the task's change is in its project, which may be another than this one."""
+        project = (await self.kit.ledger.task(task_id)).project
+        return await anyio.to_thread.run_sync(has_undo, self.kit.config.state_dir, Workspace(Path(project)), task_id)
+
+    async def _own(self, task_id: str) -> Task:
+        """The task. Raises Conflict where it is one of another project: its files are not here."""
+        task, here = await self.kit.ledger.task(task_id), self.kit.workspace.root
+        if task.project == str(here) and here.is_dir():
+            return task
+        gone = "" if Path(task.project).is_dir() else ", which is no longer where it was"
+        raise Conflict(
+            f"Task {task_id} belongs to the project {named(Path(task.project))}{gone}, and this one is {named(here)}. "
+            "Nothing was changed or spent.",
+            next_step="Take its patch back by hand, or put the project back in its place."
+            if gone
+            else f"Ask that project's own server, or a terminal: `tierkit undo {task_id}` and `tierkit task {task_id}` "
+            "find the project by themselves.",
+        )
 
     async def _match(self, task: str) -> tuple[Match | None, Prepared | PreparedSkill | str | None]:
         """The trusted playbook that plainly does this task: ready to run, or why it would be refused here and now."""
@@ -287,7 +321,7 @@ class Desk:
     async def _load(self, task_id: str) -> Planned:
         ledger = self.kit.ledger
         return Planned(
-            task=await ledger.task(task_id),
+            task=await self._own(task_id),
             route=await ledger.latest_route(task_id),
             handoff=await ledger.handoff(task_id),
         )
@@ -310,6 +344,11 @@ class Desk:
         if wanted.endswith((".patch", ".diff")):
             return workspace.text(wanted)
         return await anyio.to_thread.run_sync(diff_of, workspace, wanted)
+
+
+def named(project: Path) -> str:
+    """A project's folder with the one above it: enough to tell it from others, and no absolute path."""
+    return "/".join(project.parts[-2:])
 
 
 @asynccontextmanager

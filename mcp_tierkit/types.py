@@ -365,5 +365,6 @@ class Score(Record):
     cleanup_minutes: float | None = Field(default=None, ge=0)
     defects: int | None = Field(default=None, ge=0)
     note: str = ""
+    is_undone: bool = Field(default=False, description="Its files were put back as they were before it, by us.")
     changed_lines: int | None = Field(default=None, ge=0, description="Lines of the change, as measured from git.")
     rewritten_lines: int | None = Field(default=None, ge=0, description="Of these, those that were rewritten so far.")

@@ -16,6 +16,7 @@ import click
 from mcp_tierkit.amounts import FIGURES, UNKNOWN, count, dollars
 from mcp_tierkit.calls import OutcomeCall
 from mcp_tierkit.cli.options import json_option, print_json, project_option, transcripts_option
+from mcp_tierkit.cli.owned import config_for, config_of
 from mcp_tierkit.types import Outcome as Word
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ def score(
     from mcp_tierkit.stages.callers import caller_of
     from mcp_tierkit.stages.outcome import outcome_of
 
-    config = _config(task_id, project)
+    config = config_for(task_id, project)
     with_transcripts = with_transcripts or config.caller.transcripts
     caller = caller_of(config, task_id, os.environ) if with_transcripts else None
     found = outcome_of(config, task_id, saved_minutes=saved_minutes, caller=caller)
@@ -82,7 +83,7 @@ def outcome(project: Path | None, task_id: str, word: Word, as_json: bool, **tol
     from mcp_tierkit.cli.work import filled
 
     call = filled(OutcomeCall, task_id=task_id, outcome=word, **told)
-    found = anyio.run(_noted, _config(task_id, project), call)
+    found = anyio.run(_noted, config_for(task_id, project), call)
     if as_json:
         _print_json(found, with_transcripts=False)
     else:
@@ -110,30 +111,6 @@ def _print_json(found: Outcome, *, with_transcripts: bool) -> None:
     patterns = [pattern.model_dump(mode="json") for pattern in found.patterns]
     caller = {"caller": told(found.caller) if found.caller else None} if with_transcripts else {}
     print_json({**found.card.model_dump(mode="json"), "measured": measured, "patterns": patterns, **caller})
-
-
-def _config(task_id: str, project: Path | None) -> Config:
-    """The configuration of the project in hand, else of the task's own, wherever the command is called."""
-    from mcp_tierkit.config import load_config
-    from mcp_tierkit.ledger.report import reading, task_summary
-    from mcp_tierkit.places import find_places
-
-    if project is not None:
-        return load_config(project=str(project))
-    with reading(find_places(os.environ).ledger_url) as conn:
-        return _config_of(task_summary(conn, task_id).project)
-
-
-def _config_of(project: str) -> Config:
-    """The configuration of a project; of one that is gone, what the user alone has set: its figures outlive it."""
-    from mcp_tierkit.config import load_config
-    from mcp_tierkit.places import find_places, make_private
-
-    if Path(project).is_dir():
-        return load_config(project=project)
-    state = find_places(os.environ).state_dir
-    make_private(state)
-    return load_config(project=str(state)).model_copy(update={"project": Path(project)})
 
 
 def _print(found: Outcome, *, with_transcripts: bool, saved_minutes: float | None = None) -> None:
@@ -303,7 +280,7 @@ def _count_due(config: Config, task_ids: list[str]) -> None:
     if left := due(config, task_ids):
         err, is_hidden = Console(stderr=True), not sys.stderr.isatty()
         steps = track(left, "Counting what was rewritten", console=err, transient=True, disable=is_hidden)
-        count_lines(config, steps, _config_of)
+        count_lines(config, steps, config_of)
 
 
 def _print_answers(answers: tuple[Answer, ...], patterns: tuple[Pattern, ...], tasks: int, seen: str) -> None:

@@ -14,6 +14,7 @@ import click
 
 from mcp_tierkit.calls import DraftCall, OutcomeCall, PlanCall, ReviewCall, TaskCall, read_call
 from mcp_tierkit.cli.options import json_option, print_json, project_option, transcripts_option
+from mcp_tierkit.cli.owned import config_for, config_to_undo
 from mcp_tierkit.cli.receipt_text import receipt_lines
 from mcp_tierkit.types import Record
 
@@ -57,9 +58,12 @@ def filled(kind: type[R], **fields: Any) -> R:
     return read_call(kind, fields, next_step="See --help for what is wanted.")
 
 
-def answer(project: Path | None, ask: Ask, *, as_json: bool) -> int:
-    """Ask the desk of one project, print its reply, and give the exit code."""
-    reply = anyio.run(_asked, project, ask)
+def answer(project: Path | None, ask: Ask, *, as_json: bool, task_id: str | None = None) -> int:
+    """Ask the desk of one project, that of `task_id` where one is named; print its reply, and give the exit code."""
+    from mcp_tierkit.config import load_config
+
+    named = str(project) if project else None
+    reply = anyio.run(_asked, config_for(task_id, project) if task_id else load_config(project=named), ask)
     if as_json:
         print_json(reply)
     else:
@@ -68,12 +72,10 @@ def answer(project: Path | None, ask: Ask, *, as_json: bool) -> int:
     return 0 if told in GOOD else 3 if told in REFUSED else 1
 
 
-async def _asked(project: Path | None, ask: Ask) -> dict[str, Any]:
-    from mcp_tierkit.config import load_config
+async def _asked(config: Config, ask: Ask) -> dict[str, Any]:
     from mcp_tierkit.desk import open_desk
     from mcp_tierkit.kit import open_kit
 
-    config = load_config(project=str(project) if project else None)
     async with open_desk(open_kit(config)) as desk:
         return await ask(desk)
 
@@ -157,7 +159,10 @@ def draft(project: Path | None, task: str, never_apply: bool, as_json: bool, **a
     """
     named: dict[str, Any] = {"task_id": task} if _is_id(task) and not asked["files"] else {"task": task}
     wanted = filled(DraftCall, **named, **asked, apply="never" if never_apply else "if_green")
-    return answer(project, lambda desk: desk.draft(wanted, client=CLIENT, on_progress=_show_progress), as_json=as_json)
+    return answer(
+        project, lambda desk: desk.draft(wanted, client=CLIENT, on_progress=_show_progress), as_json=as_json,
+        task_id=wanted.task_id,
+    )  # fmt: skip
 
 
 def _is_id(text: str) -> bool:
@@ -179,7 +184,10 @@ def review(project: Path | None, what: str, focus: str, as_json: bool) -> int:
     """
     named: dict[str, Any] = {"task_id": what} if _is_id(what) else {"diff": what}
     wanted = filled(ReviewCall, **named, focus=focus)
-    return answer(project, lambda desk: desk.review(wanted, client=CLIENT, on_progress=_show_progress), as_json=as_json)
+    return answer(
+        project, lambda desk: desk.review(wanted, client=CLIENT, on_progress=_show_progress), as_json=as_json,
+        task_id=wanted.task_id,
+    )  # fmt: skip
 
 
 @click.command()
@@ -204,7 +212,7 @@ def task(project: Path | None, task_id: str, wait_s: float, cancel: bool, with_t
         is_wanted = with_transcripts or desk.kit.config.caller.transcripts
         return await anyio.to_thread.run_sync(_with_caller, desk.kit.config, reply) if is_wanted else reply
 
-    return answer(project, ask, as_json=as_json)
+    return answer(project, ask, as_json=as_json, task_id=task_id)
 
 
 def _with_caller(config: Config, reply: dict[str, Any]) -> dict[str, Any]:
@@ -226,16 +234,32 @@ def _with_caller(config: Config, reply: dict[str, Any]) -> dict[str, Any]:
 @project_option
 @json_option
 def undo(project: Path | None, task_id: str, as_json: bool) -> int:
-    """Take back the change that TASK_ID applied, byte for byte. Edits made since to other lines stay;
-    where the same lines changed, it refuses and names them.
+    """Take back the change that TASK_ID applied, byte for byte, wherever this is called. Edits made since to other
+    lines stay; where the same lines changed, it refuses and names them. Works whatever tierkit.toml holds, and with a
+    damaged ledger too.
 
     \b
     Example:
       tierkit undo t048213377120
     """
     wanted = filled(OutcomeCall, task_id=task_id, outcome="reverted", undo=True)
-    answer(project, lambda desk: desk.record_outcome(wanted), as_json=as_json)
+    reply = anyio.run(_asked, config_to_undo(task_id, project), lambda desk: desk.record_outcome(wanted))
+    if as_json:
+        print_json(reply)
+    else:
+        _print_undone(reply)
     return 0  # What was asked is done; the scorecard's verdict on the task is another matter.
+
+
+def _print_undone(reply: dict[str, Any]) -> None:
+    from mcp_tierkit.cli.tables import printable
+
+    files = ", ".join(printable(path, 200) for path in reply["restored"])
+    click.echo(f"Taken back: {files}." if files else "Nothing was left to take back: its files are as before it.")
+    if alert := reply.get("alert"):
+        click.echo(f"{alert} {reply['next']}", err=True)
+    else:
+        click.echo(f"Recorded as reverted. What it was worth: tierkit score {reply['task_id']}")
 
 
 @click.command()

@@ -134,6 +134,15 @@ def has_undo(state: Path, ws: Workspace, task_id: str) -> bool:
     return bool(record.of_task(record.home_of(state, ws.root), task_id))
 
 
+def project_of(state: Path, task_id: str) -> Path | None:
+    """The project in which a change of the task can be asked back; None where none is on record."""
+    for home in sorted(state.glob("projects/*")):
+        for name in record.of_task(home, task_id):
+            with contextlib.suppress(Conflict):  # Another record of the task may be whole.
+                return Path(record.load(home / "undo" / name).project)
+    return None
+
+
 def undo(ws: Workspace, state: Path, task_id: str) -> tuple[str, ...]:
     """Take back what the task changed; the answer is the paths put back.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import anyio.to_thread
@@ -12,7 +13,8 @@ import anyio.to_thread
 from mcp_tierkit.amounts import count
 from mcp_tierkit.cleanup import WITHIN, measure
 from mcp_tierkit.config import Config
-from mcp_tierkit.errors import InvalidInput, LedgerError
+from mcp_tierkit.errors import Conflict, InvalidInput, LedgerError, TierkitError
+from mcp_tierkit.journal import has_undo
 from mcp_tierkit.kit import Kit
 from mcp_tierkit.ledger.report import reading
 from mcp_tierkit.ledger.scores import counted, facts_of, handed_over, keep_count, repeated_findings, uncounted
@@ -39,11 +41,31 @@ class Outcome(NamedTuple):
 
 
 async def note_outcome(kit: Kit, told: Score) -> Outcome:
-    """Write down what became of a task, with the lines that were rewritten so far."""
+    """Write down what became of a task, with the lines that were rewritten so far.
+
+    Raises Conflict where a change that was taken back is said to have been kept.
+    """
+    told = await _checked(kit, told)
     measured = await anyio.to_thread.run_sync(measure_task, kit.config, told.task_id)
     lines = {"changed_lines": measured.changed_lines, "rewritten_lines": measured.rewritten_lines}
     await kit.ledger.save(told.model_copy(update=lines))
     return await anyio.to_thread.run_sync(lambda: _scored(kit.config, told.task_id, measured))
+
+
+async def _checked(kit: Kit, told: Score) -> Score:
+    """What was told, with what is known of it: that its change was taken back, and not applied again since."""
+    before = await kit.ledger.score(told.task_id)
+    if before is None or not before.is_undone or told.is_undone:
+        return told
+    project = Workspace(Path((await kit.ledger.task(told.task_id)).project))
+    if await anyio.to_thread.run_sync(has_undo, kit.config.state_dir, project, told.task_id):
+        return told
+    if told.outcome != "reverted":
+        raise Conflict(
+            f"The change of task {told.task_id} was taken back, so it cannot be {told.outcome}. Nothing was recorded.",
+            next_step="Draft it again if it is wanted after all, and record what becomes of that.",
+        )
+    return told.model_copy(update={"is_undone": True})
 
 
 def outcome_of(
@@ -136,6 +158,18 @@ def outcome_reply(found: Outcome, told: Score, restored: tuple[str, ...]) -> dic
     if found.patterns:
         reply["suggestion"] = found.patterns[0].suggestion
     return reply | {"next": "Nothing more to do."}
+
+
+def unrecorded_reply(told: Score, restored: tuple[str, ...], error: TierkitError) -> dict[str, Any]:
+    """The reply where a change was taken back and the ledger could not be told."""
+    return {
+        "summary": f"Taken back: {count(len(restored), 'file')} restored. The outcome could not be recorded.",
+        "task_id": told.task_id,
+        "outcome": told.outcome,
+        "restored": list(restored),
+        "alert": f"The outcome could not be recorded: {error.what}",
+        "next": error.next_step,
+    }
 
 
 def rewritten(card: Scorecard) -> str | None:
