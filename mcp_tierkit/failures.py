@@ -48,31 +48,46 @@ _SAID: Mapping[Kind, str] = {
     "content_filter": "refused the content by its own policy",
     "bad_reply": "broke off, or answered with something that is not a completion",
 }
+# Only a plan takes a tier; a review's is the user's to set.
+_ELSEWHERE = "plan with another `tier` ([stages] names a review's)"
 _NEXT: Mapping[Kind, str] = {
-    "auth": "Check the key that the tier names, and the account's credit; `tierkit doctor` shows which key is used.",
-    "rate_limit": "Wait a minute and call again, or pin another tier.",
-    "timeout": "Call again, raise `timeout_s` of the tier, or pin another tier.",
-    "overloaded": "Wait a minute and call again, or pin another tier.",
-    "server": "Call again later, or pin another tier.",
+    "auth": "Check the key, and the account's credit.",
+    "rate_limit": f"Wait a minute and call again, or {_ELSEWHERE}.",
+    "timeout": f"Call again, raise `timeout_s` of the tier, or {_ELSEWHERE}.",
+    "overloaded": f"Wait a minute and call again, or {_ELSEWHERE}.",
+    "server": f"Call again later, or {_ELSEWHERE}.",
     "bad_request": "Check the model's name and the base_url of the tier.",
-    "context_window": "Name fewer files, or pin a tier with a larger context.",
+    "context_window": f"Name fewer files, or {_ELSEWHERE}, one with a larger context.",
     "connection": "Check base_url and the network; a local engine must be running.",
-    "content_filter": "Do this step yourself, or pin a tier of another provider.",
+    "content_filter": f"Do this step yourself, or {_ELSEWHERE}, one of another provider.",
     "bad_reply": "Check that base_url points at an API the model's prefix names, then call again.",
 }
 
 
-def failure(model: str, trouble: Trouble) -> ModelFailed:
-    """The error to raise: kind and status from the wire, text of our own."""
+def failure(model: str, trouble: Trouble, *, key: str | None = None) -> ModelFailed:
+    """The error to raise: kind and status from the wire, text of our own. `key` names the variable whose key was sent.
+
+    Without one none was sent, which a server that refuses it may have wanted.
+    """
     kind = _kind(trouble)
     status = _status(trouble)
     code = f" (HTTP {status})" if status is not None else ""
     wait = trouble.retry_after_s
-    next_step = f"Wait {wait} s and call again, or pin another tier." if wait else _NEXT[kind]
+    next_step = f"Wait {wait} s and call again, or {_ELSEWHERE}." if wait else _NEXT[kind]
+    said = _SAID[kind]
+    if kind == "auth":
+        said = said if key else "refused the call, and no key is sent to it"
+        next_step = _check_key(key)
     return ModelFailed(
-        f"The provider of {model!r} {_SAID[kind]}{code}. {_cost(trouble, kind)}",
+        f"The provider of {model!r} {said}{code}. {_cost(trouble, kind)}",
         next_step=next_step, status=status, kind=kind, was_sent=trouble.was_sent,
     )  # fmt: skip
+
+
+def _check_key(key: str | None) -> str:
+    if key:
+        return f"Check the key in {key}, and the account's credit."
+    return "Set a variable in the environment or in keys.env, and name it as `api_key_env` of the tier in tierkit.toml."
 
 
 def _kind(trouble: Trouble) -> Kind:

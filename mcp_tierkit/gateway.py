@@ -117,7 +117,7 @@ class LiteLLMGateway:
         if limit.cancelled_caught:
             wire.broke = "timeout"
         try:
-            return _completion(request.model, reply, wire).model_copy(update={"duration_ms": wire.took_ms})
+            return _completion(request, reply, wire).model_copy(update={"duration_ms": wire.took_ms})
         except ModelFailed as error:
             error.duration_ms = wire.took_ms
             raise
@@ -313,15 +313,15 @@ def _block(message: Message, is_marked: bool) -> dict[str, Any]:
     return {"type": "text", "text": message.content, **mark}
 
 
-def _completion(model: str, reply: Any | None, wire: OneRequest) -> Completion:
+def _completion(request: Request, reply: Any | None, wire: OneRequest) -> Completion:
     """What was paid for, as the body tells it, even where litellm could not read it. Raises ModelFailed."""
     body = read_body(wire.body)
     if wire.broke or wire.status is None or not 200 <= wire.status < 300 or body is None or body.get("error"):
-        raise failure(model, wire.trouble())
+        raise failure(request.model, wire.trouble(), key=request.api_key_env)
     text, finish = _said(reply) or read_choice(body) or ("", None)
     usage = read_usage(body, has_text=bool(text))
     if finish is None and usage == Usage():
-        raise failure(model, wire.trouble())
+        raise failure(request.model, wire.trouble(), key=request.api_key_env)
     return Completion(
         text=text,
         finish=_FINISHES.get(finish or "", "other"),

@@ -10,6 +10,7 @@ from mcp_tierkit.providers import known
 from mcp_tierkit.settings import Settings
 
 _MAX_BYTES = 64_000
+UNREAD = "keys.env was not read"
 
 
 def find_keys(settings: Settings, user_dir: Path, env: Mapping[str, str], notes: list[str]) -> dict[str, str]:
@@ -28,11 +29,11 @@ def _read_keys(path: Path, notes: list[str]) -> dict[str, str]:
             return {}
         data, mode = found
         if mode & 0o077:
-            notes.append("keys.env was not read, since others may read it too; run `chmod 600` on it.")
+            notes.append(f"{UNREAD}, since others may read it too; run `chmod 600` on it.")
             return {}
         return dict(_assignments(data.decode("utf8")))
     except (OSError, ValueError):
-        notes.append("keys.env was not read: it is not a plain text file that you may read.")
+        notes.append(f"{UNREAD}: it is not a plain text file that you may read.")
         return {}
 
 

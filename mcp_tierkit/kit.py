@@ -47,7 +47,7 @@ class Kit:
         """The model behind a tier. Raises NoModel, which says what to set."""
         found = await self.survey()
         if name not in found.tiers:
-            raise no_model(name, found)
+            raise no_model(name, found, self.config.notes)
         return found.tiers[name]
 
     async def bench(self, task: Task) -> Bench:

@@ -12,6 +12,7 @@ from pydantic import Field
 
 from mcp_tierkit.config import Config
 from mcp_tierkit.errors import NoModel
+from mcp_tierkit.keys import UNREAD
 from mcp_tierkit.prices import LOCAL_PRICE, Price, PriceTable, time_cost, worst_cost
 from mcp_tierkit.providers import Provider, can_draft, is_local, known, provider_of
 from mcp_tierkit.settings import TierConfig
@@ -94,12 +95,16 @@ def survey(config: Config, engines: Sequence[Engine] = ()) -> Survey:
     return Survey(tiers=tiers, missing=missing)
 
 
-def no_model(name: TierName, found: Survey) -> NoModel:
-    """The refusal for a tier that cannot be used: why, that nothing was spent, and what to set."""
+def no_model(name: TierName, found: Survey, notes: Sequence[str] = ()) -> NoModel:
+    """The refusal for a tier that cannot be used: why, that nothing was spent, and what to set.
+
+    `notes` are the configuration's: a key may be missing because its file was not read.
+    """
+    unread = "".join(f" {note}" for note in notes if note.startswith(UNREAD))
     usual = ", ".join(provider.keys[0] for provider in known().provider if provider.tiers)
     local = ", ".join(engine.name for engine in known().engine)
     return NoModel(
-        f"{found.missing[name]} No model was called and nothing was spent.",
+        f"{found.missing[name]}{unread} No model was called and nothing was spent.",
         next_step=f"Set one of {usual} in the environment or in keys.env, or start {local} on this machine, "
         f"or name a model under [tiers.{name}] in your tierkit.toml; `tierkit doctor` says where these files are.",
     )

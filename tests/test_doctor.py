@@ -199,6 +199,8 @@ async def test_without_a_key_and_an_engine_it_says_what_to_set_and_where(home: H
     assert fault.level == "problem"
     assert "OPENROUTER_API_KEY" in fault.fix
     assert str(home.config / "keys.env") in fault.fix
+    assert "tierkit doctor" not in fault.fix  # It is what is being read.
+    assert [line[:1] for line in fault.fix.splitlines()] == ["A", "-", "-", "-"]
 
 
 async def test_a_key_under_nearly_the_right_name_is_seen(home: Home) -> None:

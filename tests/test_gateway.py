@@ -525,7 +525,19 @@ async def test_a_rate_limit_tells_how_long_to_wait(gateway: LiteLLMGateway) -> N
     with Upstream([Reply(status=429, headers=(("retry-after", "17"),))]) as upstream:
         with pytest.raises(ModelFailed, match=r"\(HTTP 429\)") as caught:
             await gateway.complete(request(base_url=upstream.base_url))
-    assert caught.value.next_step == "Wait 17 s and call again, or pin another tier."
+    told = "Wait 17 s and call again, or plan with another `tier` ([stages] names a review's)."
+    assert caught.value.next_step == told
+
+
+@pytest.mark.parametrize(("key", "told"), [("DEMO_KEY", "Check the key in DEMO_KEY"), (None, "`api_key_env`")])
+async def test_a_refused_key_is_named_and_where_none_is_sent_it_says_so(
+    gateway: LiteLLMGateway, key: str | None, told: str
+) -> None:
+    with Upstream([Reply(status=401)]) as upstream:
+        with pytest.raises(ModelFailed, match=r"\(HTTP 401\)") as caught:
+            await gateway.complete(request(base_url=upstream.base_url, api_key_env=key))
+    assert told in caught.value.next_step
+    assert ("no key is sent" in caught.value.what) == (key is None)
 
 
 # --- cancellation -------------------------------------------------------------------------------

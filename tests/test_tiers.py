@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from mcp_tierkit.config import Config, load_config
-from mcp_tierkit.errors import OverBudget
+from mcp_tierkit.errors import NoModel, OverBudget
 from mcp_tierkit.gateway import ScriptedGateway
 from mcp_tierkit.kit import open_kit
 from mcp_tierkit.metering import call_model
@@ -53,6 +53,18 @@ def test_one_key_is_enough_for_every_tier_of_its_provider(home: Path, provider: 
         assert {tier.api_key_env for tier in tiers.values()} == {variable}
         assert {tier.source for tier in tiers.values()} == {"key"}
         assert all(tier.price is not None for tier in tiers.values())
+
+
+@pytest.mark.anyio
+async def test_a_refusal_for_want_of_a_key_says_that_the_file_of_keys_was_not_read(home: Path) -> None:
+    keys = home / ".config" / "tierkit" / "keys.env"
+    keys.write_text("SOME_KEY=k\n")
+    keys.chmod(0o644)
+    written = '[tiers.cheap]\nmodels = ["openai/x"]\napi_key_env = "SOME_KEY"\n'
+    kit = open_kit(config(home, written, TIERKIT_STATE_DIR=str(home / "state")))
+    with pytest.raises(NoModel, match=r"SOME_KEY is not set.*keys.env was not read.*chmod 600.*No model was called"):
+        await kit.tier("cheap")
+    await kit.close()
 
 
 def test_of_several_keys_the_preferred_providers_is_spent(home: Path) -> None:

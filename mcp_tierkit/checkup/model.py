@@ -26,7 +26,7 @@ from mcp_tierkit.redact import find_secrets
 from mcp_tierkit.served import billed
 from mcp_tierkit.stages.plan import new_id
 from mcp_tierkit.tables import packaged
-from mcp_tierkit.tiers import NAMES, Engine, Survey, Tier, no_model
+from mcp_tierkit.tiers import NAMES, Engine, Survey, Tier
 from mcp_tierkit.types import Message, Route, Task, TierName
 
 PING = Message(role="user", content="Reply with the word ok and nothing else.")
@@ -66,10 +66,8 @@ def look_at_keys(standing: Standing, env: Mapping[str, str]) -> Iterator[Symptom
     if found:
         yield fine("keys", f"{', '.join(found)} set")
     elif not standing.survey.tiers and not config.tiers:
-        refusal = no_model("cheap", standing.survey)
         what = "No key was found and no engine answered: nothing is drafted, all that needs no model works."
-        fix = f"{refusal.next_step} keys.env is {config.user_dir / 'keys.env'}, for your eyes only (chmod 600)."
-        yield problem("no_key", what, _near_miss(env, names) or fix)
+        yield problem("no_key", what, _near_miss(env, names) or _ways_to_a_model("cheap", config))
 
 
 def _is_free(name: str, config: Config) -> bool:
@@ -181,7 +179,19 @@ def _no_climb(name: TierName, reason: str, config: Config) -> Symptom:
 def _fix_for(name: TierName, standing: Standing) -> str:
     if name in standing.config.dropped:
         return f"Take {name} out of [tiers] drop, or out of [stages]."
-    return no_model(name, standing.survey).next_step
+    return _ways_to_a_model(name, standing.config)
+
+
+def _ways_to_a_model(name: TierName, config: Config) -> str:
+    """What to set, a line for each way, with the places of the files."""
+    keys = " or ".join(provider.keys[0] for provider in known().provider if provider.tiers)
+    engines = " or ".join(engine.name for engine in known().engine)
+    return (
+        "Any one of these will do:\n"
+        f"- a key: set {keys} in the environment, or in {config.user_dir / 'keys.env'} (chmod 600)\n"
+        f"- an engine on this machine: start {engines}\n"
+        f"- any other model: name it under [tiers.{name}] in {config.config_file}"
+    )
 
 
 def _price(tier: Tier, today: date) -> Iterator[Symptom]:

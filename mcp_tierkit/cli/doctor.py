@@ -53,7 +53,7 @@ def _print(symptoms: tuple[Symptom, ...]) -> None:
         click.secho(f"{symptom.level:<8}", fg=_COLOURS[symptom.level], nl=False)
         click.echo(f"{symptom.name:<19}{symptom.what}")
         if symptom.fix:
-            click.echo(f"{'':<8}{'  fix:':<19}{symptom.fix}")
+            click.echo(f"{'':<8}{'  fix:':<19}" + symptom.fix.replace("\n", f"\n{'':<27}"))
     click.echo(f"\n{_counted(symptoms, 'problem')}, {_counted(symptoms, 'warning')}.")
 
 
