@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -281,3 +282,20 @@ def test_a_price_the_user_gave_comes_first(project: Path, capsys: pytest.Capture
     )
     assert run(["prices", "openai/mine", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)[0]["input"] == "1.5"
+
+
+@pytest.mark.parametrize(("said", "is_coloured"), [({}, True), ({"NO_COLOR": "1"}, False), ({"TERM": "dumb"}, False)])
+def test_a_terminal_gets_colours_unless_it_says_no(project: Path, said: dict[str, str], is_coloured: bool) -> None:
+    ours, theirs = os.openpty()
+    env = {**os.environ, "TERM": "xterm", "NO_COLOR": "", "PYTHONPATH": str(ROOT), **said}
+    with subprocess.Popen(
+        [sys.executable, "-m", "mcp_tierkit", "doctor"], cwd=project, env=env, stdin=theirs, stdout=theirs,
+    ):  # fmt: skip
+        os.close(theirs)
+        text = b""
+        with suppress(OSError):  # What reading ends with once the other side is closed.
+            while read := os.read(ours, 65536):
+                text += read
+    os.close(ours)
+    assert b"project" in text
+    assert (b"\x1b[" in text) is is_coloured

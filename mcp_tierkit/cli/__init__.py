@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -68,11 +69,14 @@ class LazyGroup(click.Group):
     epilog="Start with: tierkit demo, then tierkit init --client claude-code",
 )
 @click.version_option(__version__, "--version", message="%(prog)s %(version)s")
-def main() -> None:
+@click.pass_context
+def main(ctx: click.Context) -> None:
     """Cheaper hands for a coding agent, and a referee for what they do.
 
     As `mcp-tierkit` without arguments it serves MCP on stdin and stdout.
     """
+    if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
+        ctx.color = False  # What click prints, here and in each command; rich sees to that by itself.
 
 
 def run(args: Sequence[str], *, prog: str = "tierkit", wire_fd: int | None = None) -> int:

@@ -73,8 +73,6 @@ def audit(
     from mcp_tierkit.stages.shelved import reach
     from mcp_tierkit.transcripts.read import read_all
 
-    if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
-        ctx.color = False  # What click prints; rich sees to that by itself.
     if since and ctx.get_parameter_source("days") is not ParameterSource.DEFAULT:
         raise click.UsageError("--days and --since both say where to begin: give one of them.")
     today = datetime.now(UTC).date()
