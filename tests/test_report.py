@@ -160,8 +160,8 @@ def test_every_figure_is_the_sum_of_its_rows(filled: str, capsys: pytest.Capture
     ]  # fmt: skip
     assert all(one.pop("last_run") for one in told["playbooks"])
     assert told["playbooks"] == [
-        {"playbook": "judge", "runs": 1, "ok": 1, "tokens": 900, "cost_nanousd": 700_000},
-        {"playbook": "rename-symbol", "runs": 2, "ok": 1, "tokens": 0, "cost_nanousd": 0},
+        {"playbook": "judge", "runs": 1, "ok": 1, "tokens": 900, "cost_nanousd": 700_000, "quota_runs": 0},
+        {"playbook": "rename-symbol", "runs": 2, "ok": 1, "tokens": 0, "cost_nanousd": 0, "quota_runs": 0},
     ]
 
 
