@@ -52,6 +52,8 @@ class Jobs:
         self._group = group
         self._running: dict[str, _Job] = {}
         self._unwritten: dict[str, Reply] = {}
+        self.begun: list[str] = []
+        """Every task that was begun here, in that order."""
 
     async def start(self, task_id: str, work: Work, *, interrupted: Callable[[TaskState], Reply]) -> None:
         """Begin `work` for a task. Raises Conflict while it is already being worked on.
@@ -66,6 +68,7 @@ class Jobs:
                     next_step="Call get_task with this task_id to wait for it.",
                 )
             job = self._running[task_id] = _Job()
+            self.begun.append(task_id)
             self._group.start_soon(self._run, task_id, job, work, interrupted)
 
     async def _run(self, task_id: str, job: _Job, work: Work, interrupted: Callable[[TaskState], Reply]) -> None:
@@ -136,7 +139,8 @@ class Jobs:
         jobs = list(self._running.values())
         with anyio.move_on_after(within_s, shield=True):
             for job in jobs:
-                job.on_cancel = "interrupted"
+                if not job.scope.cancel_called:  # Whoever cancelled it before we left has the word.
+                    job.on_cancel = "interrupted"
                 job.scope.cancel()
             for job in jobs:
                 await job.done.wait()

@@ -13,6 +13,7 @@ import anyio
 import click
 
 from mcp_tierkit.calls import DraftCall, OutcomeCall, PlanCall, ReviewCall, TaskCall, read_call
+from mcp_tierkit.cli import stopped
 from mcp_tierkit.cli.options import json_option, print_json, project_option, transcripts_option
 from mcp_tierkit.cli.owned import config_for, config_to_undo
 from mcp_tierkit.cli.receipt_text import receipt_lines
@@ -33,6 +34,8 @@ NEXT_IN_SHELL = {
     "applied": "Done. To take it back: tierkit undo {task_id}",
     "ready": "Green, not applied. To apply it: git apply {patch}",
     "question": "Plan it again with the answer (tierkit plan ... --assume), then: tierkit draft ID",
+    "cancelled": "If it is still wanted, run the same command again.",
+    "interrupted": "If it is still wanted, run the same command again.",
     "running": "To wait for it: tierkit task {task_id} --wait 60",
     "single_cheap": "To have it drafted: tierkit draft {task_id}",
     "draft": "To have it drafted: tierkit draft {task_id}",
@@ -63,7 +66,11 @@ def answer(project: Path | None, ask: Ask, *, as_json: bool, task_id: str | None
     from mcp_tierkit.config import load_config
 
     named = str(project) if project else None
-    reply = anyio.run(_asked, config_for(task_id, project) if task_id else load_config(project=named), ask)
+    config, begun = config_for(task_id, project) if task_id else load_config(project=named), list[str]()
+    try:
+        reply = anyio.run(_asked, config, ask, begun)
+    except KeyboardInterrupt:
+        return stopped.tell(config, begun[-1] if begun else None)
     if as_json:
         print_json(reply)
     else:
@@ -72,17 +79,24 @@ def answer(project: Path | None, ask: Ask, *, as_json: bool, task_id: str | None
     return 0 if told in GOOD else 3 if told in REFUSED else 1
 
 
-async def _asked(config: Config, ask: Ask) -> dict[str, Any]:
+async def _asked(config: Config, ask: Ask, begun: list[str] | None = None) -> dict[str, Any]:
+    """The desk's reply; `begun` is filled with the tasks that it began, also where the command is cancelled."""
     from mcp_tierkit.desk import open_desk
     from mcp_tierkit.kit import open_kit
 
-    async with open_desk(open_kit(config)) as desk:
-        return await ask(desk)
+    with stopped.heard():
+        async with open_desk(open_kit(config)) as desk:
+            try:
+                return await ask(desk)
+            finally:
+                (begun if begun is not None else []).extend(desk.jobs.begun)
 
 
 def _next(reply: dict[str, Any]) -> str:
     """What to do now, in a shell's words; the reply's own speak to an agent."""
     told = str(reply.get("status") or reply.get("verdict") or reply.get("decision"))
+    if reply.get("applied") is True:
+        told = "applied"
     wanted = NEXT_IN_SHELL.get(told, str(reply["next"]))
     return wanted.format(task_id=reply.get("task_id"), patch=reply.get("patch"))
 

@@ -49,13 +49,13 @@ class CostlyTask(Record):
 class Unpriced(Record):
     """Calls of one model at one tier without a known cost, and what is missing for it.
 
-    Usage: no tokens were reported. Price: the model has none. Rate: its price has none for cached input, for writing a
-    cache, or for how the call was served.
+    Answer: it was cancelled or failed, so nobody can supply it. Usage: no tokens were reported. Price: the model has
+    none. Rate: its price has none for cached input, for writing a cache, or for how the call was served.
     """
 
     tier: str
     model: str
-    missing: Literal["usage", "price", "rate"]
+    missing: Literal["answer", "usage", "price", "rate"]
     calls: int
     cached_tokens: int
     cache_write_tokens: int
@@ -132,7 +132,8 @@ def untold_calls(conn: sqlite3.Connection, *, since: str = "") -> int:
 def unpriced(conn: sqlite3.Connection, *, since: str = "", newest: int = NEWEST_CALLS) -> tuple[Unpriced, ...]:
     """Of the newest calls from `since` on, those without a known cost and why, the most frequent first."""
     query = f"""select tier, {ANSWERED_BY} as model,
-            case when input_tokens is null or output_tokens is null then 'usage'
+            case when input_tokens is null or output_tokens is null
+                    then case status when 'settled' then 'usage' else 'answer' end
                 when coalesce(served_price, routed_price) is null then 'price' else 'rate' end as missing,
             count(*) as calls, coalesce(sum(cached_tokens), 0) as cached_tokens,
             coalesce(sum(cache_write_tokens), 0) as cache_write_tokens

@@ -174,7 +174,8 @@ def _next_steps(told: Told) -> Iterator[str]:
         yield "To have savings told, name your agent's model in tierkit.toml: model = ... under [caller]."
     if found.net_nanousd is not None and found.net_nanousd[1] < 0:
         yield "To see which part loses: tierkit report --levers"
-    yield from map(_priced, told.unpriced[:MOST_UNPRICED])
+    to_be_priced = [calls for calls in told.unpriced if calls.missing != "answer"]
+    yield from map(_priced, to_be_priced[:MOST_UNPRICED])
     kept = {task.task_id for task in told.tasks if task.draft_status in GIVEN}
     waiting = next((card for card in told.scorecards if card.outcome is None and card.task_id in kept), None)
     if waiting is not None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import click
 
+from mcp_tierkit.cli import stopped
 from mcp_tierkit.cli.options import print_json, project_option
 from mcp_tierkit.cli.playbook.chosen import CLIENT, config_of, example_call, plain, trusted_named
 from mcp_tierkit.errors import InvalidInput
@@ -38,10 +39,14 @@ def run(name: str, inputs: tuple[str, ...], json_file: str | None, dry_run: bool
         json_file, inputs = "", (json_file, *inputs)  # `--json key=value`: the flag alone, then an input.
     config = config_of(project)
     chosen = trusted_named(config, name)
+    begun: list[str] = []
     try:
-        reply = _whole(anyio.run(_run, config, name, _inputs(chosen, inputs, json_file), dry_run), config.project)
+        reply = anyio.run(_run, config, name, _inputs(chosen, inputs, json_file), dry_run, begun)
+    except KeyboardInterrupt:
+        return stopped.tell(config, begun[-1] if begun else None)
     except InvalidInput as error:
         raise InvalidInput(error.what, next_step=f"A call that fits: {plain(example_call(chosen))}") from None
+    reply = _whole(reply, config.project)
     if json_file is not None:
         print_json(reply)
     else:
@@ -50,14 +55,20 @@ def run(name: str, inputs: tuple[str, ...], json_file: str | None, dry_run: bool
     return 0 if reply["status"] in ("ok", "running") and output.get("passed") is not False else 1
 
 
-async def _run(config: Config, name: str, inputs: dict[str, Any], dry_run: bool) -> dict[str, Any]:
+async def _run(
+    config: Config, name: str, inputs: dict[str, Any], dry_run: bool, begun: list[str]
+) -> dict[str, Any]:  # fmt: skip
     from mcp_tierkit.calls import PlaybookCall
     from mcp_tierkit.desk import open_desk
     from mcp_tierkit.kit import open_kit
 
     wanted = PlaybookCall(name=name, inputs=inputs, dry_run=dry_run, wait_s=3600)
-    async with open_desk(open_kit(config)) as desk:
-        return await desk.run_playbook(wanted, client=CLIENT)
+    with stopped.heard():
+        async with open_desk(open_kit(config)) as desk:
+            try:
+                return await desk.run_playbook(wanted, client=CLIENT)
+            finally:
+                begun.extend(desk.jobs.begun)
 
 
 def _inputs(chosen: Playbook, pairs: tuple[str, ...], file: str | None) -> dict[str, Any]:
