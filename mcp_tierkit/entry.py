@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from contextlib import suppress
-from typing import NoReturn
 
 SERVER_NAMES = ("mcp-tierkit", "__main__")
 
@@ -75,11 +73,13 @@ def main() -> None:
     _leave(code)
 
 
-def _leave(code: int) -> NoReturn:
+def _leave(code: int) -> None:
     """End the process. All is written and closed by now, and taking a loaded litellm apart takes seconds."""
     if "litellm" not in sys.modules:
         sys.exit(code)
-    with suppress(OSError):  # Nobody reads any more.
-        sys.stdout.flush()
-        sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:  # Nobody reads it any more.
+            code = code or 1
     os._exit(code)
