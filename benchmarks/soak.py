@@ -153,7 +153,7 @@ def gateway_of(kind: str) -> Gateway | None:
                         await http.post(f"{request.base_url}/chat/completions", json=body, timeout=None)
             if deadline.cancelled_caught:
                 wire.broke = "timeout"
-            return door._completion(request.model, None, wire)
+            return door._completion(request, None, wire)
 
     return Direct() if kind == "direct" else None
 

@@ -191,6 +191,7 @@ class Desk:
             )
         if reply.get("status") == "applied" and not stands:
             reply = reply | say.UNDONE
+        reply = await self._with_spent(call.task_id, reply)
         after = reply.pop("next")
         shown = {**reply, "state": state, "next": after}
         await note_told(self.kit, call.task_id, shown, asked=call)
@@ -247,7 +248,7 @@ class Desk:
             except anyio.get_cancelled_exc_class():
                 self.jobs.cancel_now(task_id)
                 raise
-        shown = reply or say.running_reply(task_id)
+        shown = await self._with_spent(task_id, reply) if reply else say.running_reply(task_id)
         await note_told(self.kit, task_id, shown)
         return shown
 
@@ -265,6 +266,14 @@ class Desk:
         """The reply of a task of this process that ended before it gave one itself."""
         applied = has_undo(self.kit.config.state_dir, self.kit.workspace, task_id)
         return say.interrupted_reply(task_id, state, applied=applied)
+
+    async def _with_spent(self, task_id: str, reply: Reply) -> Reply:
+        """A reply of a task that was ended, with the figure; the others have theirs in a receipt."""
+        if reply.get("status") not in ("cancelled", "interrupted"):
+            return reply
+        with suppress(LedgerError):  # What is told is true without it.
+            return say.with_spent(reply, await self.kit.ledger.spend(task_id))
+        return reply
 
     async def _stands(self, task_id: str) -> bool:
         """Whether the task's change is in its project, which may be another than this one."""

@@ -10,7 +10,8 @@ from typing import Any
 from mcp_tierkit.receipts import usd
 from mcp_tierkit.redact import plain_paths, redact
 from mcp_tierkit.routing import Ruling
-from mcp_tierkit.types import Attempt, CheckResult, Draft, FileChange, Finding, PlaybookRun, Review, Route, TaskState
+from mcp_tierkit.types import CheckResult, Draft, FileChange, Finding, PlaybookRun, Review, Route, Spend, TaskState
+from mcp_tierkit.worth import about, attempts_told, spent_told
 
 MAX_FILES = 6
 MAX_CHECKS = 3
@@ -44,7 +45,7 @@ def draft_reply(draft: Draft, receipt: dict[str, Any]) -> dict[str, Any]:
         "files": [_file(change) for change in draft.files[:MAX_FILES]],
         "checks": _checks(checks[:MAX_CHECKS]),
         "proof": draft.proof if draft.status in ("applied", "ready") else None,
-        "attempts": _attempts(draft.attempts),
+        "attempts": attempts_told(draft.attempts, draft.note),
         "patch": draft.patch,
         "isolation": draft.isolation,
         "receipt": receipt,
@@ -110,32 +111,6 @@ def _within(digest: str, room: int) -> str:
     return "\n".join([*kept, last])
 
 
-def _attempts(attempts: tuple[Attempt, ...]) -> list[str]:
-    """One line for each model: its outcomes in order, and what they cost together. Exact costs are on the ledger."""
-    by_model: dict[str, list[Attempt]] = {}
-    for attempt in attempts:
-        by_model.setdefault(f"{attempt.tier} {attempt.model}", []).append(attempt)
-    return [f"{who}: {', '.join(map(_worth, made))} {_cost_of(made)}" for who, made in by_model.items()]
-
-
-def _worth(attempt: Attempt) -> str:
-    return f"{attempt.outcome} (over its cap)" if attempt.overrun else attempt.outcome
-
-
-def _cost_of(made: list[Attempt]) -> str:
-    if all(attempt.billing == "subscription" for attempt in made):
-        return "within a quota"
-    known = [attempt.cost_nanousd for attempt in made if attempt.cost_nanousd is not None]
-    return _about(sum(known) if len(known) == len(made) else None)
-
-
-def _about(nanousd: int | None) -> str:
-    """Dollars to four places; exact where that would show nothing of them."""
-    if nanousd is None:
-        return "unpriced"
-    return f"${usd(nanousd if nanousd < 50_000 else round(nanousd, -5))}"
-
-
 def _short(text: str, limit: int) -> str:
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
@@ -187,11 +162,12 @@ def running_reply(task_id: str) -> dict[str, Any]:
 
 UNDONE = {"summary": "Applied, and taken back since.", "next": "Its change is no longer in the tree."}
 
+ON_LEDGER = "What was spent is on the ledger."
 UNFINISHED = {
     "open": "Planned; nothing has been drafted yet.",
     "done": "Planned; nothing has been drafted yet.",
-    "cancelled": "Cancelled. What was spent is on the ledger.",
-    "interrupted": "Interrupted: the server ended first. What was spent is on the ledger.",
+    "cancelled": f"Cancelled. {ON_LEDGER}",
+    "interrupted": f"Interrupted: the server ended first. {ON_LEDGER}",
 }
 
 
@@ -201,6 +177,11 @@ def interrupted_reply(task_id: str, state: TaskState, *, applied: bool) -> dict[
     if applied:
         after = "Its change was proven and is in the working tree; record_outcome with undo takes it back."
     return {"summary": UNFINISHED[state], "task_id": task_id, "status": state, "applied": applied, "next": after}
+
+
+def with_spent(reply: dict[str, Any], spend: Spend) -> dict[str, Any]:
+    """The reply of a task that was ended, with the sum where it only said that there is one."""
+    return reply | {"summary": str(reply["summary"]).replace(ON_LEDGER, spent_told(spend))}
 
 
 def summary_of(review: Review) -> str:
@@ -340,7 +321,7 @@ def _playbook_summary(run: PlaybookRun, *, dry_run: bool) -> str:
     changed = "1 file" if len(run.changed) == 1 else f"{len(run.changed) or 'no'} files"
     if run.kind == "skill":
         spent = "unknown" if run.tokens is None else f"{run.tokens}"
-        cost = "within a quota" if run.billing == "subscription" else _about(run.cost_nanousd)
+        cost = "within a quota" if run.billing == "subscription" else about(run.cost_nanousd)
         return f"{run.playbook}: {ENDINGS[run.status]}; {spent} tokens, {cost}."
     if run.status != "ok":
         return f"{run.playbook}: {ENDINGS[run.status]}; nothing was changed."

@@ -285,6 +285,7 @@ class Attempt(Record):
     tier: TierName
     model: str = Field(description="The served model, or the requested one where none was reported.")
     outcome: AttemptOutcome
+    why: str = Field(default="", description="Of a reply that is no edit, or not one that may be made: what is wrong.")
     overrun: bool = Field(default=False, description="Its text is longer than the cap of its category.")
     cost_nanousd: NanoUsd | None = None
     billing: Billing | None = Field(default=None, description="How it was paid for; None: an older version wrote it.")

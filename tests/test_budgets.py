@@ -666,8 +666,10 @@ async def test_calls_of_unknown_price_are_counted_since_dollars_do_not_hold_them
     asked = await routed(ledger)
     for _ in range(2):
         await ledger.settle(await ledger.reserve(asked, None, limits), Call(status="settled"))
-    with pytest.raises(OverBudget, match="may be called 2 times a day, and has been"):
+    with pytest.raises(OverBudget, match="has 2 calls a day, and all are used"):
         await ledger.reserve(asked, None, limits)
+    with pytest.raises(OverBudget, match="is not called while unpriced_calls is 0"):
+        await ledger.reserve(asked, None, Budgets(unpriced_calls=0))
     await ledger.reserve(asked, 5, limits)
     clock[0] = NOON + timedelta(days=1)
     await ledger.reserve(asked, None, limits)
@@ -682,7 +684,7 @@ async def test_calls_of_unknown_price_that_were_turned_away_leave_the_days_count
         await ledger.settle(turned_away, Call(status="failed", cost_nanousd=0, error="rate_limit 429"))
     failed = await ledger.reserve(asked, None, limits)
     await ledger.settle(failed, Call(status="failed", error="timeout"))
-    with pytest.raises(OverBudget, match="may be called 1 times a day"):
+    with pytest.raises(OverBudget, match="has 1 call a day, and all are used"):
         await ledger.reserve(asked, None, limits)
 
 

@@ -6,6 +6,7 @@ import contextlib
 import marshal
 import os
 import random
+import re
 import signal
 import sqlite3
 import subprocess
@@ -103,6 +104,7 @@ async def test_get_task_cancels_what_another_process_runs(project: Path, tmp_pat
         await gateway.begun()
         ended = await other.get_task(TaskCall(task_id=running["task_id"], cancel=True, wait_s=10))
     assert (ended["status"], ended["state"], ended["applied"]) == ("cancelled", "cancelled", False)
+    assert re.fullmatch(r"Cancelled\. Up to \$0\.\d+ counts for 1 call of unknown cost\.", ended["summary"])
     assert (project / "shop/cart.py").read_text() == BUGGY
 
 

@@ -82,6 +82,28 @@ async def test_a_red_reply_is_300_tokens_or_less_and_keeps_the_end_of_the_output
     assert "1350" in reply["checks"][0]["digest"]
 
 
+@pytest.mark.parametrize(
+    ("second", "why"),
+    [
+        ("I would rather not.", "unreadable (the reply holds no edit)"),
+        (RIGHT, "unreadable (block 1 for shop/cart.py, near line 4: the search text is not in the file"),
+    ],
+)
+async def test_a_reply_that_could_not_be_used_says_why_beside_a_red_one_within_the_ceiling(
+    config: Config, second: str, why: str
+) -> None:
+    reply = await shown(config, "draft_with_cheap_model", short_job(config), said(WRONG), said(second))
+    assert (reply["status"], len(reply["attempts"])) == ("needs_work", 1)
+    assert f"red, {why}" in reply["attempts"][0]
+    assert tokens(reply) <= 300, reply
+
+
+async def test_what_is_wrong_with_a_reply_is_told_once(config: Config) -> None:
+    reply = await shown(config, "draft_with_cheap_model", short_job(config), said("No."), said("No, again."))
+    assert reply["summary"] == "The reply could not be read as edits: the reply holds no edit."
+    assert reply["attempts"][0].startswith("cheap tiny-cheap: unreadable, unreadable $")
+
+
 async def test_a_plan_is_200_tokens_or_less(config: Config) -> None:
     assert tokens(await shown(config, "plan_task", JOB)) <= 200
 

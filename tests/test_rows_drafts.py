@@ -645,6 +645,17 @@ async def test_a_reviewer_that_never_answers_has_not_reviewed_and_is_on_the_rece
     assert rows(config, "select stage from calls order by rowid") == [("review",), ("continue",)]
 
 
+async def test_a_review_that_says_too_little_names_what_is_missing_and_what_was_dropped(config: Config) -> None:
+    off = {"file": "shop/cart.py", "line": 400, "severity": "major", "klass": "test", "claim": "x", "evidence": "y"}
+    answer = json.dumps({"findings": [off], "checked": dict.fromkeys(CLASSES[1:], "none: because one line changed")})
+    found, _ = await reviewed(config, said(answer))
+    assert found["verdict"] == "uninformative"
+    assert found["summary"] == (
+        f"uninformative: the reviewer says nothing of {CLASSES[0]}; 1 finding was dropped, pointing at no line of the "
+        "diff or holding code."
+    )
+
+
 async def test_a_review_with_no_budget_for_its_rest_tells_what_there_is(project: Path, tmp_path: Path) -> None:
     config = make_config(project, tmp_path / "poor", toml='[budget]\ntask_usd = "0.15"\n')
     found, requests = await reviewed(config, cut(CLEAN[:40]))

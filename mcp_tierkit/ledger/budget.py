@@ -112,8 +112,10 @@ def _unpriced(conn: sqlite3.Connection, at: str, limit: int) -> OverBudget | Non
         and cost_nanousd is not 0"""
     if conn.execute(query, (at[:10], f"{at[:10]}U")).fetchone()[0] < limit:
         return None
+    calls = "1 call" if limit == 1 else f"{limit} calls"
+    allowed = f"has {calls} a day, and all are used" if limit else "is not called while unpriced_calls is 0"
     return OverBudget(
-        f"A model without a known price, or within a subscription, may be called {limit} times a day, and has been",
+        f"A model without a known price, or within a subscription, {allowed}",
         next_step="Ask the user to raise unpriced_calls under [budget] in tierkit.toml, or to name the model's price.",
         budget="unpriced_calls",
     )

@@ -28,7 +28,7 @@ from mcp_tierkit.stages.material import Sketch, gather, pack_sketch
 from mcp_tierkit.stages.plan import Planned, allow_climb
 from mcp_tierkit.stages.proof import Ending, Setting, prove
 from mcp_tierkit.stages.talk import opening, request, texts_for
-from mcp_tierkit.stages.weigh import weigh
+from mcp_tierkit.stages.weigh import NO_EDITS, weigh
 from mcp_tierkit.tiers import Tier
 from mcp_tierkit.types import (
     Attempt,
@@ -49,6 +49,8 @@ MOST_GUARD_S = 60.0
 """What proved an earlier change may be a whole suite: one that takes longer is no guard, unless the user names it."""
 UNJUDGED: frozenset[AttemptOutcome] = frozenset({"unreadable", "out_of_scope", "cut_short", "empty"})
 """Replies that no check could say anything of."""
+UNFIT: frozenset[AttemptOutcome] = frozenset({"unreadable", "out_of_scope"})
+"""Of these, those whose outcome alone does not say what was wrong."""
 
 
 @dataclass
@@ -235,7 +237,7 @@ async def _attempt(job: Job, step: Step) -> None:
     job.alerts += [metered.call.alert] if metered.call.alert else []
     ending = await _worth(job, step, is_cut=metered.completion.finish == "length")
     job.feedback = ending.feedback
-    _note_attempt(job, step, tier, metered, ending.outcome, words)
+    _note_attempt(job, step, tier, metered, ending, words)
     if ending.outcome not in UNJUDGED or job.ending.outcome != "red":
         job.ending = ending
 
@@ -289,11 +291,12 @@ async def _worth(job: Job, step: Step, *, is_cut: bool) -> Ending:
     return replace(ending, edits=job.sketch.after)
 
 
-def _note_attempt(job: Job, step: Step, tier: Tier, metered: Metered, outcome: AttemptOutcome, words: int) -> None:
+def _note_attempt(job: Job, step: Step, tier: Tier, metered: Metered, ending: Ending, words: int) -> None:
+    why = ending.note.removeprefix(NO_EDITS).rstrip(".") if ending.outcome in UNFIT else ""
     job.attempts.append(
         Attempt(
             call_id=metered.call_id, stage=step.stage, tier=step.tier, model=metered.call.served_model or tier.model,
-            outcome=outcome, overrun=is_overrun(job.planned.route.category, words),
+            outcome=ending.outcome, why=why, overrun=is_overrun(job.planned.route.category, words),
             cost_nanousd=metered.call.cost_nanousd, billing=tier.billing,
         )
     )  # fmt: skip

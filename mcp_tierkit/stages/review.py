@@ -217,13 +217,23 @@ def weigh(task_id: str, text: str, lines: Lines) -> Review:
     rows = raw if isinstance(raw, list) else []
     findings = [finding for row in rows if (finding := _finding(row, lines))]
     checked = _checked(answer.get("checked"), findings)
+    dropped, verdict = len(rows) - len(findings), _verdict(findings, checked)
     return Review(
         task_id=task_id,
-        verdict=_verdict(findings, checked),
+        verdict=verdict,
+        note=_silence(checked, dropped) if verdict == "uninformative" else "",
         findings=tuple(findings),
         checked=checked,
-        dropped=len(rows) - len(findings),
+        dropped=dropped,
     )
+
+
+def _silence(checked: dict[str, str], dropped: int) -> str:
+    """Why a review says too little to go by."""
+    missing = ", ".join(klass for klass in MUST_ANSWER if klass not in checked)
+    off = "; 1 finding was" if dropped == 1 else f"; {dropped} findings were"
+    off = f"{off} dropped, pointing at no line of the diff or holding code" if dropped else ""
+    return f"uninformative: the reviewer says nothing of {missing}{off}."
 
 
 def _json_in(text: str) -> dict[str, Any] | None:

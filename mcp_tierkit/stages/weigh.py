@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from mcp_tierkit.answers import is_empty
-from mcp_tierkit.edits import Reading, read_reply
+from mcp_tierkit.edits import Reading, Refusal, read_reply
 from mcp_tierkit.errors import PathRefused
 from mcp_tierkit.redact import find_secrets, plain_paths
 from mcp_tierkit.routing import is_about_tests
@@ -18,6 +18,7 @@ from mcp_tierkit.stages.proof import Ending, Setting
 from mcp_tierkit.types import AttemptOutcome
 from mcp_tierkit.workspace import Workspace
 
+NO_EDITS = "The reply could not be read as edits: "
 CUT_OFF = "Your reply was cut off."
 _NEW_NAME = re.compile(r"[\w./@+$()\[\]-]{1,160}")
 """Names that a draft may give to files of its own: callers are shown them, so no sentence may be one."""
@@ -85,10 +86,19 @@ def _ending(setting: Setting, weighed: Weighed, reading: Reading, is_cut: bool) 
 def _fault(reading: Reading, outside: tuple[str, ...]) -> tuple[str, AttemptOutcome]:
     """Why a reply is not, or not wholly, an edit that may be made."""
     if reading.refused:
-        return f"The reply could not be read as edits: {_unquoted(reading.refused[0].why)}.", "unreadable"
+        return f"{NO_EDITS}{_what(reading.refused[0])}.", "unreadable"
     if outside:
         return f"The reply edits what it may not: {_shown(outside)}.", "out_of_scope"
-    return "The reply could not be read as edits: nothing in it changes a file.", "unreadable"
+    return f"{NO_EDITS}nothing in it changes a file.", "unreadable"
+
+
+def _what(refusal: Refusal) -> str:
+    """One refused block in a line: which, where in the file it may have been meant, and what is wrong with it."""
+    why = _unquoted(refusal.why)
+    if refusal.path is None:
+        return why
+    line = f", near line {refusal.near_line}" if refusal.near_line else ""
+    return f"block {refusal.block} for {_shown((refusal.path,))}{line}: {why}"
 
 
 def _outside(setting: Setting, sketch: Sketch, reading: Reading) -> list[str]:
