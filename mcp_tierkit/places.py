@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from mcp_tierkit.errors import InvalidInput
+from mcp_tierkit.tables import packaged
 from mcp_tierkit.types import Record
 
 _SMALL = 4096  # git's own link files hold one path
@@ -127,6 +128,17 @@ def find_tree(project: Path, env: Mapping[str, str]) -> Path:
         if _kind(folder / ".git", owner=project) is not None:
             return folder
     return project
+
+
+def whole_of(project: Path, env: Mapping[str, str]) -> Path | None:
+    """The checked-out folder that was probably meant where `project` is a folder within it like any other.
+
+    None for a project of its own: the checked-out folder itself, no git, or a package, by a file in data/projects.toml.
+    """
+    tree = find_tree(project, env)
+    if tree == project or any(next(project.glob(name), None) for name in packaged("projects")["files"]):
+        return None
+    return tree
 
 
 def _kind(marker: Path, *, owner: Path) -> str | None:

@@ -18,7 +18,7 @@ from mcp_tierkit.config import Config, load_config
 from mcp_tierkit.engines import find_engines
 from mcp_tierkit.errors import InvalidInput
 from mcp_tierkit.ledger.money import dollars
-from mcp_tierkit.places import find_places, find_project
+from mcp_tierkit.places import find_places, find_project, whole_of
 from mcp_tierkit.providers import Endpoint
 from mcp_tierkit.tiers import survey
 
@@ -76,6 +76,10 @@ def _project(named: str | None, env: Mapping[str, str]) -> tuple[Path | None, li
         folder = find_project(named, env)
     except InvalidInput as refusal:
         return None, [problem("project_refused", refusal.what, refusal.next_step)]
+    if whole := whole_of(folder, env):
+        what = f"{folder} has no project file of its own and lies within {whole}: checks run in this folder alone."
+        fix = f"Start in {whole}, or pass --project {whole}; nothing, if this folder is meant to be a project."
+        return folder, [warning("project_within", what, fix)]
     return folder, [fine("project", f"{folder}")]
 
 

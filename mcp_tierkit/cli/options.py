@@ -47,6 +47,17 @@ def config_if_any(project: Path | None = None, *, needed: bool = False) -> Confi
     return load_config(project=named)
 
 
+def tell_if_within(project: Path | None, config: Config) -> None:
+    """Say on stderr that a mere folder of a repository is about to be a project of its own, if nobody named it."""
+    from mcp_tierkit.places import whole_of
+
+    is_named = project or os.environ.get("TIERKIT_PROJECT") or os.environ.get("CLAUDE_PROJECT_DIR")
+    if is_named or (config.project / ".tierkit").is_dir():
+        return
+    if whole := whole_of(config.project, os.environ):
+        click.echo(f"Note: this folder alone is the project, not {whole}. For all of it: --project {whole}", err=True)
+
+
 def print_json(record: Record | Mapping[str, object] | list[object]) -> None:
     """One JSON document on stdout; unknown values are null."""
     value = record.model_dump(mode="json") if isinstance(record, Record) else record

@@ -14,7 +14,7 @@ import click
 
 from mcp_tierkit.calls import DraftCall, OutcomeCall, PlanCall, ReviewCall, TaskCall, read_call
 from mcp_tierkit.cli import stopped
-from mcp_tierkit.cli.options import json_option, print_json, project_option, transcripts_option
+from mcp_tierkit.cli.options import json_option, print_json, project_option, tell_if_within, transcripts_option
 from mcp_tierkit.cli.owned import config_for, config_to_undo
 from mcp_tierkit.cli.receipt_text import receipt_lines
 from mcp_tierkit.types import Record
@@ -67,6 +67,8 @@ def answer(project: Path | None, ask: Ask, *, as_json: bool, task_id: str | None
 
     named = str(project) if project else None
     config, begun = config_for(task_id, project) if task_id else load_config(project=named), list[str]()
+    if task_id is None:
+        tell_if_within(project, config)
     try:
         reply = anyio.run(_asked, config, ask, begun)
     except KeyboardInterrupt:
