@@ -57,8 +57,8 @@ CONTRACT = {
     "run.env": "Names of variables to pass on; none that looks like a credential.",
     "run.max_output_kb": "For each of output, log and result.",
     "effects.read_only": "It changes nothing: the project is mounted so that it cannot.",
-    "effects.destructive": "It may delete or overwrite; no word on one that is read-only without network. `trust` says so of one that "
-    "reaches outside.",
+    "effects.destructive": "It may delete or overwrite. Without a meaning where it is read-only and has no network. "
+    "`trust` says so of one that reaches outside.",
     "effects.idempotent": "A second run changes nothing more. Told, not checked.",
     "effects.network": "It reaches for the network, which your configuration must allow too.",
     "effects.reads": "Patterns: where one of these changes while a run writes, it is a conflict. They hide nothing.",

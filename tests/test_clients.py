@@ -233,12 +233,16 @@ def test_a_link_in_the_project_is_refused_and_one_in_the_home_is_followed(projec
     (project / ".mcp.json").symlink_to(project / "victim.json")
     with pytest.raises(InvalidInput, match="link"):
         set_up("claude-code", project, home)
-    dotfiles = Path(home["HOME"], "dotfiles.toml")
-    dotfiles.write_text("a = 1\n")
-    link = file_of("codex", project, home, "")
+    (project / "elsewhere").mkdir()
+    (project / ".codex").symlink_to(project / "elsewhere")
+    with pytest.raises(InvalidInput, match="link"):
+        set_up("codex", project, home)
+    dotfiles = Path(home["HOME"], "dotfiles.json")
+    dotfiles.write_text("{}")
+    link = file_of("claude-desktop", project, home, "")
     link.unlink()
     link.symlink_to(dotfiles)
-    install(set_up("codex", project, home))
+    install(set_up("claude-desktop", project, home))
     assert link.is_symlink()
     assert "tierkit" in dotfiles.read_text()
 

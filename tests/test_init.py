@@ -8,6 +8,7 @@ import re
 import shlex
 import shutil
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -111,3 +112,51 @@ def test_the_first_task_is_one_that_the_planner_hands_over(project: Path, capsys
     shutil.copy("shop/cart.py", "shop/order.py")
     assert run([*(words.get(word, word) for word in shlex.split(command[1])), "--json"]) == 1
     assert json.loads(capsys.readouterr().out)["decision"] == "do_it_yourself"
+
+
+# --- whose file an entry stands in
+
+
+def test_codex_is_set_up_for_this_project_alone_and_an_entry_that_all_load_is_named(
+    project: Path, capsys: Said
+) -> None:
+    personal = project.parent / "home/.codex/config.toml"
+    assert run(["init", "--client", "codex"]) == 0
+    shown = capsys.readouterr().out
+    assert "trust the folder" in shown
+    assert "every session" not in shown
+    assert tomllib.loads((project / ".codex/config.toml").read_text())["mcp_servers"]["tierkit"]
+    assert not personal.exists()
+    personal.parent.mkdir()
+    personal.write_text(
+        '[mcp_servers.tierkit-api]\ncommand = "mcp-tierkit"\nargs = ["serve"]\n'
+    )
+    before = personal.read_bytes()
+    assert run(["init", "--client", "codex"]) == 0
+    shown = capsys.readouterr().out
+    assert f"{personal} has 'tierkit-api' too: every session of Codex CLI loads it" in shown
+    assert personal.read_bytes() == before
+
+
+def test_an_entry_in_a_projects_file_comes_with_how_to_keep_it_out_of_a_commit(project: Path, capsys: Said) -> None:
+    assert run(["init", "--client", "claude-code"]) == 0
+    shown = capsys.readouterr().out
+    assert "names paths of this machine: do not commit it" in shown
+    entry = json.loads((project / ".mcp.json").read_text())["mcpServers"]["tierkit"]
+    command = shlex.join([entry["command"], *entry["args"]])
+    assert f"claude mcp add --scope local tierkit -- {command}" in shown
+    assert run(["init", "--client", "claude-desktop"]) == 0
+    assert "do not commit" not in capsys.readouterr().out
+
+
+def test_doctor_knows_an_entry_that_every_session_of_codex_loads(project: Path, capsys: Said) -> None:
+    personal = project.parent / "home/.codex/config.toml"
+    personal.parent.mkdir()
+    personal.write_text(
+        f'[mcp_servers.tierkit]\ncommand = "{sys.executable}"\n'
+        f'args = ["-m", "mcp_tierkit", "serve", "--project", "{project}"]\n'
+    )
+    run(["doctor", "--client", "codex", "--json"])
+    symptoms = {symptom["name"]: symptom for symptom in json.loads(capsys.readouterr().out)["symptoms"]}
+    assert "client_missing" not in symptoms
+    assert "every session" in symptoms["client"]["what"]

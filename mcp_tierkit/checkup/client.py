@@ -11,7 +11,7 @@ from typing import Literal
 
 from mcp_tierkit.amounts import plain
 from mcp_tierkit.checkup.symptom import Symptom, fine, problem, warning
-from mcp_tierkit.clients import Client, clients, find_clients, our_entries, places, prepare
+from mcp_tierkit.clients import Client, clients, find_clients, our_entries, personal_entries, places, prepare
 from mcp_tierkit.clients.launch import find_launch
 from mcp_tierkit.errors import InvalidInput
 from mcp_tierkit.places import find_places
@@ -57,18 +57,22 @@ def _look(client: Client, project: Path, folders: Mapping[str, str], env: Mappin
     try:
         entries = our_entries(client, folders)
         state = _state(client, entries, project, env)
+        everywhere = {name: words for name, words in personal_entries(client, folders).items() if str(project) in words}
     except InvalidInput as refusal:
         if client.format != "snippet":  # A file that we never write may be of a dialect that we do not read.
             fix = f"Mend {file}, then run: tierkit init --client {client.name}"
             yield problem("client_config", f"{client.title}: {refusal.what.split(' It was not')[0]}", fix)
         return
-    broken = {name: why for name, words in entries.items() if (why := _broken(words))}
+    broken = {name: why for name, words in (entries | everywhere).items() if (why := _broken(words))}
     for name, why in broken.items():
         fix = f"tierkit init --client {client.name}" + ("" if state != "absent" else ", in the project it serves")
         yield problem("client_command", f"{client.title}, entry {plain(name, WORD)}: {why}.", fix)
     if state == "updated" and not broken:
         what = f"{client.title}: its entry is not what this installation would write."
         yield warning("client_out_of_date", what, f"tierkit init --client {client.name} --dry-run shows the difference")
+    if everywhere and client.personal and state == "absent":
+        what = f"{client.title} names this server for this project, in a file that every session loads"
+        yield fine("client", f"{what}: {client.personal.format_map(folders)}")
     if state == "already_there" and not broken:
         yield fine("client", f"{client.title} names this server for this project")
     if state != "absent" and client.name in CARRYING_NO_SHELL:

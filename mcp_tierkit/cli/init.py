@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 import os
+import shlex
 from pathlib import Path
 
 import click
 
-from mcp_tierkit.cli.options import json_option, print_json, project_option, tell_if_within
-from mcp_tierkit.clients import Change, Client, clients, entry_of, find_clients, install, places, prepare, snippet
+from mcp_tierkit.cli.options import json_option, print_json, project_option
+from mcp_tierkit.clients import (
+    Change,
+    Client,
+    clients,
+    entry_of,
+    find_clients,
+    install,
+    personal_entries,
+    places,
+    prepare,
+    snippet,
+)
 from mcp_tierkit.clients.launch import Launch, find_launch
 from mcp_tierkit.clients.offers import Checks, find_checks, first_task
 from mcp_tierkit.config import Config, load_config
-from mcp_tierkit.errors import TierkitError
+from mcp_tierkit.errors import InvalidInput, TierkitError
 from mcp_tierkit.providers import known
 from mcp_tierkit.redact import redact
 
@@ -33,7 +45,6 @@ def init(name: str | None, project: Path | None, dry_run: bool, as_json: bool) -
       tierkit init --client claude-code --dry-run
     """
     config = load_config(project=str(project) if project else None)
-    tell_if_within(project, config)
     launch = find_launch(config.project, os.environ, keys=_keys_here())
     if name is None:
         _overview(config, launch, as_json)
@@ -57,12 +68,39 @@ def _merge(client: Client, launch: Launch, project: Path, dry_run: bool, as_json
         return
     if change.state == "already_there":
         click.echo(f"Already there: {client.title} has this server as {change.entry!r} in {change.file}.")
+        _remark_personal(client, project)
         return
     click.echo(redact(change.diff), nl=False)
     click.echo(f"\n{'Would write' if dry_run else 'Wrote'} {change.file} ({change.entry}: {change.state}).")
     if kept:
         click.echo(f"Backup: {kept}")
+    if client.is_per_project:
+        _remark_shared(client, change, launch)
+    _remark_personal(client, project)
     click.echo("Next: run this without --dry-run." if dry_run else f"Next: {client.then}")
+
+
+def _remark_shared(client: Client, change: Change, launch: Launch) -> None:
+    """A project's file may be committed, and the entry is good on this machine alone."""
+    own = ""
+    if client.private:
+        command = shlex.join([launch.command, *launch.args])
+        own = f" Where your team shares the file: {client.private.format(entry=change.entry, command=command)}"
+    click.echo(f"The entry names paths of this machine: do not commit it (.git/info/exclude keeps a file out).{own}")
+
+
+def _remark_personal(client: Client, project: Path) -> None:
+    """Entries in the client's own file are loaded with every project, each with six tools, and can edit its project."""
+    folders = places(project, os.environ)
+    try:
+        names = personal_entries(client, folders)
+    except InvalidInput:
+        return  # It is no file of ours to mend, and nothing is written to it.
+    if names and client.personal:
+        click.echo(
+            f"{client.personal.format_map(folders)} has {', '.join(map(repr, names))} too: every session of "
+            f"{client.title} loads it, six tools each, whatever the project. Take it out there."
+        )
 
 
 def _is_written(change: Change, dry_run: bool) -> bool:

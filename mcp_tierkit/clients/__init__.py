@@ -41,6 +41,8 @@ class Client(Record):
     env: str
     forward: str | None = None
     carry: tuple[str, ...] = Field(default=(), description="Variables copied into the entry, since it starts without.")
+    personal: str | None = Field(default=None, description="A file of the user's that every session loads.")
+    private: str | None = Field(default=None, description="A command that keeps the entry out of a shared file.")
     found_by: tuple[str, ...]
     then: str
 
@@ -115,7 +117,15 @@ def our_entries(client: Client, folders: Mapping[str, str]) -> dict[str, tuple[s
 
     `folders` is what `places` gives. Raises InvalidInput for a file that cannot be read with certainty.
     """
-    file = Path(client.file.format_map(folders))
+    return _ours_in(client, Path(client.file.format_map(folders)))
+
+
+def personal_entries(client: Client, folders: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
+    """The same for the file that every session of the client loads; empty where it has none apart."""
+    return _ours_in(client, Path(client.personal.format_map(folders))) if client.personal else {}
+
+
+def _ours_in(client: Client, file: Path) -> dict[str, tuple[str, ...]]:
     text = read_text(file) if file.is_absolute() else None
     servers = parse("toml" if client.format == "toml" else "json", text or "", client.table, file.name)
     return {name: tuple(_words(server)) for name, server in servers.items() if _is_ours(server)}
@@ -137,9 +147,9 @@ def prepare(client: Client, launch: Launch, project: Path, env: Mapping[str, str
             next_step=f"Run tierkit init --client {client.name} and paste what it prints.",
         )
     file = Path(client.file.format_map(places(project, env)))
-    if client.is_per_project and file.is_symlink():
+    if client.is_per_project and (file.is_symlink() or file.parent.is_symlink()):
         raise InvalidInput(
-            f"{file.name} in the project is a symbolic link. Nothing was changed.",
+            f"{file.relative_to(project)} in the project is a symbolic link, or lies behind one. Nothing was changed.",
             next_step="Replace the link by a file, or add the entry where it points to.",
         )
     before = read_text(file)
