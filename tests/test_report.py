@@ -303,4 +303,4 @@ def test_a_ledger_that_cannot_be_read_is_a_failure(url: str, capsys: pytest.Capt
         "no database, whatever its name says, but a text of some length\n" * 9
     )
     assert run(["report"]) == 1
-    assert "tierkit doctor" in capsys.readouterr().err
+    assert "The ledger's file is damaged" in capsys.readouterr().err

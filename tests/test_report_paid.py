@@ -158,7 +158,7 @@ def test_what_became_of_tasks_is_told_and_each_is_counted_once(
     end_of_each_kind(conn)
     found = told(capsys)
     assert found["ends"] == {
-        "of": 9, "kept": 3, "reverted": 1, "lost": 1, "stopped": 0, "reviewed": 1, "skipped": 1, "open": 2
+        "of": 9, "kept": 3, "gone": 0, "reverted": 1, "lost": 1, "stopped": 0, "reviewed": 1, "skipped": 1, "open": 2
     }  # fmt: skip
     # "taken" and "failed" gave the work back; of the others nobody said what became of them.
     assert found["verdicts"] == {"helped": 0, "neutral": 0, "moved_work": 2, "unknown": 4}

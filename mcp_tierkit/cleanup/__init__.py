@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from mcp_tierkit.cleanup.lines import Part, Unknown, alive, applied, lines_of, patched
@@ -45,6 +45,35 @@ def measure(
     return LineCount(
         changed_lines=changed, rewritten_lines=rewritten, is_taken_back=is_taken_back, is_final=now > at + WITHIN
     )
+
+
+def is_absent(ws: Workspace, state: Path, task_id: str) -> bool:
+    """Whether its files have none of the lines of a task's applied change now. Asks git nothing."""
+    try:
+        parts = applied(ws, state, task_id) if ws.root.is_dir() else []
+        here = Tree(ws, datetime.now(UTC), has_git=False)
+        return any(part.own for part in parts) and not any(alive(part, here.standing(part).text) for part in parts)
+    except (Unknown, TierkitError, OSError):
+        return False
+
+
+def is_gone(ws: Workspace, state: Path, task_id: str, *, at: datetime, now: datetime) -> bool:
+    """Whether none of the lines of a task's applied change is in the files, as far as that was not for the better.
+
+    Lines that were committed belong to the work that goes on: of these it counts whether they were rewritten within
+    seven days. Lines on another branch, in a stash, or of which nobody can tell, are not gone. Changes nothing.
+    """
+    try:
+        parts = applied(ws, state, task_id) if ws.root.is_dir() else []
+        changed = sum(len(part.own) for part in parts)
+        tree = _tree_with(ws, parts, at, is_applied=True) if changed else None
+        if tree is None or any(alive(part, tree.standing(part).text) for part in parts):
+            return False
+        if not any(alive(part, version.text) for part in parts for version in tree.versions(part.path)):
+            return True
+        return sum(_rewritten(tree, part, at + WITHIN, now) for part in parts) == changed
+    except (Unknown, TierkitError, OSError):
+        return False
 
 
 def _is_as_before(tree: Tree, part: Part) -> bool:

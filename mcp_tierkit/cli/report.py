@@ -76,15 +76,17 @@ def _print(found: Told, *, is_in_full: bool, only_levers: bool) -> None:
 
 def _found(days: int, *, with_transcripts: bool) -> Told:
     from mcp_tierkit.ledger.report import reading
-    from mcp_tierkit.ledger.told import told
+    from mcp_tierkit.ledger.told import first_day, told
     from mcp_tierkit.places import find_places
     from mcp_tierkit.served import billed
+    from mcp_tierkit.stages.standing import standing
     from mcp_tierkit.tiers import survey
 
     more: dict[str, Any] = {}
     now = datetime.now(UTC)
     config = _settings(is_needed=with_transcripts)
-    with reading(find_places(os.environ).ledger_url) as conn:
+    places = find_places(os.environ)
+    with reading(places.ledger_url) as conn:
         if config is not None:
             more = {"budgets": config.budgets, "repository": str(config.repository)}
             more["minute_nanousd"] = config.caller.minute_usd
@@ -96,6 +98,7 @@ def _found(days: int, *, with_transcripts: bool) -> Told:
             if config.caller.model and config.caller.billing == "api":
                 more["caller_price"] = config.price_table().price(config.caller.model)
             more["measured"] = _measured(conn, config, days, now, with_transcripts=with_transcripts)
+        more["standing"] = standing(conn, places.state_dir, since=f"{first_day(days, now)}", now=now)
         return told(conn, days, now, **more)
 
 

@@ -30,6 +30,7 @@ LEVERS = {
 }
 ENDS = {
     "kept": "kept",
+    "gone": "applied, but no longer in the files",
     "reverted": "taken back",
     "lost": "without a result",
     "stopped": "stopped by a budget or the breaker",
@@ -98,6 +99,7 @@ def _ends(told: Told) -> Iterator[str]:
     if counts:
         newest = "Tasks" if told.ends.of == told.overview.tasks else f"The newest {told.ends.of:,} tasks"
         yield f"{newest}: {', '.join(counts)}."
+        yield from said.compared(told)
 
 
 def print_tiers(told: Told) -> None:

@@ -70,7 +70,8 @@ def _print(found: Suggestions, least: int) -> None:
     from mcp_tierkit.cli.tables import Column, figures, print_table, words
 
     seen = count(found.looked_at, "task")
-    click.echo(f"{seen} since {found.since} looked at, {found.solved} of them solved and kept.")
+    gone = f"; of {found.gone} more the change is no longer in the files" if found.gone else ""
+    click.echo(f"{seen} since {found.since} looked at, {found.solved} of them solved and kept{gone}.")
     if not found.repeats:
         click.echo(
             f"No job came {least} times. Tasks are compared once a draft of theirs was applied: "

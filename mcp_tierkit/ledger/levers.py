@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Literal
 
 from pydantic import Field
@@ -74,8 +74,8 @@ class Savings(Record):
     cache_elsewhere_nanousd: int
 
 
-# A draft that was taken back has saved nothing, but has cost all the same. Where the cost of a call is unknown, so is
-# the net. A subscription's is in tokens of the caller's, and what we paid in dollars is no part of it.
+# A draft that was taken back, or thrown away, has saved nothing, but has cost all the same. Where the cost of a call is
+# unknown, so is the net. A subscription's is in tokens of the caller's, and what we paid in dollars is no part of it.
 # A group is one number, since rows are sorted by it: 4 for each unit, unknown last, and 1 for each kind of draft.
 _NEVER = 2**62
 _UNITS: tuple[Unit | None, ...] = ("nanousd", "tokens", None)
@@ -83,7 +83,8 @@ _DRAFTS: tuple[LeverName, ...] = ("cheap_drafts", "dearer_drafts", "lost_drafts"
 _ROWS = """select *, iif(paid is null or (counted_in = 'usd' and unpriced_calls > 0), 8, iif(counted_in = 'usd', 0, 4))
             + iif(is_done, dearer_drafts > 0, iif(calls > 0, 2, 3)) as number,
         iif(is_done, own_low, 0) - paid as low, iif(is_done, own_high, 0) - paid as high
-    from (select *, is_kept and not is_reverted as is_done, told.key is not null as is_measured,
+    from (select *, is_kept and not is_reverted and task_id not in (select value from json_each(:gone)) as is_done,
+            told.key is not null as is_measured,
             iif(told.key is not null, json_extract(told.value, '$.' || counted_in),
                 case when unit is not null then passed when counted_in = 'usd' then 0
                     when counted_in = 'tokens' then caller_read + caller_wrote + schema_tokens end)
@@ -139,20 +140,22 @@ def with_net(conn: sqlite3.Connection, since: str) -> tuple[str, ...]:
 
 def savings(
     conn: sqlite3.Connection, *, since: str = "", measured: Mapping[str, Measured] | None = None,
-    caller_price: Price | None = None, is_quota_caller: bool = False,
+    caller_price: Price | None = None, is_quota_caller: bool = False, gone: Collection[str] = (),
 ) -> Savings:  # fmt: skip
     """What the tasks opened from `since` on saved, lever by lever.
 
     Where the caller's own side of a task was `measured`, that takes the place of what its receipt estimates. A receipt
     that names a net stands as it was reckoned. At the `caller_price` of now is charged what passed through the caller
     for tasks without one, and priced the work alone of those that were drafted while its price was not known; for a
-    caller on a subscription (`is_quota_caller`) these are tokens.
+    caller on a subscription (`is_quota_caller`) these are tokens. A change that is `gone` from the files has saved
+    nothing.
     """
     told = json.dumps({task_id: one.model_dump() for task_id, one in (measured or {}).items()})
     above = caller_price.above.tokens if caller_price and caller_price.above else _NEVER
-    asked = {"since": since, "measured": told, "above": above, "unit_now": _unit_now(caller_price, is_quota_caller)}
+    unit_now = _unit_now(caller_price, is_quota_caller)
+    asked = {"since": since, "measured": told, "above": above, "unit_now": unit_now, "gone": json.dumps(sorted(gone))}
     groups = conn.execute(_GROUPS, asked).fetchall()
-    added = _net_now(conn.execute(_NOW, asked), caller_price) if asked["unit_now"] == "usd" and caller_price else {}
+    added = _net_now(conn.execute(_NOW, asked), caller_price) if unit_now == "usd" and caller_price else {}
     levers = [_drafts(group, unit, added) for group in groups if (unit := _unit(group))]
     tasks = sum(lever.tasks for lever in levers)
     in_usd = [group for group in groups if _unit(group) == "nanousd"]

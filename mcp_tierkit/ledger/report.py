@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Literal, TypeVar, get_args
+
+from pydantic import Field
 
 from mcp_tierkit.errors import NotFound
 from mcp_tierkit.ledger.budget import Kind
@@ -44,11 +47,14 @@ class TaskSummary(Record):
     playbook_status: str | None = None
     outcome: str | None
     playbook_runs: int
+    is_gone: bool = Field(default=False, description="Its change was applied, and is no longer in the files.")
     spend: Spent
 
     @property
     def ended(self) -> str:
         """What became of it, in a word or two, the latest first; of a task that was only planned, the decision."""
+        if self.is_gone:
+            return "not in the files"
         told = self.outcome or self.draft_status or self.verdict or self.playbook_status
         if not told and self.state == "open":
             told = self.decision or "open"
@@ -167,14 +173,15 @@ def newest_row(conn: sqlite3.Connection) -> str | None:
 
 
 def playbook_totals(
-    conn: sqlite3.Connection, *, since: str = "", repository: str | None = None
+    conn: sqlite3.Connection, *, since: str = "", repository: str | None = None, gone: Collection[str] = ()
 ) -> tuple[PlaybookTotal, ...]:
     """Runs of each playbook by name, and how many of them ended well; of one repository, or of all.
 
-    A dry run is none, and one whose change was taken back did not end well.
+    A dry run is none, and one whose change was taken back or is `gone` from the files did not end well.
     """
     stands = """status = 'ok' and 'reverted' is not (select outcome from scores
-            where scores.task_id = playbook_runs.task_id order by score_id desc limit 1)"""
+            where scores.task_id = playbook_runs.task_id order by score_id desc limit 1)
+        and task_id not in (select value from json_each(:gone))"""
     # By cases: of a run with a cost its record, which is not in the index, is not read.
     quota = "case when cost_nanousd is null and json_extract(record, '$.billing') = 'subscription' then 1 end"
     query = f"""select playbook, count(*) as runs, count(case when {stands} then 1 end) as ok, max(at) as last_run,
@@ -184,7 +191,8 @@ def playbook_totals(
         from playbook_runs where at >= :since and {REAL_RUN} and
             (:repository is null or task_id in (select task_id from tasks where budget_key = :repository))
         group by playbook order by playbook"""
-    return _records(conn, PlaybookTotal, query, {"since": since, "repository": repository})
+    values = {"since": since, "repository": repository, "gone": json.dumps(sorted(gone))}
+    return _records(conn, PlaybookTotal, query, values)
 
 
 def recent_tasks(conn: sqlite3.Connection, *, limit: int = 20, since: str = "") -> tuple[TaskSummary, ...]:
@@ -313,7 +321,7 @@ def _summaries(conn: sqlite3.Connection, where: str, values: Mapping[str, int | 
             (select count(*) from playbook_runs where task_id = t.task_id) as playbook_runs, {OF_CALLS}
         from (select *, rowid as number from tasks {where} order by rowid desc limit :limit) t
         left join calls using (task_id) group by t.task_id order by t.number desc"""
-    names = [name for name in TaskSummary.model_fields if name != "spend"]
+    names = [name for name in TaskSummary.model_fields if name not in ("spend", "is_gone")]
     found = conn.execute(query, values)
     return tuple(TaskSummary(spend=spent_of(row), **{name: row[name] for name in names}) for row in found)
 

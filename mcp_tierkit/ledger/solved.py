@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from collections.abc import Collection
 from typing import Any
 
 from mcp_tierkit.repeats import Solved
 
 
 def solved_tasks(
-    conn: sqlite3.Connection, *, repository: str | None = None, since: str = ""
+    conn: sqlite3.Connection, *, repository: str | None = None, since: str = "", gone: Collection[str] = ()
 ) -> tuple[tuple[Solved, ...], int]:
     """The tasks whose last draft was applied and not taken back, newest first; and how many tasks there were at all.
 
+    The changes of the tasks in `gone` are no longer in the files, so that these are not solved.
     `repository` as the ledger counts budgets, None for every one. `since` is an ISO date or time in UTC.
     """
     values = {"repository": repository, "since": since}
@@ -25,7 +27,7 @@ def solved_tasks(
             join drafts using (draft_id, task_id)
         where {asked} and drafts.status = 'applied' and not is_reverted
         order by created_at desc, tasks.rowid desc"""
-    found = tuple(map(_solved, conn.execute(query, values)))
+    found = tuple(_solved(row) for row in conn.execute(query, values) if row["task_id"] not in gone)
     looked_at = conn.execute(f"select count(*) from tasks where {asked}", values).fetchone()[0]
     return found, int(looked_at)
 

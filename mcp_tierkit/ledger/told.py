@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import date, datetime, timedelta
 from functools import partial
 from typing import Any, Literal, get_args
@@ -12,6 +12,7 @@ from typing import Any, Literal, get_args
 from pydantic import Field
 
 from mcp_tierkit.ledger import ends, levers, report, scores, spending
+from mcp_tierkit.ledger.ends import Standing
 from mcp_tierkit.ledger.spent import Spent, together
 from mcp_tierkit.prices import Price
 from mcp_tierkit.scorecard import Answer, Pattern, Scorecard, Worth, checklist
@@ -46,6 +47,7 @@ class Told(Record):
     made_at: str
     overview: report.Overview
     ends: ends.Ends
+    standing: Standing = Standing()
     untold_calls: int
     shares: tuple[Share, ...]
     reread_tokens: int
@@ -85,7 +87,7 @@ def first_day(days: int, now: datetime) -> date:
 def queries(
     days: int, now: datetime, *, minute_nanousd: int | None = None,
     measured: Mapping[str, levers.Measured] | None = None, caller_price: Price | None = None,
-    is_quota_caller: bool = False,
+    is_quota_caller: bool = False, gone: Collection[str] = (),
 ) -> dict[str, Query]:  # fmt: skip
     """What is asked for each field of `Told`, of the last `days` UTC days up to `now`."""
     since = f"{first_day(days, now)}"
@@ -95,15 +97,18 @@ def queries(
     }  # fmt: skip
     asked: dict[str, Query] = {name: partial(report.totals, by=key, since=since) for name, key in keys.items()}
     of_days: dict[str, Callable[..., Any]] = {
-        "overview": report.overview, "ends": ends.ends, "untold_calls": spending.untold_calls,
+        "overview": report.overview, "untold_calls": spending.untold_calls,
         "day_tiers": spending.day_tiers, "caller": spending.caller_tokens, "unpriced": spending.unpriced,
         "costliest": spending.costliest, "cache_hits": report.cache_hits, "context_by_step": report.step_totals,
-        "playbooks": report.playbook_totals, "prompt_changes": report.prompt_changes,
+        "prompt_changes": report.prompt_changes,
     }  # fmt: skip
     asked |= {name: partial(query, since=since) for name, query in of_days.items()}
+    asked["ends"] = partial(ends.ends, since=since, gone=gone)
+    asked["playbooks"] = partial(report.playbook_totals, since=since, gone=gone)
     asked["savings"] = partial(
-        levers.savings, since=since, measured=measured, caller_price=caller_price, is_quota_caller=is_quota_caller
-    )
+        levers.savings, since=since, measured=measured, caller_price=caller_price, is_quota_caller=is_quota_caller,
+        gone=gone,
+    )  # fmt: skip
     asked["next_dollar"] = partial(spending.next_dollar, today=now.date())
     asked["tasks"] = partial(report.recent_tasks, limit=NEWEST, since=since)
     asked["scorecards"] = partial(scores.scorecards, since=since, limit=NEWEST, minute_nanousd=minute_nanousd)
@@ -115,22 +120,26 @@ def told(
     conn: sqlite3.Connection, days: int, now: datetime, *, budgets: Budgets | None = None,
     repository: str | None = None, minute_nanousd: int | None = None, billing: Mapping[TierName, str] | None = None,
     measured: Mapping[str, levers.Measured] | None = None, caller_price: Price | None = None,
-    is_caller_named: bool = False, is_quota_caller: bool = False,
+    is_caller_named: bool = False, is_quota_caller: bool = False, standing: Standing | None = None,
 ) -> Told:  # fmt: skip
     """The last `days` UTC days up to `now`, over every project; the budgets and `billing` are those of now.
 
     `minute_nanousd` is what a minute of cleaning up costs; `measured` what transcripts tell of the caller's side;
     `caller_price` is that of the caller's model, where it is paid by the token; `is_quota_caller` is that it is not.
+    `standing` says which changes are no longer in the files: these count as neither kept nor saving.
     """
-    at = now.isoformat(timespec="minutes")
+    at, seen = now.isoformat(timespec="minutes"), standing or Standing()
     asked = queries(
         days, now, minute_nanousd=minute_nanousd, measured=measured, caller_price=caller_price,
-        is_quota_caller=is_quota_caller,
+        is_quota_caller=is_quota_caller, gone=seen.gone,
     )  # fmt: skip
     conn.execute("begin")  # One state of the ledger for every query, whoever writes meanwhile.
     try:
         found = {name: query(conn) for name, query in asked.items()}
         found["savings"] = levers.with_playbooks(found["savings"], found["playbooks"])
+        found["tasks"] = tuple(
+            task.model_copy(update={"is_gone": True}) if task.task_id in seen.gone else task for task in found["tasks"]
+        )
         found["by_model"] = by_answer(found["by_model"])
         limits = spending.gauges(conn, budgets, at, repository) if budgets else ()
     finally:
@@ -148,6 +157,7 @@ def told(
         budgets=limits,
         billing=dict(billing or {}),
         is_caller_named=is_caller_named,
+        standing=seen,
         **found,
     )
 

@@ -137,6 +137,12 @@ def uncounted(told: Told) -> Iterator[str]:
         yield f"{what}: tierkit checklist counts what is due."
 
 
+def compared(told: Told) -> Iterator[str]:
+    """How far it is known whether changes are still in the files."""
+    if told.standing.is_in_part:
+        yield f"Whether they are still in the files was looked up for {count(told.standing.looked_at, 'change')} only."
+
+
 def worth(card: Scorecard) -> str:
     """The verdict; a dash where there is nothing to judge, and what is missing where there is."""
     if card.verdict:
@@ -176,7 +182,7 @@ def _next_steps(told: Told) -> Iterator[str]:
         yield "To see which part loses: tierkit report --levers"
     to_be_priced = [calls for calls in told.unpriced if calls.missing != "answer"]
     yield from map(_priced, to_be_priced[:MOST_UNPRICED])
-    kept = {task.task_id for task in told.tasks if task.draft_status in GIVEN}
+    kept = {task.task_id for task in told.tasks if task.draft_status in GIVEN and not task.is_gone}
     waiting = next((card for card in told.scorecards if card.outcome is None and card.task_id in kept), None)
     if waiting is not None:
         yield f"To say what became of the newest change: tierkit outcome {waiting.task_id} accepted|edited|reverted"

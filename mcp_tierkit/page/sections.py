@@ -45,6 +45,7 @@ UNSAID = {
 }
 ENDS = {
     "kept": ("Kept", "handed over by a draft or a playbook, and not taken back", "gain"),
+    "gone": ("No longer in the files", "applied, and nothing of it is in the working tree now", "loss"),
     "reverted": ("Taken back", "reverted later", "loss"),
     "lost": ("Without a result", "a draft or a playbook was tried, and your agent still had the work", "mixed"),
     "stopped": ("Stopped", "a budget or the breaker let no model be asked, and your agent had the work", "mixed"),
@@ -208,6 +209,7 @@ def ends(told: Told) -> list[Html]:
     how = f"How the {'' if is_all else 'newest '}{count(told.ends.of, 'task')} ended, each counted once."
     if told.ends.of == 1:
         how = "How the one task ended."
+    how = " ".join((how, *said.compared(told)))
     return [card("What became of the tasks", how, el("ul", bars, klass="bars"), _worth(told))]
 
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from statistics import median
 
+from pydantic import Field
+
 from mcp_tierkit.config import Config
 from mcp_tierkit.ledger.report import PlaybookTotal, playbook_totals, reading
 from mcp_tierkit.ledger.solved import solved_tasks
 from mcp_tierkit.playbook.load import find
 from mcp_tierkit.repeats import Repeat, Solved, find_repeats
 from mcp_tierkit.stages.playbook import open_shelf
+from mcp_tierkit.stages.standing import standing
 from mcp_tierkit.types import Record
 
 
@@ -29,6 +32,7 @@ class Suggestions(Record):
     since: str
     looked_at: int
     solved: int
+    gone: int = Field(default=0, description="Applied, but no longer in the files.")
     repeats: tuple[Repeat, ...]
 
 
@@ -38,7 +42,9 @@ def suggest(config: Config, *, since: str, least: int = 3, all_projects: bool = 
     `playbook` of one names the trusted playbook that its newest goal matches already.
     """
     with reading(config.ledger_url) as conn:
-        tasks, looked_at = solved_tasks(conn, repository=None if all_projects else str(config.repository), since=since)
+        where = None if all_projects else str(config.repository)
+        gone = standing(conn, config.state_dir, since=since, repository=where).gone
+        tasks, looked_at = solved_tasks(conn, repository=where, since=since, gone=gone)
     taken = {found.name for found in find(config.project, config.user_dir)}
     repeats = find_repeats(tasks, least=least, taken=taken)
     phrases, goals = open_shelf(config).phrases, {task.task_id: task.goal for task in tasks}
@@ -47,7 +53,7 @@ def suggest(config: Config, *, since: str, least: int = 3, all_projects: bool = 
         repeat.model_copy(update={"playbook": match.name}) if match else repeat
         for repeat, match in zip(repeats, matched, strict=True)
     )
-    return Suggestions(since=since, looked_at=looked_at, solved=len(tasks), repeats=told)
+    return Suggestions(since=since, looked_at=looked_at, solved=len(tasks), gone=len(gone), repeats=told)
 
 
 def playbook_figures(config: Config) -> Mapping[str, Figures]:
@@ -59,7 +65,9 @@ def playbook_figures(config: Config) -> Mapping[str, Figures]:
     """
     with reading(config.ledger_url) as conn:
         totals = playbook_totals(conn, repository=str(config.repository))
-        tasks, _ = solved_tasks(conn, repository=str(config.repository)) if totals else ((), 0)
+        gone = standing(conn, config.state_dir, repository=str(config.repository)).gone if totals else ()
+        totals = playbook_totals(conn, repository=str(config.repository), gone=gone) if gone else totals
+        tasks, _ = solved_tasks(conn, repository=str(config.repository), gone=gone) if totals else ((), 0)
     costs = _costs_before(config, tasks)
     return {total.playbook: _figures(total, costs.get(total.playbook, [])) for total in totals}
 
