@@ -246,7 +246,7 @@ async def test_a_killed_server_leaves_no_child_after_three_seconds(
 ) -> None:
     script = ORPHAN.format(mark=mark) + f"trap '' TERM; sleep {mark}"
     form = "confined" if layer else "free"
-    root = Path(sandbox.__file__).parents[1]
+    root = Path(sandbox.__file__).parents[2]
     server = subprocess.Popen([PYTHON, "-c", SERVER, str(tmp_path), script, form], cwd=root, start_new_session=True)
     try:
         assert await comes_true(lambda: len(sleeping(mark)) == 2)

@@ -549,7 +549,7 @@ def run_as_nobody(root: Path) -> subprocess.CompletedProcess[str]:
         command = ["unshare", "-m", "sh", "-c", OPENED, "sh", sys.base_prefix, "/root"]
     return subprocess.run(
         [*command, PYTHON, "-c", AS_NOBODY, str(root)],
-        cwd=Path(sandbox.__file__).parents[1], env={"PATH": os.environ["PATH"], "HOME": "/nonexistent"},
+        cwd=Path(sandbox.__file__).parents[2], env={"PATH": os.environ["PATH"], "HOME": "/nonexistent"},
         capture_output=True, text=True, timeout=60,
     )  # fmt: skip
 
