@@ -193,6 +193,18 @@ def parse_toml(data: bytes, place: str) -> dict[str, Any]:
         raise InvalidInput(f"{place} is not valid TOML: {where}. Nothing was done.", next_step="Mend it.") from error
 
 
+_LIST = "wants a list, of one entry too", '{key} = ["…"]'
+_TABLE = "wants a table of its own", "[{path}], and its keys in the lines below"
+_NUMBER = "wants a number", "{key} = 1, say"
+# How a kind of value is written, in a user's words; pydantic's speak of Python.
+_WANTS = {
+    "tuple_type": _LIST, "too_short": _LIST, "string_type": ("wants text in quotes", ""), "missing": ("is missing", ""),
+    "bool_type": ("wants true or false", ""), "bool_parsing": ("wants true or false", ""),
+    "int_type": _NUMBER, "int_parsing": _NUMBER, "float_type": _NUMBER, "float_parsing": _NUMBER,
+    "model_type": _TABLE, "model_attributes_type": _TABLE, "dict_type": _TABLE,
+}  # fmt: skip
+
+
 def check_settings(tables: Mapping[str, Any], place: str) -> Settings:
     """The settings in `tables`. Raises InvalidInput for the first that is unknown or unusable."""
     try:
@@ -202,10 +214,15 @@ def check_settings(tables: Mapping[str, Any], place: str) -> Settings:
         path = tuple(part for part in first["loc"] if isinstance(part, str))
         if first["type"] == "extra_forbidden":
             raise unknown_key(path, place) from None
-        reason = first["msg"].removeprefix("Value error, ")
-        wants = reason if reason.startswith("is ") else f"is refused: {reason[:1].lower()}{reason[1:]}"
+        wants, form = _WANTS.get(first["type"], (_refused(first["msg"]), ""))
+        written = form.format(key=path[-1] if path else "", path=".".join(path))
         what = f"{'.'.join(path)} in {place} {wants}. Nothing was done."
-        raise InvalidInput(what, next_step="Correct that setting.") from None
+        raise InvalidInput(what, next_step=f"Write: {written}" if written else "Correct that setting.") from None
+
+
+def _refused(reason: str) -> str:
+    reason = reason.removeprefix("Value error, ")
+    return reason if reason.startswith("is ") else f"is refused: {reason[:1].lower()}{reason[1:]}"
 
 
 def unknown_key(path: tuple[str, ...], place: str) -> InvalidInput:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 import subprocess
 import sys
@@ -237,6 +238,39 @@ def test_an_unknown_key_is_refused_and_the_nearest_is_named(setup: Setup, text: 
     error = refusal(setup.mine(text))
     assert key in error.what
     assert offer in error.next_step
+
+
+@pytest.mark.parametrize(
+    ("text", "what", "form"),
+    [
+        (
+            "[tiers.cheap]\nmodels = 'openai/x'",
+            "tiers.cheap.models in your tierkit.toml wants a list",
+            'models = ["…"]',
+        ),
+        ("[tiers.cheap]\nmodels = []", "models in your tierkit.toml wants a list", 'models = ["…"]'),
+        ("[checks]\nallow = 'pytest'", "checks.allow in your tierkit.toml wants a list", 'allow = ["…"]'),
+        ("[checks]\nallow = [1]", "checks.allow in your tierkit.toml wants text in quotes", ""),
+        ("[tiers]\ncheap = 'openai/x'", "tiers.cheap in your tierkit.toml wants a table of its own", "[tiers.cheap]"),
+        ("[tiers.cheap]\nserved = ['x']", "tiers.cheap.models in your tierkit.toml is missing", ""),
+        ("[tiers.cheap]\nmodels = ['x']\ntimeout_s = 'soon'", "wants a number", "timeout_s = 1"),
+        ("[policy]\nallow_unpriced = 'maybe'", "wants true or false", ""),
+    ],
+)
+def test_a_value_of_the_wrong_kind_is_told_in_the_words_of_the_file(
+    setup: Setup, text: str, what: str, form: str
+) -> None:
+    error = refusal(setup.mine(text))
+    assert what in error.what
+    assert form in error.next_step
+    assert "openai/x" not in str(error)
+    assert not re.search("tuple|dictionary|instance|validation", str(error))
+
+
+@pytest.mark.parametrize("amount", ["'5.5'", "5.5", "5.500000000"])
+def test_an_amount_is_read_digit_by_digit_with_quotes_or_without(setup: Setup, amount: str) -> None:
+    assert setup.mine(f"[budget]\nday_usd = {amount}").load().budgets.day == 5_500_000_000
+    assert setup.mine("[budget]\nday_usd = 0.123456789").load().budgets.day == 123_456_789
 
 
 @pytest.mark.parametrize(
