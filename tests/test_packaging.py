@@ -12,12 +12,14 @@ import tomllib
 import venv
 import zipfile
 from collections.abc import Iterable
-from importlib.metadata import Distribution, distribution
+from contextlib import suppress
+from importlib.metadata import Distribution, PackageNotFoundError, distribution, metadata
 from pathlib import Path
 
 import jsonschema
 import pytest
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
 import mcp_tierkit
@@ -91,7 +93,7 @@ def closure(roots: Iterable[Requirement]) -> dict[str, Distribution]:
 
 def constraints() -> dict[str, str]:
     lines = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if not line.startswith("#")]
-    return {canonicalize_name(name): version for name, _, version in (line.partition("==") for line in lines)}
+    return {canonicalize_name(pin.name): next(iter(pin.specifier)).version for pin in map(Requirement, lines)}
 
 
 def test_constraints_pin_all_that_an_installation_pulls_in() -> None:
@@ -108,8 +110,20 @@ def test_constraints_stay_within_the_declared_ranges() -> None:
 
 def test_constraints_hold_pins_only() -> None:
     lines = (ROOT / "constraints.txt").read_text().splitlines()
-    assert [line for line in lines if not re.fullmatch(r"#.*|[A-Za-z0-9._-]+==[A-Za-z0-9.!+]+", line)] == []
+    assert [line for line in lines if not re.fullmatch(r"#.*|[A-Za-z0-9._-]+==[A-Za-z0-9.!+]+( ; python_version .*)?", line)] == []
     assert not re.search(r"https?://|index-url|find-links", "\n".join(lines))
+
+
+def test_no_pin_keeps_an_older_pip_from_saying_that_python_is_too_old() -> None:
+    """On Python 3.10 a pin without a release for it is a conflict of its own, in which nobody hears of Python."""
+    lines = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if not line.startswith("#")]
+    stopping = []
+    for pin in map(Requirement, lines):
+        with suppress(PackageNotFoundError):
+            needs = SpecifierSet(metadata(pin.name).get("Requires-Python") or "")
+            is_heeded = pin.marker is None or pin.marker.evaluate({"python_version": "3.10"})
+            stopping += [pin.name] if is_heeded and not needs.contains("3.10.14") else []
+    assert stopping == []
 
 
 # --- the wheel
@@ -231,5 +245,10 @@ def test_an_old_python_is_refused_in_three_sentences(tmp_path: Path) -> None:
     env = {"PATH": str(tmp_path / "bin")}
     done = subprocess.run([tmp_path / ".ci/venv", "dev"], capture_output=True, text=True, check=False, env=env)
     assert done.returncode != 0
-    assert "is not Python 3.11 or newer. Nothing was installed." in done.stderr
+    assert "No Python 3.11 or newer was found here. Nothing was installed." in done.stderr
+    named = subprocess.run(
+        [tmp_path / ".ci/venv", "dev"], capture_output=True, text=True, check=False, env=env | {"PYTHON": "python3"}
+    )
+    assert "python3 is not Python 3.11 or newer. Nothing was installed." in named.stderr
+    assert "make test" not in done.stderr + named.stderr  # It may have been another target.
     assert not (tmp_path / ".venv").exists()
