@@ -546,7 +546,7 @@ def start(order: dict[str, Any], life: int) -> tuple[int, str]:
     os.close(failed)
     with open(said, "rb") as words:
         # A start can take long, on a slow disk or a crowded machine: whoever waits for it alone hears of no end.
-        if words not in select.select([words, life], [], [])[0]:
+        if words.fileno() not in select.select([words.fileno(), life], [], [])[0]:
             return pid, ""
         return pid, words.read().decode(errors="replace")
 
