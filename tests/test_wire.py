@@ -84,7 +84,7 @@ class Serving:
         assert found, line
         return found.group(0), (Path(self._env["TIERKIT_STATE_DIR"]) / "http_token").read_text().strip()
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, *reason: object) -> None:
         assert self._process.stderr is not None
         self._process.terminate()
         for _ in range(500):  # Five seconds of looks; a machine that stands still uses none up.
