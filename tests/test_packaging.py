@@ -110,7 +110,8 @@ def test_constraints_stay_within_the_declared_ranges() -> None:
 
 def test_constraints_hold_pins_only() -> None:
     lines = (ROOT / "constraints.txt").read_text().splitlines()
-    assert [line for line in lines if not re.fullmatch(r"#.*|[A-Za-z0-9._-]+==[A-Za-z0-9.!+]+( ; python_version .*)?", line)] == []
+    pin = r"#.*|[A-Za-z0-9._-]+==[A-Za-z0-9.!+]+( ; python_version .*)?"
+    assert [line for line in lines if not re.fullmatch(pin, line)] == []
     assert not re.search(r"https?://|index-url|find-links", "\n".join(lines))
 
 
