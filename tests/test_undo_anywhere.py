@@ -204,6 +204,7 @@ def test_a_damaged_ledger_is_called_that_with_the_command_that_moves_it_aside(
     doctor = capsys.readouterr().out
     assert "ledger_damaged" in doctor
     assert f"mv {home.ledger}* " in doctor
+    assert doctor.count("no model is called") == 1
     subprocess.run(["sh", "-c", move], check=True)
     assert list(home.home.glob("damaged-*/ledger.db"))
     assert run(["report"]) == 0

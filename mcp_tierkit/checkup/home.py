@@ -59,7 +59,7 @@ def look_at_ledger(url: str, now: datetime) -> list[Symptom]:
         with report.reading(url) as conn:
             newest, calls = report.newest_row(conn), report.overview(conn).spend.calls
     except LedgerDamaged as refusal:
-        return [problem("ledger_damaged", _named(url, refusal), _aside(path))]
+        return [problem("ledger_damaged", f"{path}: {refusal.what}", _aside(path))]
     except LedgerError as refusal:
         return [problem("ledger_unusable", _named(url, refusal), _fix(refusal))]
     found = [*_faults(path, health), *_clock(newest, now)]

@@ -16,7 +16,7 @@ import click
 from click.core import ParameterSource
 
 from mcp_tierkit.amounts import count
-from mcp_tierkit.cli.options import json_option
+from mcp_tierkit.cli.options import json_option, told_beside
 
 if TYPE_CHECKING:
     from mcp_tierkit.audit.advice import Reach
@@ -149,7 +149,7 @@ def _prices() -> tuple[PriceTable, bool]:
     try:
         settings = own_settings(os.environ)
     except TierkitError as mistake:
-        click.echo(f"Your own prices are left out. {mistake}", err=True)
+        click.echo(f"Your own prices are left out. {told_beside(mistake)}", err=True)
         return price_table(()), False
     return price_table(settings.tiers.written().values()), settings.caller.billing == "subscription"
 

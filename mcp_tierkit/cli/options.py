@@ -14,6 +14,7 @@ from mcp_tierkit.types import Record
 
 if TYPE_CHECKING:
     from mcp_tierkit.config import Config
+    from mcp_tierkit.errors import TierkitError
 
 project_option = click.option(
     "--project",
@@ -45,6 +46,11 @@ def config_if_any(project: Path | None = None, *, needed: bool = False) -> Confi
             raise
         return None
     return load_config(project=named)
+
+
+def told_beside(refusal: TierkitError) -> str:
+    """A refusal of the settings as a note of what goes on without them."""
+    return f"{refusal.what.removesuffix(' Nothing was done.')} {refusal.shell_step or refusal.next_step}"
 
 
 def tell_if_within(project: Path | None, config: Config) -> None:

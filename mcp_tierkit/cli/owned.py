@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from mcp_tierkit.cli.options import told_beside
+
 if TYPE_CHECKING:
     from mcp_tierkit.config import Config
 
@@ -36,7 +38,7 @@ def config_to_undo(task_id: str, project: Path | None) -> Config:
         return config_of(str(project))
     except InvalidInput as refusal:
         bare = config_of(str(project), heeds_settings=False)
-        click.echo(f"Going on without settings: {refusal.what.removesuffix(' Nothing was done.')}", err=True)
+        click.echo(f"Going on without settings. {told_beside(refusal)}", err=True)
         return bare
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mcp_tierkit.cli.options import config_if_any, json_option, print_json, transcripts_option
+from mcp_tierkit.cli.options import config_if_any, json_option, print_json, told_beside, transcripts_option
 
 if TYPE_CHECKING:
     import sqlite3
@@ -111,9 +111,8 @@ def _settings(*, is_needed: bool) -> Config | None:
     except InvalidInput as refusal:
         if is_needed:
             raise
-        fix = refusal.shell_step or refusal.next_step
         left_out = "Shown without budgets, billing and prices of your own."
-        click.echo(f"{refusal.what.removesuffix(' Nothing was done.')} {fix}\n{left_out}\n", err=True)
+        click.echo(f"{told_beside(refusal)}\n{left_out}\n", err=True)
         return None
 
 
