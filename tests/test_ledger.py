@@ -1066,7 +1066,7 @@ async def test_a_report_sums_what_is_known_and_counts_the_rest(ledger: Ledger, u
         assert report.newest_row(conn) == "2026-10-06T12:00:00.000+00:00"
         [rename] = report.playbook_totals(conn)
         assert rename.model_dump(exclude={"last_run"}) == {
-            "playbook": "rename", "runs": 1, "ok": 1, "tokens": 0, "cost_nanousd": 0,
+            "playbook": "rename", "runs": 1, "ok": 1, "tokens": 0, "cost_nanousd": 0, "quota_runs": 0,
         }  # fmt: skip
         assert report.playbook_totals(conn, repository="elsewhere") == ()
         assert report.playbook_totals(conn, since="2026-10-07") == ()

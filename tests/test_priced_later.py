@@ -10,7 +10,7 @@ from pathlib import Path
 import anyio
 import pytest
 
-from mcp_tierkit.calls import DraftCall, ReviewCall
+from mcp_tierkit.calls import DraftCall, ReviewCall, TaskCall
 from mcp_tierkit.cli import run
 from mcp_tierkit.config import Config, load_config
 from mcp_tierkit.diffs import added_lines
@@ -149,3 +149,27 @@ def test_a_draft_that_was_not_kept_is_a_loss_at_the_price_of_now(tmp_path: Path,
         found = savings(conn, caller_price=price)
     lost = -(read * 4000 + wrote * 20_000 + schema_tokens() * 200 + 2 * COST)
     assert [(one.lever, one.low, one.high) for one in found.levers] == [("lost_drafts", lost, lost)]
+
+
+async def _looked_at_and_drafted(made: Drafted, *replies: Completion) -> None:
+    await made.draft(*replies)
+    made.settings.write_text(made.with_model.replace(NAMED, ""))
+    async with desk_at(made.config(), ScriptedGateway([])) as desk:
+        await desk.get_task(TaskCall(task_id=str(made.reply["task_id"])))
+
+
+def test_a_round_of_unknown_price_leaves_no_net_in_dollars_until_there_is_one(tmp_path: Path) -> None:
+    """Unknown is no zero: the net named without that round would be too high by what it cost."""
+    made = Drafted(tmp_path)
+    made.settings.write_text(made.with_model)
+    anyio.run(_looked_at_and_drafted, made, said(RIGHT))
+    price = PriceTable().price("claude-opus-5-5")
+    assert made.reply["receipt"]["net"] is not None
+    with reading(made.url) as conn:
+        kept, _ = weighed(conn, str(made.reply["task_id"]))
+        unknown, known = savings(conn), savings(conn, caller_price=price)
+    (low, high), (read, wrote) = made.ends(), made.passed()
+    assert (kept, unknown.net_nanousd, [one.what for one in unknown.unsaid]) == (None, None, ["no_baseline"])
+    passed = read * 4000 + wrote * 20_000 + schema_tokens() * 200
+    assert known.net_nanousd == tuple(end[0] * 4000 + end[1] * 20_000 - passed - COST for end in (low, high))
+    assert known.priced_now_tasks == 1

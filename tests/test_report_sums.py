@@ -15,10 +15,9 @@ import pytest
 from mcp_tierkit.ledger import report
 from mcp_tierkit.ledger.levers import Lever, Unsaid, savings, with_playbooks
 from mcp_tierkit.ledger.migrations import SCHEMA, migrations
-from mcp_tierkit.ledger.money import SPEND
 from mcp_tierkit.ledger.opening import prepare
-from mcp_tierkit.ledger.sums import COUNTS, KEYS, OF_TASK
-from mcp_tierkit.types import Spend
+from mcp_tierkit.ledger.spent import OF_CALLS
+from mcp_tierkit.ledger.sums import ALL_COUNTS, ALL_OF_TASK, KEYS, OF_TASK
 from tests.reports import add_call, new_ledger, open_task, receipt, tell
 
 STATUSES = ("reserved", "settled", "failed", "cancelled", "interrupted")
@@ -31,22 +30,25 @@ def conn(tmp_path: Path) -> Iterator[sqlite3.Connection]:
         yield opened
 
 
-def sums_agree(conn: sqlite3.Connection, of_task: Collection[str] = OF_TASK) -> None:
+def sums_agree(conn: sqlite3.Connection, of_task: Collection[str] = ALL_OF_TASK) -> None:
     """What triggers kept is what the rows add up to."""
     keys = ", ".join(expression.format(row="calls") for expression in KEYS.values())
-    counts = ", ".join(f"sum({expression.format(row='calls')})" for expression in COUNTS.values())
+    counts = ", ".join(f"sum({expression.format(row='calls')})" for expression in ALL_COUNTS.values())
     rows = f"select {keys}, {counts} from calls join tasks using (task_id) group by 1, 2, 3, 4, 5, 6"
-    kept = f"select {', '.join((*KEYS, *COUNTS))} from call_sums where calls > 0"
+    sums = ", ".join(f"sum({name})" for name in ALL_COUNTS)
+    kept = f"select {', '.join(KEYS)}, {sums} from call_sums where calls > 0 group by 1, 2, 3, 4, 5, 6"
     assert sorted(map(tuple, conn.execute(kept))) == sorted(map(tuple, conn.execute(rows)))
     assert conn.execute("select total(abs(cost_nanousd)) from call_sums where calls = 0").fetchone()[0] == 0
     columns: dict[report.Key, str] = {"day": "substr(at, 1, 10)", "tier": "tier", "stage": "stage"}
     for by, key in columns.items():
-        counted = conn.execute(f"select {key} as key, {SPEND} from calls group by 1 order by 1").fetchall()
-        told = [
-            {"key": one.key, **one.spend.model_dump(include=set(Spend.model_fields))} for one in report.totals(conn, by)
-        ]
+        counted = conn.execute(f"select {key} as key, {OF_CALLS} from calls group by 1 order by 1").fetchall()
+        told = [{"key": one.key, **one.spend.model_dump()} for one in report.totals(conn, by)]
         assert told == list(map(dict, counted))
-    own = ", ".join(f"sum({OF_TASK[name].format(row='calls')})" for name in of_task)
+    tasks_agree(conn, of_task)
+
+
+def tasks_agree(conn: sqlite3.Connection, of_task: Collection[str] = ALL_OF_TASK) -> None:
+    own = ", ".join(f"sum({ALL_OF_TASK[name].format(row='calls')})" for name in of_task)
     rows = f"select task_id, {own} from calls group by 1 order by 1"
     kept = f"select task_id, {', '.join(of_task)} from task_sums where calls > 0 order by 1"
     assert list(map(tuple, conn.execute(kept))) == list(map(tuple, conn.execute(rows)))
@@ -62,8 +64,11 @@ def some_calls(conn: sqlite3.Connection, number: int) -> None:
             conn.execute("insert into routes values (?, ?, 'then', 'review', ?, 'caller_asked', '{}')", made)
     for _ in range(number):
         told: dict[str, Any] = {name: chance.choice((None, 0, chance.randrange(9000))) for name in COLUMNS}
-        if "cache_saved_nanousd" in {row[1] for row in conn.execute("pragma table_info(calls)")}:
+        known = {row[1] for row in conn.execute("pragma table_info(calls)")}
+        if "cache_saved_nanousd" in known:
             told["cache_saved_nanousd"] = chance.choice((None, 0, -60, 700))
+        if "billing" in known:
+            told["billing"] = chance.choice((None, "api", "subscription"))
         more = {
             "status": chance.choice(STATUSES), "reserved_nanousd": chance.choice((None, 77)),
             "category": chance.choice((None, "tests", "code")), "served_model": chance.choice((None, "m-2026")),
@@ -94,6 +99,24 @@ def test_sums_follow_every_insert_update_and_delete(conn: sqlite3.Connection) ->
     sums_agree(conn)
 
 
+def test_calls_without_a_most_are_counted_beside_others_of_their_kind_that_have_one(conn: sqlite3.Connection) -> None:
+    open_task(conn, "a")
+    for most in (None, 5_000, None):
+        add_call(conn, "a", cost_nanousd=None, reserved_nanousd=most, billing="api")
+    [total] = report.totals(conn, "tier")
+    assert (total.spend.unpriced_calls, total.spend.unbounded_calls, total.spend.unknown_nanousd) == (3, 2, 5_000)
+
+
+def test_a_quota_is_no_unknown_cost_of_tasks_without_a_baseline(conn: sqlite3.Connection) -> None:
+    open_task(conn, "a")
+    add_call(conn, "a", cost_nanousd=None, billing="subscription")
+    assert savings(conn).unsaid == (Unsaid(what="no_baseline", count=1, cost_nanousd=0),)
+    add_call(conn, "a", cost_nanousd=70, billing="local")
+    assert savings(conn).unsaid == (Unsaid(what="no_baseline", count=1, cost_nanousd=70),)
+    add_call(conn, "a", cost_nanousd=None, billing="api")
+    assert savings(conn).unsaid == (Unsaid(what="no_baseline", count=1, cost_nanousd=None),)
+
+
 def test_a_ledger_of_schema_five_gets_the_same_sums(tmp_path: Path) -> None:
     from sqlite_utils import Database
 
@@ -118,7 +141,7 @@ def test_a_ledger_of_schema_five_gets_the_same_sums(tmp_path: Path) -> None:
         new.row_factory = sqlite3.Row
         assert new.execute("pragma user_version").fetchone()[0] == SCHEMA
         # A call of that version does not say what a cache saved: its task keeps what its prices told.
-        by_rows = OF_TASK.keys() - {"cache_nanousd"}
+        by_rows = ALL_OF_TASK.keys() - {"cache_nanousd"}
         sums_agree(new, by_rows)
         [saved] = new.execute("select cache_nanousd from task_sums where task_id = 'b1'").fetchone()
         assert saved
@@ -149,7 +172,7 @@ def test_a_ledger_of_schema_nine_counts_what_went_on_with_a_review_as_one(tmp_pa
         some_calls(old, 60)
         old.row_factory = sqlite3.Row
         with pytest.raises(AssertionError):
-            sums_agree(old)
+            tasks_agree(old, OF_TASK)
     prepare(path)
     with closing(sqlite3.connect(path, isolation_level=None)) as new:
         new.row_factory = sqlite3.Row

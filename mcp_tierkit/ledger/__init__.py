@@ -99,6 +99,10 @@ class Ledger(Protocol):
         """The same, read back, and the tokens that its caller read and wrote so far; None where no round is counted."""
         ...
 
+    async def is_reverted(self, task_id: str) -> bool:
+        """Whether the newest change that the task handed over was taken back."""
+        ...
+
     async def keep_alone(self, task_id: str, own: Alone, schemas: int) -> None:
         """Keep what the work of the newest change is to its caller alone, in tokens, and those of our schemas."""
         ...

@@ -44,7 +44,7 @@ class Lever(Record):
 class Unsaid(Record):
     """What may have saved too, but no receipt says how much; what it cost is in the net, where there is one.
 
-    `cost_nanousd` is None where not all of it is known.
+    `cost_nanousd` is None where not all of it is known. The calls of a subscription are no dollars, known or unknown.
     """
 
     what: IdleName
@@ -101,7 +101,7 @@ _GROUPS = f"""select number, count(*) as tasks, sum(low) as low, sum(high) as hi
         sum(cache_nanousd) as cached, sum(cache_nanousd <> 0) as cached_tasks,
         sum(review_nanousd) as reviewed, sum(review_nanousd > 0) as reviewed_tasks,
         sum(cost_nanousd - review_nanousd) as other, sum(cost_nanousd > review_nanousd) as other_tasks,
-        sum(cost_nanousd) as cost, sum(unpriced_calls) as unpriced, sum(unit is null) as now_tasks,
+        sum(cost_nanousd) as cost, sum(unpriced_calls - quota_calls) as unpriced, sum(unit is null) as now_tasks,
         sum(caller_read) as read, sum(caller_wrote) as wrote, sum(caller_read + caller_wrote > 0) as handed_tasks
     from ({_ROWS}) group by number order by number"""
 # Of tasks that are priced now, in dollars: their tokens, those of work apart that a long context makes dearer.
@@ -119,7 +119,7 @@ _NOW = f"""select number, {", ".join(f"{told} as {name}" for name, told in (_WOR
     from ({_ROWS} where unit is null and counted_in = 'usd') group by number"""
 # A playbook that asks a model is listed as one, and not again among the tasks without a baseline.
 _SKILLS = """select count(*) as called, coalesce(sum(cost_nanousd), 0) as cost,
-        coalesce(sum(unpriced_calls), 0) as unpriced
+        coalesce(sum(unpriced_calls - quota_calls), 0) as unpriced
     from task_sums as sums where at >= :since and unit is null and calls > 0
         and task_id in (select task_id from playbook_runs where kind = 'skill' and at >= :since)
         and not exists (select 1 from drafts where drafts.task_id = sums.task_id)"""

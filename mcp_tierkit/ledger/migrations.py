@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from mcp_tierkit.ledger.billing import BILLING, KEPT_BY
-from mcp_tierkit.ledger.sums import ASKED, BY_STAGE, OF_TASK, READ_BACK, SUMS, TOLD, count_call
+from mcp_tierkit.ledger.billing import BILLING
+from mcp_tierkit.ledger.recount import APART, counted_anew
+from mcp_tierkit.ledger.sums import ASKED, BY_STAGE, OF_TASK, READ_BACK, SUMS, TOLD
 
 if TYPE_CHECKING:
     from sqlite_utils.migrations import Migrations
@@ -281,39 +282,23 @@ ROUNDS = (
 )
 
 
-def _counted_anew(of_task: dict[str, str]) -> tuple[str, ...]:
-    """The triggers that sum up calls, in the place of those that did so before."""
-    return (
-        *(f"drop trigger sums_{change}" for change in ("added", "changed", "removed")),
-        f"create trigger sums_added after insert on calls begin {count_call('new', '+', KEPT_BY, of_task)} end",
-        f"""create trigger sums_changed after update on calls
-            begin {count_call("old", "-", KEPT_BY, of_task)} {count_call("new", "+", KEPT_BY, of_task)} end""",
-        f"create trigger sums_removed after delete on calls begin {count_call('old', '-', KEPT_BY, of_task)} end",
-    )
-
-
 EXACT_MONEY = (
     # Null where nobody knows it: also in calls that an older version wrote, whose tasks keep what was summed of them.
     "alter table calls add column cache_saved_nanousd integer",
     # What a receipt is made of is written as it was reckoned: its reply shows it rounded.
     "drop trigger task_sums_receipt",
-    *_counted_anew(BY_STAGE),
+    *counted_anew(BY_STAGE),
 )
 
 _CHANGED = ("dearer_drafts", "review_nanousd")
 
 WHOLE_REVIEWS = (
-    *_counted_anew(OF_TASK),
+    *counted_anew(OF_TASK),
     # Of tasks with a review that was gone on with, which are few; their other sums stay as they are.
     f"""update task_sums set {", ".join(f"{name} = found.{name}" for name in _CHANGED)} from (
             select task_id as owner, {", ".join(f"sum({OF_TASK[n].format(row='calls')}) as {n}" for n in _CHANGED)}
             from calls where task_id in (select task_id from routes where decision = 'review') group by task_id
         ) as found where task_id = owner""",
-)
-
-ALONE_TOKENS = tuple(
-    f"alter table task_sums add column {name} integer"
-    for name in ("alone_in_low", "alone_in_high", "alone_out_low", "alone_out_high", "schema_tokens")
 )
 
 
@@ -370,8 +355,10 @@ def m0011_alone_in_tokens(db: Any) -> None:
     """What a task's caller would have read and written alone, low and high, and our schemas: tokens.
 
     Kept whether its model has a price or not, so that the work can be priced once one is known. Null in older tasks.
+    Beside them, what sums of older versions did not tell apart: calls whose most is unknown, those that are quota, and
+    changes that stand again after one was taken back.
     """
-    _run(db, ALONE_TOKENS)
+    _run(db, APART)
 
 
 STEPS = (

@@ -123,7 +123,7 @@ def _facts(conn: sqlite3.Connection, ids: Sequence[str]) -> Iterator[Facts]:
     reviews = _by_task(conn, REVIEWS, ids, "order by review_id")
     findings = _by_task(conn, "select task_id, review_id, klass, file from findings", ids)
     runs = _by_task(conn, "select task_id, status, ms from playbook_runs", ids, "order by run_id")
-    scores = _by_task(conn, f"select task_id, {', '.join(TOLD)} from scores", ids, "order by score_id")
+    scores = _by_task(conn, f"select task_id, at, {', '.join(TOLD)} from scores", ids, "order by score_id")
     lines = _counted(conn, ids)
     sums = _by_task(conn, f"select task_id, {WEIGHED} from task_sums", ids)
     for task_id in ids:
@@ -138,7 +138,7 @@ def _facts(conn: sqlite3.Connection, ids: Sequence[str]) -> Iterator[Facts]:
             baseline=_baseline(weighed_of(sums[task_id][0]), spend),
             wall_s=_wall_s(calls[task_id], sorted(ended), runs[task_id]),
             rewrites=_rewrites(calls[task_id], runs[task_id]),
-            **_reviewed(reviews[task_id], findings[task_id]), **_told(scores[task_id]),
+            **_reviewed(reviews[task_id], findings[task_id]), **_told(scores[task_id], drafts[task_id]),
             **(lines[task_id].as_facts() if task_id in lines else {}),
         )  # fmt: skip
 
@@ -191,9 +191,14 @@ def _reviewed(reviews: Rows, findings: Rows) -> dict[str, Any]:
     }
 
 
-def _told(scores: Rows) -> dict[str, Any]:
-    """What was recorded of it: of each figure the newest, since defects are often told later than minutes."""
-    return {name: row[name] for row in scores for name in TOLD if row[name] is not None}
+def _told(scores: Rows, drafts: Rows) -> dict[str, Any]:
+    """What was recorded of it: of each figure the newest, since defects are often told later than minutes.
+
+    An outcome that was told before the change was handed over again is that of another change.
+    """
+    since = max((row["at"] for row in drafts if row["status"] in HANDED_OVER), default="")
+    told = {name: row[name] for row in scores for name in TOLD if row[name] is not None}
+    return told | ({} if not scores or scores[-1]["at"] >= since else {"outcome": None})
 
 
 def _baseline(found: Weighed | None, spend: Spend) -> Baseline | None:

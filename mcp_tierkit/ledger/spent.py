@@ -31,11 +31,10 @@ OF_CALLS = f"""{SPEND.replace(UNPRICED, UNPRICED_NOT_QUOTA)},
 """The columns of a Spent over rows of `calls`."""
 
 _QUOTA = "filter (where billing = 'subscription')"
-# A day's calls of one model have a most or they have none: of a row without one, no call has.
 _SPECIAL = {
     "unpriced_calls": "sum(unpriced_calls) filter (where billing <> 'subscription')",
     "unknown_nanousd": "sum(unknown_nanousd) filter (where billing <> 'subscription')",
-    "unbounded_calls": "sum(unpriced_calls) filter (where billing <> 'subscription' and unknown_nanousd = 0)",
+    "unbounded_calls": "sum(unbounded_calls) filter (where billing <> 'subscription')",
     "quota_calls": f"sum(calls) {_QUOTA}",
     "quota_tokens": f"sum(input_tokens + output_tokens) {_QUOTA}",
 }

@@ -250,6 +250,10 @@ class SqliteLedger:
 
         return await self._read(work)
 
+    async def is_reverted(self, task_id: str) -> bool:
+        query = "select is_reverted from task_sums where task_id = ?"
+        return await self._read(lambda conn: bool((conn.execute(query, (task_id,)).fetchone() or [0])[0]))
+
     async def keep_alone(self, task_id: str, own: Alone, schemas: int) -> None:
         row: dict[str, Value] = {column: getattr(own, name) for column, name in _ALONE.items()}
         row |= {"schema_tokens": schemas, "is_kept": own != NOTHING_SAVED}
@@ -267,9 +271,10 @@ class SqliteLedger:
     async def passed(self, task_id: str, *, read: int, wrote: int, nanousd: int | None) -> None:
         def work(conn: sqlite3.Connection) -> None:
             # Beside the tokens: what the net of an earlier receipt leaves to the caller, in the unit of that receipt.
+            # Where its price is not known, neither is that net: tokens are all that is, until there is a price.
             query = """update task_sums set caller_read = caller_read + :read, caller_wrote = caller_wrote + :wrote,
-                passed = passed + case unit when 'usd' then coalesce(:nanousd, 0) else :read + :wrote end
-                where task_id = :task_id"""
+                passed = passed + iif(unit = 'usd', :nanousd, :read + :wrote),
+                unit = iif(unit = 'usd' and :nanousd is null, null, unit) where task_id = :task_id"""
             conn.execute(query, {"task_id": task_id, "read": read, "wrote": wrote, "nanousd": nanousd})
 
         await self._write(work)

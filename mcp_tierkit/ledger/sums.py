@@ -35,6 +35,8 @@ COUNTS = MONEY | {
     "packed_calls": "({row}.packed_tokens is not null)",
     "packed_tokens": "coalesce({row}.packed_tokens, 0)",
 }
+# --- and, since then, those of the unpriced whose most is not known either
+ALL_COUNTS = COUNTS | {"unbounded_calls": "({row}.cost_nanousd is null and {row}.reserved_nanousd is null)"}
 
 # An answer that was cut off is gone on with in a call of its own, which belongs to what was asked for.
 IS_OF_REVIEW = """({row}.stage = 'review' or ({row}.stage = 'continue'
@@ -45,6 +47,8 @@ OF_TASK = MONEY | {
     "review_nanousd": f"case when {IS_OF_REVIEW} then coalesce({{row}}.cost_nanousd, 0) else 0 end",
     "cache_nanousd": "coalesce({row}.cache_saved_nanousd, 0)",
 }
+# Of the unpriced, those within a subscription: nothing of their cost in dollars is unknown.
+ALL_OF_TASK = OF_TASK | {"quota_calls": f"({_UNPRICED} and {{row}}.billing is 'subscription')"}
 
 # --- as it was while a continuation was counted with the drafts, whatever it went on with
 
@@ -79,13 +83,15 @@ def _signed(row: str, sign: str, columns: dict[str, str]) -> str:
     return ", ".join(f"{sign}({expression.format(row=row)})" for expression in columns.values())
 
 
-def count_call(row: str, sign: str, keys: dict[str, str] = KEYS, of_task: dict[str, str] = BEFORE) -> str:
+def count_call(
+    row: str, sign: str, keys: dict[str, str] = KEYS, of_task: dict[str, str] = BEFORE, counts: dict[str, str] = COUNTS
+) -> str:
     """Add a call to the sums of its day and of its task, or take it away again."""
-    added = ", ".join(f"{name} = {name} + excluded.{name}" for name in COUNTS)
+    added = ", ".join(f"{name} = {name} + excluded.{name}" for name in counts)
     own = ", ".join(f"{name} = {name} {sign} ({expression.format(row=row)})" for name, expression in of_task.items())
     return f"""
-        insert into call_sums ({", ".join((*keys, *COUNTS))})
-            select {_of(row, keys)}, {_signed(row, sign, COUNTS)} from tasks where task_id = {row}.task_id
+        insert into call_sums ({", ".join((*keys, *counts))})
+            select {_of(row, keys)}, {_signed(row, sign, counts)} from tasks where task_id = {row}.task_id
             on conflict do update set {added};
         update task_sums set {own} where task_id = {row}.task_id;"""
 

@@ -30,7 +30,8 @@ async def account(
     """The receipt that goes into `shown`, over all rounds of the task; what was written to ask for this one is noted.
 
     What an earlier draft spared stands, less what this round came to, where this is a review, which has no `draft` of
-    its own, or a further draft that proved nothing: the change of the one before it is still there.
+    its own, or a further draft that proved nothing: the change of the one before it is still there, unless that was
+    taken back.
     """
     config = kit.config
     drafts = await kit.ledger.drafts(planned.task.task_id)
@@ -45,6 +46,8 @@ async def account(
     known = await kit.ledger.alone(planned.task.task_id)
     was_spared = earlier.is_spared if earlier else known not in (None, NOTHING_SAVED)
     stands = draft is None or (own == NOTHING_SAVED and was_spared)
+    if stands and await kit.ledger.is_reverted(planned.task.task_id):
+        stands, own = False, NOTHING_SAVED
     # Made while its price was not known: what was kept of it is priced by today's, where there is one.
     own = known if stands and earlier is None else own
     are_known, paid_by = all(map(_names_tokens, rows)), _paid_by(rows)
