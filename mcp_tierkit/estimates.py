@@ -58,6 +58,7 @@ class Terms(Record):
     batch: bool = Field(default=False, description="The tiers' calls may wait, at batch prices.")
     billing: Literal["api", "subscription"] = "api"
     subscription_nanousd: NanoUsd | None = Field(default=None, description="Price of a month of the caller's plan.")
+    climb: tuple[TierName, ...] = Field(default=(), description="Tiers that a draft which fails on cheap goes on to.")
     limits: dict[TierName, int] = Field(default_factory=dict, description="Output limit of a call; default 8,000.")
     machines: dict[TierName, Machine] = Field(default_factory=dict, description="Tiers that are paid by the hour.")
     quotas: tuple[TierName, ...] = Field(default=(), description="Tiers within a subscription: tokens, no dollars.")
@@ -83,12 +84,17 @@ class RouteCost(Record):
     quota_tokens_worst: Tokens = 0
     typical: Cost
     worst: Cost
+    calls_run: NanoUsd | None = Field(
+        default=None, description="Of a typical run what the tiers' calls cost, the caller's side left out."
+    )
+    calls_worst: NanoUsd | None = Field(default=None, description="The same at worst.")
     ratio: float | None = Field(
         description="Typical to alone: of dollars, or of the caller's tokens on a subscription. None where it is "
         "unknown, and where a tier's subscription pays for a part: dollars alone would tell nothing then."
     )
     may_fail_share: float | None = Field(
-        default=None, description="Part of the runs that may end in the caller doing it after all before it costs more."
+        default=None,
+        description="Part of the runs that may fail before it costs more: each with repair and climbs, and then alone.",
     )
     pays_from_output: int | None = Field(
         default=None, description="Output tokens from which on it costs no more than alone, at this input; None: never."
@@ -184,6 +190,7 @@ def _compared(name: str, calls: _Calls, case: _Case) -> RouteCost:
     usual, own, is_paid = _usual(calls), _alone_run(case), terms.billing == "api"
     models, paid = _models(usual, case), _run(usual, case)
     run, through = paid if is_paid else models, _handover().tokens
+    lost = _run(_failing(name, usual, case), case)
     quota = sum(_sized(call, work) for call in usual if call.tier in terms.quotas)
     in_dollars = None if quota else paid
     ratio = _part(in_dollars, own) if is_paid else _part(through, _read_alone(work) + work.output)
@@ -192,12 +199,32 @@ def _compared(name: str, calls: _Calls, case: _Case) -> RouteCost:
         model_tokens=sum(_sized(call, work) for call in usual), quota_tokens=quota,
         quota_tokens_worst=sum(sum(_at_worst(call, case)) for call in calls if call.tier in terms.quotas),
         typical=_spread(run, terms), worst=_spread(_worst(calls, case), terms),
-        may_fail_share=None if ratio is None else max(0.0, round(1 - ratio, 4)),
+        calls_run=models, calls_worst=_total(_most(call, case) for call in calls),
+        may_fail_share=_may_fail(ratio, paid, lost, own) if is_paid else _rest(ratio),
         pays_from_output=None if quota and is_paid else _pays_from(usual, case),
         turns_per_run=_turns(in_dollars, own, prices.caller) if is_paid else None,
         subscription_runs=_subscription_runs(in_dollars, terms),
         unknown=() if run is not None and paid is not None else _unknown(calls, case),
     )  # fmt: skip
+
+
+def _failing(name: str, usual: _Calls, case: _Case) -> _Calls:
+    """The usual calls of a run that ends without a result: of a draft its repair too, and each tier it climbs to."""
+    if name not in ("cheap_draft", "draft_and_repair"):
+        return usual
+    climbs = (_Call(tier=tier, reads=("prompt", "input", "report"), writes="output") for tier in case.terms.climb)
+    return (*_usual(_routes()["draft_and_repair"]), *climbs)
+
+
+def _may_fail(ratio: float | None, paid: int | None, lost: int | None, own: int | None) -> float | None:
+    """The share at which the saving of the runs that succeed is eaten by those that fail and are done alone then."""
+    if ratio is None or paid is None or lost is None or own is None:
+        return None
+    return max(0.0, round((own - paid) / (own + lost - paid), 4))
+
+
+def _rest(ratio: float | None) -> float | None:
+    return None if ratio is None else max(0.0, round(1 - ratio, 4))
 
 
 def _usual(calls: _Calls) -> _Calls:

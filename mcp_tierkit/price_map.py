@@ -20,6 +20,8 @@ MAP_NAME = "model_prices_and_context_window_backup.json"
 ROUTED = "openrouter/"
 _ALWAYS_SEARCHES = re.compile(r"\bperplexity/|-search\b|deep-research")
 """Names of models that look things up on every call, for a fee that the lists file under searches, asked for or not."""
+GENAI = "genai-prices>=0.2.3"
+"""The package that knows the prices of OpenRouter's models, as the optional dependency `openrouter` names it."""
 _FROM_THE_STEP_ON = ("xai",)
 """Providers, by the map's names, that charge a call whose input is as long as the step already at the step's rates."""
 _KEYS = {
@@ -74,7 +76,7 @@ def hint(model: str) -> str | None:
     """Where else a price of this model could come from, in a sentence; None where nothing more can be installed."""
     if not model.startswith(ROUTED) or find_spec("genai_prices") is not None:
         return None
-    return "Prices of OpenRouter's other models come with pip install 'mcp-tierkit[openrouter]'."
+    return f"Prices of OpenRouter's other models come with another package: pip install '{GENAI}'"
 
 
 def in_force(model: str, listed: Price) -> Price | None:

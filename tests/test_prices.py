@@ -28,7 +28,7 @@ from mcp_tierkit.ledger.pins import last_calls
 from mcp_tierkit.ledger.report import reading
 from mcp_tierkit.ledger.sqlite import open_ledger
 from mcp_tierkit.pins import LastCall, retests
-from mcp_tierkit.price_map import MAP_NAME, from_entry, map_path, map_version, price_in_map
+from mcp_tierkit.price_map import GENAI, MAP_NAME, from_entry, map_path, map_version, price_in_map
 from mcp_tierkit.prices import LOCAL_PRICE, STALE_DAYS, LongContext, Price, PriceTable, cost, worst_cost
 from mcp_tierkit.providers import can_draft, is_local, known, provider_of
 from mcp_tierkit.settings import Stages, TierConfig, TierPrice
@@ -404,7 +404,7 @@ def test_drift_says_which_tiers_it_touches_and_how_to_try_them_again(
     ]
 
 
-def test_without_genai_prices_its_rows_are_not_compared_and_its_extra_is_named(
+def test_without_genai_prices_its_rows_are_not_compared_and_the_package_itself_is_named(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setitem(sys.modules, "genai_prices", None)
@@ -412,14 +412,15 @@ def test_without_genai_prices_its_rows_are_not_compared_and_its_extra_is_named(
     assert run(["prices", "--drift"]) == 0
     assert capsys.readouterr().out.splitlines() == [
         "{0} of {0} rows are as in the installed packages.".format(len(TABLE.models()) - len(theirs)),
-        f"{len(theirs)} more are from genai-prices, which is not here: pip install 'mcp-tierkit[openrouter]'.",
+        f"{len(theirs)} more are from genai-prices, which is not here: pip install 'genai-prices>=0.2.3'",
     ]
     # Rows of the table need nobody; another model does, and neither is free.
     assert run(["prices", theirs[-1]]) == 0
     assert run(["prices", "openrouter/qwen/qwen3-8b", "openrouter/no/such"]) == 1
     err = capsys.readouterr().err
-    assert err == "Prices of OpenRouter's other models come with pip install 'mcp-tierkit[openrouter]'.\n"
+    assert err == "Prices of OpenRouter's other models come with another package: pip install 'genai-prices>=0.2.3'\n"
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    assert extras["openrouter"] == [GENAI]
     (needed,) = map(Requirement, extras["openrouter"])
     assert (needed.name, needed.specifier.contains(map_version("genai-prices"))) == ("genai-prices", True)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
     from mcp_tierkit.prices import Price
     from mcp_tierkit.tiers import Tier
     from mcp_tierkit.types import TierName
+
+
+SEEN_DAYS = 7
+"""Of transcripts, in which the model is looked for that the caller uses most."""
 
 
 def between(low: int, high: int) -> Callable[[str], Decimal]:
@@ -79,15 +84,41 @@ def estimate(
     terms = Terms(
         runs_per_day=runs_per_day, months=months, cached_share=cached_share, batch=batch,
         billing=config.caller.billing if config else "api", limits=bench.limits, machines=bench.machines,
-        quotas=bench.quotas, subscription_nanousd=None if subscription is None else round(subscription * 10**9),
+        quotas=bench.quotas, climb=_climb(config),
+        subscription_nanousd=None if subscription is None else round(subscription * 10**9),
     )  # fmt: skip
     found = compute(work, bench.prices, terms)
-    notes = [*bench.notes, *missing(found, bench.named)]
+    seen = _usual_caller(config) if bench.named["caller"] is None else None
+    notes = [*bench.notes, *missing(found, bench.named, seen)]
     if as_json:
         print_json(record(found, bench.named, bench.paid, notes))
     else:
         show(found, bench.named, bench.paid, notes)
     return 1 if any(route.unknown for route in found.routes) else 0
+
+
+def _climb(config: Config | None) -> tuple[TierName, ...]:
+    """The tiers that a failed draft goes on to by the settings; every one is there where none is set up."""
+    from mcp_tierkit.cascade import chain_of
+    from mcp_tierkit.tables import packaged
+    from mcp_tierkit.tiers import NAMES, survey
+
+    climb = config.stages.climb if config else packaged("defaults")["stages"]["climb"]
+    available = tuple(survey(config).tiers) if config else ()
+    return chain_of("cheap", climb, available or NAMES)[1:]
+
+
+def _usual_caller(config: Config | None) -> str | None:
+    """The model that most calls of the last days' transcripts were made to, where these may be read."""
+    from collections import Counter
+
+    if config is None or not config.caller.transcripts:
+        return None
+    from mcp_tierkit.transcripts.read import read_all
+
+    read = read_all(os.environ, since=datetime.now(UTC).timestamp() - SEEN_DAYS * 86_400)
+    models = Counter(call.model for sheet in read.sheets for call in sheet.calls if call.model)
+    return models.most_common(1)[0][0] if models else None
 
 
 def _work(

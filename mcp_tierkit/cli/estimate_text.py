@@ -23,19 +23,26 @@ CALLS = {
 }  # fmt: skip
 
 
-def missing(found: Estimate, named: Named) -> list[str]:
-    """One sentence for each price that is not known."""
+def missing(found: Estimate, named: Named, seen: str | None = None) -> list[str]:
+    """One sentence for each price that is not known. `seen` is the model that the caller's transcripts name most."""
     unknown = dict.fromkeys(who for route in found.routes for who in route.unknown)
     notes = []
     for who in unknown:
         if who not in WHO:
             notes.append(f"No price is known for {who}, so routes that need it have no figure.")
         elif named[who] is None:
-            notes.append("The caller's model is not known, so nothing can be compared: name it with --caller.")
+            notes.append(_unnamed(seen))
         elif who not in found.terms.machines:
             notes.append(f"The price of {named[who]} ({who}) is not known, so routes that use it have no figure.")
             notes += [told] if (told := hint(named[who] or "")) else []
     return notes
+
+
+def _unnamed(seen: str | None) -> str:
+    what = "What your agent would pay alone is not known, so nothing is compared."
+    if seen:
+        return f"{what} Its transcripts name {seen} most: add --caller {seen}"
+    return f"{what} Add its model, as in --caller claude-opus-5-5; tierkit audit lists the models it used."
 
 
 def record(found: Estimate, named: Named, paid: Mapping[str, str], notes: Sequence[str]) -> dict[str, object]:
@@ -63,6 +70,8 @@ def _told(route: RouteCost) -> dict[str, object]:
     told = route.model_dump(mode="json")
     for name in ("typical", "worst"):
         told[f"{name}_usd"] = {span: usd(paid) for span, paid in told.pop(name).items()}
+    for name in ("calls_run", "calls_worst"):
+        told[f"{name}_usd"] = usd(told.pop(name))
     return told
 
 
@@ -76,8 +85,9 @@ def show(found: Estimate, named: Named, paid: Mapping[str, str], notes: Sequence
     width = max(len(model or "unknown") for model in named.values())
     for who, model in named.items():
         print_text([f"  {who:<7} {model or 'unknown':<{width}}  {paid.get(who, '')}".rstrip()], indent=" " * 10)
-    _table(*_columns(found))
-    for line in (*_told_quotas(found), *_told_break_even(found), *notes):
+    is_compared = "caller" not in found.routes[0].unknown or terms.billing == "subscription"
+    _table(*(_columns(found) if is_compared else _calls_alone(found)))
+    for line in (*_told_quotas(found), *(_told_break_even(found) if is_compared else ()), *notes):
         print_text([line], indent="  ")
 
 
@@ -93,6 +103,17 @@ def _columns(found: Estimate) -> tuple[list[str], list[list[str]]]:
         shown = figures if _has_dollars(route, found) else ["-"] * len(figures)
         rows.append([CALLS[route.name], *shown, *_compared(route, found)])
     return ["dollars", *spans, "at worst", "of alone", "pays from"], rows
+
+
+def _calls_alone(found: Estimate) -> tuple[list[str], list[list[str]]]:
+    """What our calls cost, where nobody knows what the caller's side does."""
+    routes = [route for route in found.routes if route.name != "alone"]
+    runs = found.terms.runs_per_day * packaged("estimates")["month"]["days"]
+    months = [None if route.calls_run is None else round(route.calls_run * runs) for route in routes]
+    columns = [_dollars(route.calls_run for route in routes), _dollars(months)]
+    columns.append(_dollars(route.calls_worst for route in routes))
+    rows = [[CALLS[route.name], *figures] for route, *figures in zip(routes, *columns, strict=True)]
+    return ["dollars of our calls", "a run", "a month", "at worst"], rows
 
 
 def _has_dollars(route: RouteCost, found: Estimate) -> bool:
@@ -147,7 +168,7 @@ def _told_break_even(found: Estimate) -> list[str]:
         lines.append("of alone: tokens of the caller's subscription. The dollars are those of our calls.")
     if draft.may_fail_share:
         share = int(draft.may_fail_share * 100)  # Rounded down: it is a promise.
-        lines.append(f"Cheap drafts pay as long as no more than {share}% of them fail.")
+        lines.append(f"Cheap drafts pay as long as no more than {share}% of them fail: {_failing(found)}.")
     ratios = [route.ratio for route in found.routes if route.calls]
     if None not in ratios and min(filter(None, ratios), default=0) > 1:
         lines.append("No route that asks a model pays here: let the caller do it.")
@@ -160,6 +181,14 @@ def _told_break_even(found: Estimate) -> list[str]:
         runs = count(own.subscription_runs, "run")
         lines.append(f"The subscription costs no more from {runs} a month on alone{paid}.")
     return lines
+
+
+def _failing(found: Estimate) -> str:
+    """What a failed draft is taken to cost."""
+    if found.terms.billing == "subscription":
+        return "then your agent does the work after all"
+    tried = " and ".join(("a repair", *(f"a try on {tier}" for tier in found.terms.climb)))
+    return f"each of these also costs {tried}, and then all of the work alone"
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

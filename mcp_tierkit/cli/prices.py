@@ -255,8 +255,10 @@ def _print_drift(differing: Sequence[dict[str, Any]], told: Sequence[dict[str, A
             click.echo(f"{row['model']}: not in our table, so there is nothing to compare")
     compared = sum(row["compared"] for row in told)
     click.echo(f"{compared - len(differing)} of {compared} rows are as in the installed packages.")
+    from mcp_tierkit.price_map import GENAI
+
     if away := sum(not row["compared"] and row["listed"] is not None for row in told):
-        click.echo(f"{away} more are from genai-prices, which is not here: pip install 'mcp-tierkit[openrouter]'.")
+        click.echo(f"{away} more are from genai-prices, which is not here: pip install '{GENAI}'")
     if differing:
         click.echo("Calls are priced by our rows until mcp-tierkit is upgraded, or a tier names its own price.")
     if touched := dict.fromkeys(tier for row in differing for tier in row["tiers"]):
