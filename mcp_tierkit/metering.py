@@ -22,7 +22,7 @@ from mcp_tierkit.served import alert, is_same_model, pinned_price, rate, served_
 from mcp_tierkit.settings import Stages
 from mcp_tierkit.tiers import NAMES, Tier
 from mcp_tierkit.tokens import at_most
-from mcp_tierkit.types import Budgets, Call, Completion, Message, PackedFile, Request, Route, Stage, TierName, Usage
+from mcp_tierkit.types import Call, Completion, Message, PackedFile, Request, Route, Stage, TierName, Usage
 
 MOST = 10**13
 """Nanodollars one call may cost, $10,000: a price above it is mistyped, and its sums would outgrow SQLite's numbers."""
@@ -56,10 +56,7 @@ async def call_model(
     await anyio.to_thread.run_sync(_refuse_secrets, request)
     request, worst = await anyio.to_thread.run_sync(_priced, kit, request, tier)
     _refuse_absurd(request, worst)
-    budgets = await anyio.to_thread.run_sync(kit.config.budgets_now)
-    if await kit.ledger.may_admit(request, worst, budgets):
-        await kit.gateway.ready()  # It may load for seconds: whoever leaves meanwhile holds no budget and owes nothing.
-    call_id = await _reserve(kit, request, worst, budgets)
+    call_id = await _reserve(kit, request, worst)
     started, was_sent = time.monotonic(), False
     try:
         await _keep(kit, call_id, "prompt", "\n\n".join(f"[{part.role}]\n{part.content}" for part in messages))
@@ -77,9 +74,7 @@ async def call_model(
     except BaseException as error:
         await _settle(kit, call_id, _ended("failed", tier, type(error).__name__, started, was_sent))
         raise
-    call = _settled(kit, tier, completion, _took(completion.duration_ms, started))
-    if call.cost_nanousd is None:
-        call = call.model_copy(update={"most_nanousd": _most(kit, request, tier, completion, worst)})
+    call = _settled(kit, request, tier, completion, worst, _took(completion.duration_ms, started))
     await _settle(kit, call_id, call)
     await _keep(kit, call_id, "reply", completion.text)
     if call.model_mismatch:
@@ -87,7 +82,11 @@ async def call_model(
     return Metered(call_id=call_id, completion=completion, call=call)
 
 
-async def _reserve(kit: Kit, request: Request, worst: int | None, budgets: Budgets) -> str:
+async def _reserve(kit: Kit, request: Request, worst: int | None) -> str:
+    """The row that holds the most the call can cost, once its gateway is ready to send."""
+    budgets = await anyio.to_thread.run_sync(kit.config.budgets_now)
+    if await kit.ledger.may_admit(request, worst, budgets):
+        await kit.gateway.ready()  # It may load for seconds: whoever leaves meanwhile holds no budget and owes nothing.
     try:
         return await kit.ledger.reserve(request, worst, budgets)
     except OverBudget as error:
@@ -246,16 +245,21 @@ def _failed(tier: Tier, error: ModelFailed, duration_ms: int) -> Call:
     return Call(status="failed", cost_nanousd=cost, error=label, duration_ms=duration_ms)
 
 
-def _settled(kit: Kit, tier: Tier, completion: Completion, duration_ms: int) -> Call:
-    served = completion.served_model
-    paid = _paid(kit, tier, completion, duration_ms)
+def _settled(
+    kit: Kit, request: Request, tier: Tier, completion: Completion, worst: int | None, duration_ms: int
+) -> Call:
+    served, usage = completion.served_model, completion.usage
+    own = served_price(kit.prices, tier, served)
+    price = _list_price(tier, completion, own)
+    paid = _paid(tier, completion, price, duration_ms)
     return Call(
         status="settled",
         served_model=served,
-        served_price=rate(served_price(kit.prices, tier, served)),
-        usage=completion.usage,
+        served_price=rate(own),
+        usage=usage,
         cost_nanousd=paid,
-        cache_saved_nanousd=_cache_saved(_list_price(kit, tier, completion), completion.usage, paid),
+        most_nanousd=_most(price, usage, request, worst) if paid is None else None,
+        cache_saved_nanousd=_cache_saved(price, usage, paid),
         price_digest=kit.prices.digest,
         finish=completion.finish,
         duration_ms=duration_ms,
@@ -264,27 +268,28 @@ def _settled(kit: Kit, tier: Tier, completion: Completion, duration_ms: int) -> 
     )
 
 
-def _paid(kit: Kit, tier: Tier, completion: Completion, duration_ms: int) -> int | None:
-    """What a reply cost. Where tokens have no price, a cost that the provider states is no bill of this user's."""
-    if not tier.is_by_token:
-        return tier.time_cost(duration_ms)
-    price = _list_price(kit, tier, completion)
-    return completion.reported_cost_nanousd or None if price is None else cost(price, completion.usage)
+def _list_price(tier: Tier, completion: Completion, own: Price | None) -> Price | None:
+    """What the reply's tokens are priced at; None where they are not, or where the provider states what it took.
 
-
-def _most(kit: Kit, request: Request, tier: Tier, completion: Completion, worst: int | None) -> int | None:
-    """Of a cost that is unknown: the most it can be by the tokens that the reply names, where less was reserved."""
-    price = _list_price(kit, tier, completion)
-    most = None if price is None else most_of(price, completion.usage, request.max_output_tokens)
-    return None if worst is None or most is None else min(worst, most)
-
-
-def _list_price(kit: Kit, tier: Tier, completion: Completion) -> Price | None:
-    """What the reply's tokens are priced at; None where they are not, or where the provider states what it took."""
+    `own` is the price of the model that answered, by its own name.
+    """
     # A stated zero is what a provider says that does not know, or a gift that the table would know of.
     if completion.reported_cost_nanousd or not tier.is_by_token:
         return None
-    return served_price(kit.prices, tier, completion.served_model) or tier.price  # Who answered is who charges.
+    return own or tier.price  # Who answered is who charges.
+
+
+def _paid(tier: Tier, completion: Completion, price: Price | None, duration_ms: int) -> int | None:
+    """What a reply cost. Where tokens have no price, a cost that the provider states is no bill of this user's."""
+    if not tier.is_by_token:
+        return tier.time_cost(duration_ms)
+    return completion.reported_cost_nanousd or None if price is None else cost(price, completion.usage)
+
+
+def _most(price: Price | None, usage: Usage, request: Request, worst: int | None) -> int | None:
+    """Of a cost that is unknown: the most it can be by the tokens that the reply names, where less was reserved."""
+    most = None if price is None else most_of(price, usage, request.max_output_tokens)
+    return None if worst is None or most is None else min(worst, most)
 
 
 def _cache_saved(price: Price | None, usage: Usage, paid: int | None) -> int | None:
