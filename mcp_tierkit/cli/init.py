@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from mcp_tierkit.cli.options import json_option, print_json, project_option
+from mcp_tierkit.cli.options import json_option, print_json, project_option, tell_if_within
 from mcp_tierkit.clients import (
     Change,
     Client,
@@ -45,6 +45,7 @@ def init(name: str | None, project: Path | None, dry_run: bool, as_json: bool) -
       tierkit init --client claude-code --dry-run
     """
     config = load_config(project=str(project) if project else None)
+    tell_if_within(project, config)
     launch = find_launch(config.project, os.environ, keys=_keys_here())
     if name is None:
         _overview(config, launch, as_json)
