@@ -128,9 +128,7 @@ def test_codex_is_set_up_for_this_project_alone_and_an_entry_that_all_load_is_na
     assert tomllib.loads((project / ".codex/config.toml").read_text())["mcp_servers"]["tierkit"]
     assert not personal.exists()
     personal.parent.mkdir()
-    personal.write_text(
-        '[mcp_servers.tierkit-api]\ncommand = "mcp-tierkit"\nargs = ["serve"]\n'
-    )
+    personal.write_text('[mcp_servers.tierkit-api]\ncommand = "mcp-tierkit"\nargs = ["serve"]\n')
     before = personal.read_bytes()
     (project / ".codex/config.toml").unlink()
     for told in ("Wrote", "Already there"):
