@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from mcp_tierkit.checks import Bench
 from mcp_tierkit.config import Config
@@ -18,6 +18,9 @@ from mcp_tierkit.tiers import Survey, Tier, no_model, survey
 from mcp_tierkit.types import Isolation, Task, TierName
 from mcp_tierkit.workspace import Workspace
 
+Door = Literal["mcp", "pipe", "terminal"]
+"""What is asked through: an agent's client, a command whose output a program takes, or one that a person reads."""
+
 
 @dataclass
 class Kit:
@@ -28,6 +31,7 @@ class Kit:
     ledger: Ledger
     gateway: Gateway
     prices: PriceTable
+    door: Door = "mcp"
     baselines: dict[str, Any] = field(default_factory=dict)
     shelf: Memo[Any] = field(default_factory=Memo)
     paused: dict[str, Any] = field(default_factory=dict)
@@ -72,7 +76,7 @@ class Kit:
             await self.gateway.aclose()
 
 
-def open_kit(config: Config, *, gateway: Gateway | None = None) -> Kit:
+def open_kit(config: Config, *, gateway: Gateway | None = None, door: Door = "mcp") -> Kit:
     """The kit of one project. Nothing is opened, asked or imported that the first call does not need."""
     return Kit(
         config=config,
@@ -80,4 +84,5 @@ def open_kit(config: Config, *, gateway: Gateway | None = None) -> Kit:
         ledger=open_ledger(config.ledger_url, state_dir=config.state_dir, settle_wait_s=config.settle_wait_s),
         gateway=gateway or LiteLLMGateway(config.key),
         prices=config.price_table(),
+        door=door,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +16,7 @@ from mcp_tierkit.types import Record
 if TYPE_CHECKING:
     from mcp_tierkit.config import Config
     from mcp_tierkit.errors import TierkitError
+    from mcp_tierkit.kit import Door
 
 project_option = click.option(
     "--project",
@@ -27,6 +29,16 @@ transcripts_option = click.option(
     "--transcripts", "with_transcripts", is_flag=True,
     help="Measure the caller's own side from its transcripts, where one tells of the task; caller.transcripts: always.",
 )  # fmt: skip
+
+
+def door() -> Door:
+    """Who takes what a command prints: a person where it is a terminal, else a program, as an agent."""
+    return "terminal" if sys.stdout.isatty() else "pipe"
+
+
+def client() -> str:
+    """The name that a task begun by a command is given."""
+    return f"mcp-tierkit/{'terminal' if door() == 'terminal' else 'cli'}"
 
 
 def config_if_any(project: Path | None = None, *, needed: bool = False) -> Config | None:

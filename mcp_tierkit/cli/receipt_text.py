@@ -45,6 +45,9 @@ def _is_quota(measured: Mapping[str, Any]) -> bool:
 def _caller(measured: Mapping[str, Any]) -> str:
     if (own := measured.get("caller")) is None:
         reply, arguments = measured["caller_tokens"]
+        if measured.get("read_by") == "person":
+            before = f" but {reply + arguments:,} of other rounds" if reply + arguments else ""
+            return f"measured: read by a person, so no agent's tokens{before}"
         return f"measured: the caller read {reply:,} and wrote {count(arguments, 'token')}"
     cost = _cost(own["usd"])
     through = f"{own['input']:,} in, {own['cache_read']:,} from a cache, {own['cache_write']:,} into it, "

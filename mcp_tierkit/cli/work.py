@@ -14,7 +14,15 @@ import click
 
 from mcp_tierkit.calls import DraftCall, OutcomeCall, PlanCall, ReviewCall, TaskCall, read_call
 from mcp_tierkit.cli import stopped
-from mcp_tierkit.cli.options import json_option, print_json, project_option, tell_if_within, transcripts_option
+from mcp_tierkit.cli.options import (
+    client,
+    door,
+    json_option,
+    print_json,
+    project_option,
+    tell_if_within,
+    transcripts_option,
+)
 from mcp_tierkit.cli.owned import config_for, config_to_undo
 from mcp_tierkit.cli.receipt_text import receipt_lines
 from mcp_tierkit.types import Record
@@ -24,7 +32,6 @@ if TYPE_CHECKING:
 
 R = TypeVar("R", bound=Record)
 
-CLIENT = "mcp-tierkit/cli"
 GOOD = frozenset({"applied", "ready", "running", "clean", "open", "done", "run_playbook", "single_cheap", "draft"})
 """Statuses, verdicts and decisions that end with exit code 0; any other is a finding and ends with 1."""
 REFUSED = frozenset({"over_budget", "stop_rule"})
@@ -87,7 +94,7 @@ async def _asked(config: Config, ask: Ask, begun: list[str] | None = None) -> di
     from mcp_tierkit.kit import open_kit
 
     with stopped.heard():
-        async with open_desk(open_kit(config)) as desk:
+        async with open_desk(open_kit(config, door=door())) as desk:
             try:
                 return await ask(desk)
             finally:
@@ -151,7 +158,7 @@ def plan(project: Path | None, as_json: bool, **asked: Any) -> int:
     Example:
       tierkit plan "Take the discount as a percentage" -f shop/cart.py -k "pytest -q tests/test_cart.py"
     """
-    return answer(project, lambda desk: desk.plan_task(filled(PlanCall, **asked), client=CLIENT), as_json=as_json)
+    return answer(project, lambda desk: desk.plan_task(filled(PlanCall, **asked), client=client()), as_json=as_json)
 
 
 @click.command()
@@ -176,7 +183,7 @@ def draft(project: Path | None, task: str, never_apply: bool, as_json: bool, **a
     named: dict[str, Any] = {"task_id": task} if _is_id(task) and not asked["files"] else {"task": task}
     wanted = filled(DraftCall, **named, **asked, apply="never" if never_apply else "if_green")
     return answer(
-        project, lambda desk: desk.draft(wanted, client=CLIENT, on_progress=_show_progress), as_json=as_json,
+        project, lambda desk: desk.draft(wanted, client=client(), on_progress=_show_progress), as_json=as_json,
         task_id=wanted.task_id,
     )  # fmt: skip
 
@@ -201,7 +208,7 @@ def review(project: Path | None, what: str, focus: str, as_json: bool) -> int:
     named: dict[str, Any] = {"task_id": what} if _is_id(what) else {"diff": what}
     wanted = filled(ReviewCall, **named, focus=focus)
     return answer(
-        project, lambda desk: desk.review(wanted, client=CLIENT, on_progress=_show_progress), as_json=as_json,
+        project, lambda desk: desk.review(wanted, client=client(), on_progress=_show_progress), as_json=as_json,
         task_id=wanted.task_id,
     )  # fmt: skip
 
@@ -224,7 +231,7 @@ def task(project: Path | None, task_id: str, wait_s: float, cancel: bool, with_t
     wanted = filled(TaskCall, task_id=task_id, wait_s=wait_s, cancel=cancel)
 
     async def ask(desk: Any) -> dict[str, Any]:
-        reply: dict[str, Any] = await desk.get_task(wanted, client=CLIENT, on_progress=_show_progress)
+        reply: dict[str, Any] = await desk.get_task(wanted, client=client(), on_progress=_show_progress)
         is_wanted = with_transcripts or desk.kit.config.caller.transcripts
         return await anyio.to_thread.run_sync(_with_caller, desk.kit.config, reply) if is_wanted else reply
 

@@ -54,7 +54,7 @@ async def account(
     quota_calls = sum(row.billing == "subscription" and row.cost_nanousd is None for row in rows)
 
     def told(with_receipt: dict[str, Any]) -> tuple[Weighed | None, dict[str, Any]]:
-        shown_tokens = tokens_of(with_receipt)
+        shown_tokens = 0 if kit.door == "terminal" else tokens_of(with_receipt)
         # Over all rounds of the task, as our own calls are: each was read and written by the caller.
         caller = CallerSide(arguments=wrote, reply=read + shown_tokens, schemas=schema_tokens)
         kept = earlier.with_round(price, arguments=0, reply=shown_tokens) if earlier and stands else None
@@ -62,6 +62,7 @@ async def account(
             spend, caller, own, price, billing=config.caller.billing, are_tokens_known=are_known, paid_by=paid_by,
             quota_calls=quota_calls, kept=kept,
         )  # fmt: skip
+        made["measured"] |= {"read_by": "person"} if kit.door == "terminal" else {}
         return kept or weigh(caller, own, price, billing=config.caller.billing), made | once
 
     # Twice, since the receipt is part of the reply it counts. In a thread: the first count loads a vocabulary.

@@ -2,6 +2,7 @@
 
 A reply with a receipt counts itself, in that receipt. Everything else that the rounds of a draft or a review tell is
 counted here, so that one which is refused, fails or is cancelled is in the next receipt and in the report as well.
+What a person types and reads at a terminal costs no agent a token, so nothing of it is counted.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ from mcp_tierkit.tokens import count
 PLAN_FIELDS = {
     "files", "context", "steps", "acceptance", "out_of_scope", "constraints", "checks", "assume",
 }  # fmt: skip
+AT_TERMINAL = "mcp-tierkit/terminal"
+"""The client of tasks that a person began at a terminal."""
 
 
 async def note_asked(kit: Kit, task_id: str, call: DraftCall | ReviewCall) -> None:
@@ -31,11 +34,14 @@ async def note_asked(kit: Kit, task_id: str, call: DraftCall | ReviewCall) -> No
 
     Where that cannot be done, as for an unknown task, the round itself says why.
     """
+    if kit.door == "terminal":
+        return
     with suppress(TierkitError):
         _, before = await kit.ledger.weighed(task_id)
         wrote, read = await _written(call), 0
-        if before is None and call.task_id is not None:
-            task, route = await kit.ledger.task(task_id), await kit.ledger.latest_route(task_id)
+        task = await kit.ledger.task(task_id)
+        if before is None and call.task_id is not None and task.client != AT_TERMINAL:
+            route = await kit.ledger.latest_route(task_id)
             asked = task.model_dump_json(include={"goal", *PLAN_FIELDS}, exclude_defaults=True)
             wrote += await _tokens(asked)
             read = await to_thread.run_sync(tokens_of, plan_reply(route, None, None))
@@ -49,6 +55,8 @@ async def note_told(
 
     Nothing is counted for a task that was neither drafted nor reviewed. No failure of the ledger hides what is told.
     """
+    if kit.door == "terminal":
+        return
     with suppress(TierkitError):
         if (await kit.ledger.weighed(task_id))[1] is None:
             return

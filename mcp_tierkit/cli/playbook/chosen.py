@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from mcp_tierkit.playbook.folder import Folder
     from mcp_tierkit.playbook.load import Found, Playbook
 
-CLIENT = "mcp-tierkit/cli"
-
 
 def config_of(project: Path | None) -> Config:
     from mcp_tierkit.config import load_config

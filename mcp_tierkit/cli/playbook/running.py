@@ -10,8 +10,8 @@ import anyio
 import click
 
 from mcp_tierkit.cli import stopped
-from mcp_tierkit.cli.options import print_json, project_option
-from mcp_tierkit.cli.playbook.chosen import CLIENT, config_of, example_call, plain, trusted_named
+from mcp_tierkit.cli.options import client, door, print_json, project_option
+from mcp_tierkit.cli.playbook.chosen import config_of, example_call, plain, trusted_named
 from mcp_tierkit.errors import InvalidInput
 
 if TYPE_CHECKING:
@@ -64,9 +64,9 @@ async def _run(
 
     wanted = PlaybookCall(name=name, inputs=inputs, dry_run=dry_run, wait_s=3600)
     with stopped.heard():
-        async with open_desk(open_kit(config)) as desk:
+        async with open_desk(open_kit(config, door=door())) as desk:
             try:
-                return await desk.run_playbook(wanted, client=CLIENT)
+                return await desk.run_playbook(wanted, client=client())
             finally:
                 begun.extend(desk.jobs.begun)
 
