@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from functools import cache
-from typing import Any, Literal, Protocol, cast
+from typing import Any, Literal, cast
 
 from pydantic import Field
 
@@ -49,10 +49,6 @@ class Ruling(Record):
     risks: tuple[str, ...] = ()
     open_questions: tuple[str, ...] = ()
     lint: tuple[str, ...] = ()
-
-
-class Router(Protocol):
-    def route(self, task: str, hints: Hints) -> Ruling: ...
 
 
 def _table(section: tuple[str, ...]) -> Any:

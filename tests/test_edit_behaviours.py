@@ -193,7 +193,7 @@ def test_a_change_that_is_there_already_fails_nothing_else() -> None:
     reply = sr("a.py", "2\n", "two\n") + sr("a.py", "three\n", "3\n")
     assert apply_reply(reply, ONE) == {"a.py": "one\ntwo\n3\n"}
     reading = read_reply(reply, ONE)
-    assert (reading.applied, reading.already, reading.refused) == (1, 1, ())
+    assert (reading.applied, len(reading.kept), reading.refused) == (1, 2, ())
     assert apply_reply(sr("a.py", "2\n", "two\n"), ONE) == {}
 
 

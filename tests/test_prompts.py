@@ -50,9 +50,9 @@ def filled(prompt: Prompt, **fields: str) -> str:
     return "\n".join(m.content for m in prompt.render(**dict.fromkeys(prompt.fields, "x") | fields))
 
 
-def drafted(profile: str = "", history: tuple[Message, ...] = (), **changes: str) -> tuple[Message, ...]:
+def drafted(profile: str = "", **changes: str) -> tuple[Message, ...]:
     fields = dict.fromkeys(FIELDS["draft"] - {"profile"}, "x") | changes
-    return build(load("draft", category="code"), profile=profile, history=history, **fields)
+    return build(load("draft", category="code"), profile=profile, **fields)
 
 
 def test_a_released_prompt_file_is_never_edited_and_every_file_is_in_the_manifest() -> None:
@@ -170,23 +170,12 @@ def test_a_follow_up_adds_nothing_to_the_prefix_that_is_there(name: str) -> None
 TEXT = st.text(max_size=60)
 
 
-@given(profile=TEXT, task=TEXT, files=TEXT, one=st.lists(TEXT, max_size=3), other=st.lists(TEXT, max_size=3))
-def test_history_leaves_the_bytes_of_profile_and_task_as_they_are(
-    profile: str, task: str, files: str, one: list[str], other: list[str]
-) -> None:  # D6
-    said, also = (tuple(Message(role="user", content=text) for text in texts) for texts in (one, other))
-    first = drafted(profile, said, summary=task, files=files)
-    second = drafted(profile, also, summary=task, files=files)
-    assert first[:2] == second[:2] == drafted(profile, summary=task, files=files)
-    assert first[2:] == said
-
-
 @given(profile=st.text(min_size=1, max_size=60), one=TEXT, other=TEXT, name=st.sampled_from(sorted(FIELDS["draft"])))
 def test_a_task_leaves_the_bytes_of_the_profile_as_they_are(
     profile: str, one: str, other: str, name: str
 ) -> None:  # D6
     name = "summary" if name == "profile" else name
-    first, second = (drafted(profile, (), **{name: text}) for text in (one, other))
+    first, second = (drafted(profile, **{name: text}) for text in (one, other))
     start = f"# The project's own conventions (data)\n\n{profile}"
     assert first[0] == second[0]
     assert first[1].content.startswith(start)
@@ -203,12 +192,12 @@ def test_files_come_before_the_task_so_that_another_task_on_them_finds_them_cach
 
 def test_the_system_and_the_task_message_end_what_is_sent_again() -> None:  # D5
     history = (Message(role="assistant", content="a"), *load("repair").render(feedback="b"))
-    assert [message.ends_prefix for message in drafted(history=history)] == [True, True, False, False]
+    assert [message.ends_prefix for message in (*drafted(), *history)] == [True, True, False, False]
 
 
 @pytest.mark.parametrize("name", ["review", "plan"])
 def test_a_task_without_follow_ups_is_not_kept(name: str) -> None:  # D5
-    messages = build(load(name), profile="", history=(), **dict.fromkeys(FIELDS[name], "x"))
+    messages = build(load(name), profile="", **dict.fromkeys(FIELDS[name], "x"))
     assert [message.ends_prefix for message in messages] == [True, False]
 
 
@@ -219,7 +208,7 @@ def test_fields_left_out_say_so() -> None:
 
 def test_a_profile_goes_only_where_a_prompt_has_room_for_it() -> None:
     with pytest.raises(ValueError, match="profile"):
-        build(load("review"), profile="Tabs.", history=(), **dict.fromkeys(FIELDS["review"], "x"))
+        build(load("review"), profile="Tabs.", **dict.fromkeys(FIELDS["review"], "x"))
 
 
 def test_with_a_plan_the_prompt_holds_the_plan_and_nothing_of_the_talk() -> None:  # B16

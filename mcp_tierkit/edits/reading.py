@@ -42,10 +42,6 @@ class Reading(Record):
         return sum(not kept.was_there for kept in self.kept)
 
     @property
-    def already(self) -> int:
-        return sum(kept.was_there for kept in self.kept)
-
-    @property
     def report(self) -> str:
         """For a repair prompt: each refused block with the nearest real lines, then what needs no resending."""
         parts = [_told(refusal) for refusal in self.refused]

@@ -65,13 +65,13 @@ class Prompt(Record):
         return (Message(role="system", content=self.system, ends_prefix=True), user) if self.system else (user,)
 
 
-def build(prompt: Prompt, *, profile: str = "", history: Sequence[Message] = (), **task: str) -> tuple[Message, ...]:
-    """The messages of a call in their fixed order: system text, the project's profile, the task, what was said since.
+def build(prompt: Prompt, *, profile: str = "", **task: str) -> tuple[Message, ...]:
+    """The messages of a call in their fixed order: system text, the project's profile, the task.
 
     Each part leaves the bytes of those before it as they are. Raises ValueError where the fields do not fit.
     """
     own = {"profile": profile} if profile else {}
-    return (*prompt.render(**own, **task), *history)
+    return prompt.render(**own, **task)
 
 
 def load(

@@ -11,7 +11,7 @@ from mcp_tierkit.kit import Kit
 from mcp_tierkit.metering import Metered, call_model
 from mcp_tierkit.prompts import load
 from mcp_tierkit.tiers import Tier
-from mcp_tierkit.types import Message, Route, Stage
+from mcp_tierkit.types import Message, Route
 
 NO_ANSWER = "Your reply held no answer. Do not deliberate; answer now, in the form asked for."
 
@@ -31,16 +31,18 @@ def said(metered: Metered) -> Message:
 
 
 async def whole_answer(
-    kit: Kit, route: Route, tier: Tier, *, stage: Stage, messages: tuple[Message, ...], prompt_id: str
+    kit: Kit, route: Route, tier: Tier, *, messages: tuple[Message, ...], prompt_id: str
 ) -> tuple[str, Metered]:
-    """An answer and the call that began it; one that is empty or cut off is asked for once more, with all the room.
+    """A review's answer and the call that began it; one that is empty or cut off is asked for once more.
 
-    Raises as `call_model` does. Where no budget is left for a second call, the first one's answer has to do.
+    The second call has all the room. Raises as `call_model` does. Where no budget is left for a second call, the first
+    one's answer has to do.
     """
     limit = room(route.category, max_output_tokens=tier.max_output_tokens, thinking_tokens=tier.thinking_tokens)
     metered = await call_model(
-        kit, route, tier, stage=stage, messages=messages, prompt_id=prompt_id, max_output_tokens=limit.max_output_tokens
-    )
+        kit, route, tier, stage="review", messages=messages, prompt_id=prompt_id,
+        max_output_tokens=limit.max_output_tokens,
+    )  # fmt: skip
     answer = await answer_of(kit, tier, metered)
     if not is_empty(answer) and metered.completion.finish != "length":
         return answer, metered

@@ -168,7 +168,7 @@ async def _by_model(kit: Kit, planned: Planned, diff: str, lines: Lines, focus: 
     messages, prompt_id = _request(kit, planned, tier, diff, focus)
     route = await allow_review(kit, task_id, tier.name, remark or None)
     try:
-        answer, metered = await whole_answer(kit, route, tier, stage="review", messages=messages, prompt_id=prompt_id)
+        answer, metered = await whole_answer(kit, route, tier, messages=messages, prompt_id=prompt_id)
     except ModelFailed as error:
         note = f"{error.what} {error.next_step}"
         return Review(task_id=task_id, verdict="uninformative", note=note, tier=tier.name, model=tier.model)
