@@ -71,6 +71,11 @@ class Caller(Record):
     minute_usd: Amount | None = Field(default=None, description="A minute of cleaning up; None: it has no price.")
     transcripts: bool = Field(default=False, description="Measure its side from its transcripts, in a terminal.")
 
+    @property
+    def minute_nanousd(self) -> NanoUsd | None:
+        """`minute_usd` as what it holds: an amount is whole nanodollars once it is read."""
+        return self.minute_usd
+
 
 class TierPrice(Record):
     """US dollars per million tokens, for models that the table lacks."""

@@ -212,8 +212,9 @@ def _against(found: Outcome) -> str:
         return "; alone: unknown"
     if base.unit == "tokens":
         tokens = count(base.ours, "token")
-        return f"; {tokens} of the caller's, alone {base.alone_low:,} to {base.alone_high:,}"
-    alone = f"{dollars(base.alone_low)} to {dollars(base.alone_high)}"
+        alone = " to ".join(dict.fromkeys(map(count, (base.alone_low, base.alone_high))))
+        return f"; {tokens} of the caller's, alone {alone}"
+    alone = " to ".join(dict.fromkeys(map(dollars, (base.alone_low, base.alone_high))))
     return f", {dollars(base.ours)} with the caller's side; alone {alone} (estimated)"
 
 
@@ -251,7 +252,7 @@ def checklist(days: int, all_projects: bool, project: Path | None, as_json: bool
 
     config = load_config(project=str(project) if project else None)
     own = None if all_projects else str(config.project)
-    since, rate = f"{datetime.now(UTC).date() - timedelta(days=days - 1)}", config.caller.minute_usd
+    since, rate = f"{datetime.now(UTC).date() - timedelta(days=days - 1)}", config.caller.minute_nanousd
     with reading(config.ledger_url) as conn:
         newest = scorecards(conn, since, limit=NEWEST, project=own)
     _count_due(config, [card.task_id for card in newest])

@@ -132,7 +132,7 @@ def _scored(
     if measured.changed_lines is not None:
         facts = facts.model_copy(update=measured.as_facts())
     facts = in_facts(facts, caller) if caller else facts
-    card = score(facts, minute_nanousd=config.caller.minute_usd, saved_minutes=saved_minutes)
+    card = score(facts, minute_nanousd=config.caller.minute_nanousd, saved_minutes=saved_minutes)
     return Outcome(card, measured, found, caller)
 
 
