@@ -10,7 +10,18 @@ from typing import Any
 from mcp_tierkit.receipts import usd
 from mcp_tierkit.redact import plain_paths, redact
 from mcp_tierkit.routing import Ruling
-from mcp_tierkit.types import CheckResult, Draft, FileChange, Finding, PlaybookRun, Review, Route, Spend, TaskState
+from mcp_tierkit.types import (
+    GIVEN,
+    CheckResult,
+    Draft,
+    FileChange,
+    Finding,
+    PlaybookRun,
+    Review,
+    Route,
+    Spend,
+    TaskState,
+)
 from mcp_tierkit.worth import about, attempts_told, spent_told
 
 MAX_FILES = 6
@@ -44,7 +55,7 @@ def draft_reply(draft: Draft, receipt: dict[str, Any]) -> dict[str, Any]:
         "status": draft.status,
         "files": [_file(change) for change in draft.files[:MAX_FILES]],
         "checks": _checks(checks[:MAX_CHECKS]),
-        "proof": draft.proof if draft.status in ("applied", "ready") else None,
+        "proof": draft.proof if draft.status in GIVEN else None,
         "attempts": attempts_told(draft.attempts, draft.note),
         "patch": draft.patch,
         "isolation": draft.isolation,

@@ -11,12 +11,10 @@ from mcp_tierkit.ledger.spending import Unpriced
 from mcp_tierkit.ledger.spent import Spent, together
 from mcp_tierkit.ledger.told import Told
 from mcp_tierkit.scorecard import Scorecard, was_handed_over
-from mcp_tierkit.types import Record
+from mcp_tierkit.types import GIVEN, Record
 
 BUDGETS = {"day": "today", "month": "this month", "project": "in this project"}
 MOST_STEPS, MOST_UNPRICED = 4, 2
-GIVEN = ("applied", "ready")
-"""Ends of a draft after which the change is the caller's to keep."""
 Tone = Literal["gain", "loss"]
 NONE, WAITING = "-", "not told yet"
 WORTH = {"helped": "helped", "neutral": "neutral", "moved_work": "moved work"}
@@ -81,14 +79,13 @@ def basis(told: Told) -> Iterator[str]:
         elif spend.calls:
             yield "No receipt says what was saved: name your agent's model in tierkit.toml, under [caller]."
         return
-    of = f"{found.tasks:,} of {count(told.overview.tasks, 'task')}"
-    if found.net_nanousd is None:
-        yield f"As the receipts of {of} estimate it; dollars and a subscription's quota are no one sum."
+    of = f"{found.tasks:,} of {count(told.overview.tasks, 'task')}" if told.overview.tasks > 1 else "the one task"
+    yield f"Estimated from {of}: what the work would have cost your agent alone, less what handing it over cost it."
+    if found.net_nanousd is not None:
+        of_all = "its model calls" if told.overview.tasks == 1 else "model calls of all tasks"
+        yield f"The {dollars(found.cost_nanousd)} that {of_all} cost is taken off."
     else:
-        yield (
-            f"Net of all {dollars(found.cost_nanousd)} that calls of these days' tasks are known to have cost, "
-            f"as the receipts of {of} estimate it."
-        )
+        yield "Dollars and a subscription's quota are no one sum."
     if len(nets(told)) > 1:
         yield f"In quota it {nets(told)[1].text} of your agent's."
     if found.measured_tasks:

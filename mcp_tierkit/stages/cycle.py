@@ -14,11 +14,11 @@ from mcp_tierkit.errors import StopRule
 from mcp_tierkit.journal import has_undo
 from mcp_tierkit.kit import Kit
 from mcp_tierkit.stages.plan import Planned, allow_draft
-from mcp_tierkit.types import Check, Draft, Finding, FindingClass, Review
+from mcp_tierkit.types import GIVEN, Check, Draft, Finding, FindingClass, Review
 
 MAX_CYCLES = 2
 REASONS: frozenset[FindingClass] = frozenset({"test", "security", "requirement"})
-ENDED = frozenset({"applied", "ready", "unproven", "question", "stop_rule"})
+ENDED = frozenset({*GIVEN, "unproven", "question", "stop_rule"})
 """How a draft ends that leaves no broken test: after any other, the task's check is as red as it was."""
 
 

@@ -13,9 +13,8 @@ from mcp_tierkit.kit import Kit
 from mcp_tierkit.receipts import NOTHING_SAVED, Alone, alone
 from mcp_tierkit.stages.plan import tokens_in
 from mcp_tierkit.tokens import count, estimate
-from mcp_tierkit.types import Draft, Task
+from mcp_tierkit.types import GIVEN, Draft, Task
 
-HANDED_OVER = ("applied", "ready")
 Line = tuple[str, str]
 """The file it stands in, and its text."""
 
@@ -27,7 +26,7 @@ def spared(kit: Kit, task: Task, drafts: Sequence[Draft]) -> Alone | None:
     was taken back is no part of it, nor is a patch that was left `ready` before, since nobody says what became of it.
     None where the change cannot be read any more. Blocks while it reads.
     """
-    if drafts[-1].status not in HANDED_OVER:
+    if drafts[-1].status not in GIVEN:
         return NOTHING_SAVED
     try:
         changes = _changes(kit, task.task_id, drafts[-1])
@@ -101,6 +100,6 @@ def _told_by_checks(drafts: Sequence[Draft]) -> dict[str, int]:
     """The tokens that each check of what was handed over printed: one that ran for two drafts is run once alone."""
     told: dict[str, int] = {}
     for draft in drafts:
-        for result in draft.checks if draft.status in HANDED_OVER else ():
+        for result in draft.checks if draft.status in GIVEN else ():
             told[result.name] = max(told.get(result.name, 0), estimate(result.digest))
     return told
