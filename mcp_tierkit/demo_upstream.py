@@ -133,12 +133,12 @@ class Upstream:
             self._changed.notify_all()
         self._loop.call_soon_threadsafe(self._wake)
 
-    def wait_asked(self, count: int, timeout_s: float = 10) -> tuple[Asked, ...]:
+    def wait_asked(self, count: int, timeout_s: float = 60) -> tuple[Asked, ...]:
         """The requests, once there are that many. Blocks; raises TimeoutError."""
         self._wait(lambda: len(self._asked) >= count, timeout_s)
         return self.asked
 
-    def wait_served(self, count: int, timeout_s: float = 10) -> tuple[Served, ...]:
+    def wait_served(self, count: int, timeout_s: float = 60) -> tuple[Served, ...]:
         """The ended requests, once there are that many. Blocks; raises TimeoutError."""
         self._wait(lambda: len(self._served) >= count, timeout_s)
         return self.served
