@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from datetime import date
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from functools import cache
 from importlib.util import find_spec
@@ -50,7 +50,7 @@ def price_in_map(model: str) -> Price | None:
     entries = (entry for name in names(model) if isinstance(entry := _map().get(name), dict))
     listed = next((price for e in entries if (price := from_entry(e, source=source, as_of=None)) is not None), None)
     if listed is None and model.startswith(ROUTED):
-        return from_genai("openrouter", model.removeprefix(ROUTED), on=date.today(), as_of=None)
+        return from_genai("openrouter", model.removeprefix(ROUTED), on=_today(), as_of=None)
     return listed
 
 
@@ -83,7 +83,7 @@ def in_force(model: str, listed: Price) -> Price | None:
     """What the package that a listed price was read from says now; None where it is gone or not installed."""
     package, _, *names_there = listed.source.split()
     if package == "genai-prices":
-        return from_genai(*names_there, on=date.today(), as_of=None)
+        return from_genai(*names_there, on=_today(), as_of=None)
     return price_in_map(model)
 
 
@@ -100,6 +100,10 @@ def _flat(price: Price) -> dict[str, str]:
     return {
         name: f"{value.normalize():f}" if isinstance(value, Decimal) else f"{value}" for name, value in told.items()
     }
+
+
+def _today() -> date:
+    return datetime.now(UTC).date()
 
 
 def map_path() -> Path | None:

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 import tomllib
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
@@ -28,7 +29,7 @@ from mcp_tierkit.ledger.pins import last_calls
 from mcp_tierkit.ledger.report import reading
 from mcp_tierkit.ledger.sqlite import open_ledger
 from mcp_tierkit.pins import LastCall, retests
-from mcp_tierkit.price_map import GENAI, MAP_NAME, from_entry, map_path, map_version, price_in_map
+from mcp_tierkit.price_map import GENAI, MAP_NAME, from_entry, in_force, map_path, map_version, price_in_map
 from mcp_tierkit.prices import LOCAL_PRICE, STALE_DAYS, LongContext, Price, PriceTable, cost, worst_cost
 from mcp_tierkit.providers import can_draft, is_local, known, provider_of
 from mcp_tierkit.settings import Stages, TierConfig, TierPrice
@@ -266,6 +267,32 @@ def test_a_model_of_openrouters_that_no_row_has_is_priced_by_genai_prices() -> N
     assert row.source.startswith("genai-prices ")
     assert row.output > row.input > 0
     assert TABLE.price("openrouter/qwen/qwen3-coder:free") is None  # A price of zero is not believed.
+
+
+def test_a_price_that_begins_today_is_in_force_by_the_day_in_utc(monkeypatch: pytest.MonkeyPatch) -> None:
+    from genai_prices.data import providers
+    from genai_prices.types import ConditionalPrice, ModelPrice, StartDateConstraint
+
+    today = datetime.now(UTC).date()
+    rows = [
+        ConditionalPrice(
+            StartDateConstraint(today + timedelta(days)),
+            prices=ModelPrice(input_mtok=Decimal(rate), output_mtok=Decimal(9)),
+        )
+        for rate, days in (("1", -9), ("2", 0), ("3", 1))
+    ]
+    models = next(provider.models for provider in providers if provider.id == "openrouter")
+    monkeypatch.setattr(next(model for model in models if model.id == "qwen/qwen3-coder"), "prices", rows)
+    try:
+        for zone in ("Etc/GMT-14", "Etc/GMT+12"):  # At every hour it is another day in one of the two.
+            monkeypatch.setenv("TZ", zone)
+            time.tzset()
+            now = in_force("openrouter/qwen/qwen3-coder", price(source="genai-prices 0.2 openrouter qwen/qwen3-coder"))
+            assert now is not None
+            assert now.input == 2
+    finally:
+        monkeypatch.undo()
+        time.tzset()
 
 
 def test_local_models_are_free_by_name() -> None:
