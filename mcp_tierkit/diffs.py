@@ -72,8 +72,3 @@ def _changed(old: list[str], new: list[str]) -> Iterator[tuple[int, int, int, in
 def _shown(ranges: list[tuple[int, int]]) -> str:
     shown = ",".join(str(first) if first == last else f"{first}-{last}" for first, last in ranges[:MAX_RANGES])
     return shown if len(ranges) <= MAX_RANGES else f"{shown},+{len(ranges) - MAX_RANGES}"
-
-
-def added_lines(text: str) -> str:
-    """The new lines of a patch: what somebody would have had to type."""
-    return "".join(f"{line[1:]}\n" for line in text.split("\n") if line.startswith("+") and not line.startswith("+++ "))

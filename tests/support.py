@@ -13,6 +13,7 @@ from typing import Any
 
 import anyio
 from mcp import Client
+from unidiff import PatchSet
 
 from mcp_tierkit.config import Config, load_config
 from mcp_tierkit.desk import Desk, open_desk
@@ -140,6 +141,11 @@ async def client_at(config: Config, gateway: Gateway | None = None, mode: str = 
     """A real MCP client connected in memory to the real server."""
     async with desk_at(config, gateway) as desk, Client(build_server(desk), mode=mode) as client:
         yield client
+
+
+def added(patch: str) -> str:
+    """The new lines of a patch: what somebody would have had to type."""
+    return "".join(line.value for file in PatchSet(patch) for hunk in file for line in hunk if line.is_added)
 
 
 def snapshot(root: Path) -> dict[str, tuple[bytes, int]]:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mcp_tierkit.diffs import added_lines, patch, summarise
+from mcp_tierkit.diffs import patch, summarise
 
 text = st.text(alphabet="ab \t\r\n\f+-@", max_size=30)
 
@@ -45,7 +45,3 @@ def test_a_file_of_like_lines_is_summed_up_in_time(count: int) -> None:
     change = summarise("a.txt", "x\n" * count, "x\ny\n" * (count // 2))
     assert (change.added - change.removed, change.ranges[:1]) == (0, "2")
     assert time.process_time() - started < 3
-
-
-def test_only_added_lines_count_as_typed() -> None:
-    assert added_lines(patch({"a": "1\n2\n"}, {"a": "1\n3\n4\n"})) == "3\n4\n"

@@ -13,7 +13,6 @@ import pytest
 from mcp_tierkit.calls import DraftCall, ReviewCall, TaskCall
 from mcp_tierkit.cli import run
 from mcp_tierkit.config import Config, load_config
-from mcp_tierkit.diffs import added_lines
 from mcp_tierkit.gateway import ScriptedGateway
 from mcp_tierkit.ledger.levers import Measured, savings, with_net
 from mcp_tierkit.ledger.money import weighed
@@ -23,7 +22,7 @@ from mcp_tierkit.receipts import handover_cost, usd_short
 from mcp_tierkit.server import schema_tokens
 from mcp_tierkit.tokens import count
 from mcp_tierkit.types import Completion
-from tests.support import JOB, RIGHT, desk_at, make_env, make_project, said
+from tests.support import JOB, RIGHT, added, desk_at, make_env, make_project, said
 
 CLEAN = (
     '{"findings": [], "checked": {"edge_case": "none: looked at empty lists", "assumption": "none: all are stated", '
@@ -59,7 +58,7 @@ class Drafted:
     def ends(self) -> tuple[tuple[int, int], tuple[int, int]]:
         """By hand, of what stands in the tree: tokens read and written alone, low and high."""
         patch = (self.project / str(self.reply["patch"])).read_text()
-        changed, size = count(added_lines(patch)).tokens, -(-len((self.project / "shop/cart.py").read_text()) // 4)
+        changed, size = count(added(patch)).tokens, -(-len((self.project / "shop/cart.py").read_text()) // 4)
         with reading(self.url) as conn:
             [[record]] = conn.execute("select record from drafts").fetchall()
         printed = sum(-(-len(check["digest"]) // 4) for check in json.loads(record)["checks"])

@@ -14,7 +14,7 @@ import pytest
 
 from mcp_tierkit.calls import DraftCall, ReviewCall
 from mcp_tierkit.config import load_config
-from mcp_tierkit.diffs import added_lines, patch
+from mcp_tierkit.diffs import patch
 from mcp_tierkit.gateway import ScriptedGateway
 from mcp_tierkit.ledger.levers import savings
 from mcp_tierkit.ledger.money import weighed
@@ -28,7 +28,7 @@ from mcp_tierkit.stages.spared import joined
 from mcp_tierkit.tiers import Tier
 from mcp_tierkit.tokens import count
 from mcp_tierkit.types import Completion, Spend
-from tests.support import BUGGY, JOB, RIGHT, desk_at, make_config, make_env, make_project, run_git, said
+from tests.support import BUGGY, JOB, RIGHT, added, desk_at, make_config, make_env, make_project, run_git, said
 
 OPUS = Price(input=Decimal(4), output=Decimal(20), cache_read=Decimal("0.20"), source="test")
 CALLER = CallerSide(arguments=60, reply=190, schemas=1000)
@@ -237,6 +237,7 @@ def final_text(project: Path) -> str:
         (("a\n", "a\nx\nx\n", "a\nx\n"), "x\n"),  # one of two equal lines went
         (("a\n", None, "a\n"), ""),  # deleted, then there again
         ((None, "n\n", None), ""),
+        (("-- a\nx\n", "++ b\n@@ c\nx\n"), "++ b\n@@ c\n"),  # looks like the marks of a patch
         (("a\nm\n", "m\na\n"), "m\n"),  # moved within one change: typed there
     ],
 )
@@ -279,7 +280,7 @@ async def test_what_is_summed_and_graded_is_exact_where_the_reply_is_rounded(tmp
     assert told["estimated"]["alone_usd"] == [usd_short(base.alone_low), usd_short(base.alone_high)]
     assert told["net"] == [usd_short(base.alone_low - base.ours), usd_short(base.alone_high - base.ours)]
     assert base.alone_low % 100_000
-    changed = count(added_lines((config.project / reply["patch"]).read_text())).tokens
+    changed = count(added((config.project / reply["patch"]).read_text())).tokens
     read_alone = min(count(BUGGY).tokens, 2000 + changed)
     assert base.alone_low == read_alone * 50 + changed * 400
 
