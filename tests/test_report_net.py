@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
 import random
 import re
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, get_args
@@ -19,6 +23,7 @@ from mcp_tierkit.cli import run
 from mcp_tierkit.ledger.budget import Kind
 from tests.reports import add_call, open_task, receipt, tell, users_ledger
 
+ROOT = Path(__file__).parent.parent
 SAVED = ["0.0500", "0.0900"]
 
 
@@ -222,6 +227,52 @@ def test_the_report_fits_one_screen_and_the_rest_is_asked_for(
     assert "tierkit outcome t29 accepted|edited|reverted" in shown
     assert "By model" not in shown
     assert {"By day", "By model", "By type of task"} <= set(asked("--all").splitlines())
+
+
+def test_where_more_is_known_than_a_screen_holds_the_rest_is_named(
+    conn: sqlite3.Connection, at: str, tmp_path: Path, asked: Any
+) -> None:
+    """Three tiers that are paid for in three ways, calls of unknown cost and in flight, and every limit set."""
+    (tmp_path / "tierkit.toml").write_text(
+        '[budget]\nday_usd = "2"\nmonth_usd = "9"\nproject_usd = "50"\n[tiers.strong]\nmodels = ["openai/m"]\n'
+        'billing = "subscription"\n'
+    )
+    for number in range(12):
+        task_id = f"t{number:012}"
+        saved(conn, task_id, at)
+        add_call(conn, task_id, "strong", "repair", at=at, billing="subscription", input_tokens=90, output_tokens=9)
+        add_call(conn, task_id, "cheap", "climb", at=at, status="failed", reserved_nanousd=5_000_000)
+        conn.execute("insert into drafts (task_id, at, status, record) values (?, ?, 'applied', '{}')", (task_id, at))
+    told = terminal("report")
+    assert len(told) <= 40
+    assert re.search(
+        r"Not on this screen: (what results came to, )?dearest tasks\. More:\s+tierkit report", " ".join(told)
+    )
+    assert max(map(len, told)) <= 80
+    both = asked("--all")
+    spent = {
+        line.split()[0]: line for line in both.split("Dearest tasks")[1].split("What results")[0].splitlines()[2:-1]
+    }
+    results = both.split("What results came to")[1].split("Scores of results")[0].splitlines()[2:-1]
+    for line in results:
+        assert "$0.0100 + quota + up to $0.0050" in line
+    assert len(spent) == 10
+    assert all(line.endswith("$0.0100 + quota + up to $0.0050") for line in spent.values())
+
+
+def terminal(*words: str) -> list[str]:
+    """What a terminal of 80 columns shows, line by line."""
+    ours, theirs = pty.openpty()
+    env = {**os.environ, "TERM": "dumb", "COLUMNS": "80", "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen([sys.executable, "-m", "mcp_tierkit", *words], stdout=theirs, env=env) as done:
+        os.close(theirs)
+        shown = b""
+        with suppress(OSError):  # Linux says so at the end of a terminal.
+            while chunk := os.read(ours, 65536):
+                shown += chunk
+    os.close(ours)
+    assert done.returncode == 0
+    return shown.decode().replace("\r", "").splitlines()
 
 
 def test_a_prompt_whose_text_changed_is_listed(conn: sqlite3.Connection, at: str, tmp_path: Path, asked: Any) -> None:

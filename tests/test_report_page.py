@@ -170,8 +170,9 @@ def test_three_tasks_are_shown_with_every_figure_and_no_text_of_theirs_is_markup
     assert page.named("i") == [{"class": f"t-{key} key"} for key in keys]
     # 9,000 drafted of 33,000 tokens in all with what was read before; the review read the draft: 10,000 of 12,000.
     for told in (
-        "Delegating saved $0.0990 to $0.2990 Net of all $0.0950 that calls of these days' tasks are known to have "
-        "cost, as the receipts of 1 of 3 tasks estimate it. Not in it: 1 call of unknown cost, up to $0.0700.",
+        "Delegating saved $0.0990 to $0.2990 Estimated from 1 of 3 tasks: what the work would have cost your agent "
+        "alone, less what handing it over cost it. The $0.0950 that model calls of all tasks cost is taken off. "
+        "Not in it: 1 call of unknown cost, up to $0.0700.",
         "No verdict yet: there is no result to judge.",
         "Spent on models $0.0950 4 model calls, 3 tasks opened and up to $0.0700 not known",
         "Done by the cheap tier 60.6% of all tokens, and 5.3% of the known dollars",
@@ -183,7 +184,7 @@ def test_three_tasks_are_shown_with_every_figure_and_no_text_of_theirs_is_markup
         "All of 3 tasks",
     ):
         assert told in page.text, told
-    assert len([one for one in page.named("g") if "data-tip" in one]) == 14
+    assert len([one for one in page.named("g") if "data-tip" in one]) == 13  # Ten, and three before the first call.
     assert {"lang": "en"} in page.named("html")
     heads = [one for one in page.named("th") if one.get("scope") == "col" and "data-kind" in one]
     assert [one["aria-sort"] for one in heads] == ["none"] * 10
@@ -194,7 +195,7 @@ def test_three_tasks_are_shown_with_every_figure_and_no_text_of_theirs_is_markup
     [
         (["-0.3000", "-0.1000"], "Delegating lost $0.1000 to $0.3000"),
         (["-0.1000", "0.2000"], "Delegating came out between a loss of $0.1000 and a saving of $0.2000"),
-        (["0.2000", "0.2000"], "Delegating saved $0.2000 Net"),
+        (["0.2000", "0.2000"], "Delegating saved $0.2000 Estimated from"),
         (None, "Delegating cost $0.0050; what it saved is not known No receipt says what was saved: name your agent"),
     ],
 )
@@ -227,6 +228,18 @@ def test_the_script_of_the_page_is_one_that_node_can_read() -> None:
     subprocess.run(["node", "--check", str(script)], check=True, capture_output=True)
 
 
+def test_a_name_of_one_csv_file_is_refused_and_the_way_on_is_told(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with new_ledger(home / "ledger.db") as conn:
+        three_tasks(conn)
+    assert run(["report", "--csv", str(home / "out.csv")]) == 2
+    told = capsys.readouterr()
+    assert "writes one per table into a folder. Nothing was written." in told.err
+    assert "tierkit report --csv out" in told.err
+    assert not (home / "out.csv").exists()
+
+
 def test_each_table_is_a_csv_file_that_a_spreadsheet_may_open(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with new_ledger(home / "ledger.db") as conn:
         three_tasks(conn)
@@ -234,7 +247,8 @@ def test_each_table_is_a_csv_file_that_a_spreadsheet_may_open(home: Path, capsys
     tables = {
         file.stem: list(csv.DictReader(file.read_text("utf8").splitlines())) for file in (home / "tables").glob("*.csv")
     }
-    assert len(tables) == len(capsys.readouterr().out.splitlines()) == 25
+    assert len(tables) == 25
+    assert capsys.readouterr().out == f"Wrote 25 tables into {home / 'tables'}\n"
     assert [(row["tier"], row["cost_usd"], row["unknown_usd"]) for row in tables["by_tier"]] == [
         ("cheap", "0.005", "0.07"), ("strong", "0.09", "0")
     ]  # fmt: skip

@@ -295,7 +295,7 @@ def test_transcripts_take_the_place_of_what_receipts_estimate_of_the_caller(
     for side, net in zip(("low", "high"), after["net_nanousd"], strict=True):
         assert sum(one[side] for one in after["levers"] if one["unit"] == "nanousd") == net
     text = shown(capsys, "--levers", "--transcripts")
-    assert "as the receipts of 3 of 4 tasks estimate it." in text
+    assert "Estimated from 3 of 4 tasks: what the work would have cost your agent alone" in text
     assert "Your agent's side of 2 was measured in its transcripts." in text
     (tmp_path / "tierkit.toml").write_text("[caller]\ntranscripts = true\n")
     assert told(capsys)["savings"] == after

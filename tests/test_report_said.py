@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from mcp_tierkit.cli import run
-from mcp_tierkit.ledger.spending import DayTier
+from mcp_tierkit.ledger.spending import DayTier, Gauge
 from mcp_tierkit.ledger.told import by_answer, told
 from mcp_tierkit.page import page, said
 from mcp_tierkit.page.charts import DOLLARS, columns, span
@@ -224,9 +224,11 @@ def test_the_full_part_of_a_range_is_its_least_and_the_pale_part_reaches_to_its_
 
 def test_a_chart_that_begins_later_than_the_report_says_why(conn: sqlite3.Connection, at: str, now: datetime) -> None:
     draft(conn, "t1", at, "applied")
-    first = now.date() - timedelta(days=13)
-    assert f"It begins on {first.day} {first:%B}: before that no model was called." in page(told(conn, 30, now))
-    assert "It begins on" not in page(told(conn, 14, now))
+    first = datetime.fromisoformat(at).date()
+    drawn = page(told(conn, 30, now))
+    assert f"The first call was on {first.day} {first:%B}." in drawn
+    assert drawn.count("data-tip=") == 4  # Of three days before it one can see that nothing was there.
+    assert "The first call was on" not in page(told(conn, 3, now))
 
 
 def test_one_call_without_tokens_is_missing_and_two_are(conn: sqlite3.Connection, at: str, now: datetime) -> None:
@@ -369,3 +371,22 @@ def test_what_a_result_is_weighed_against_is_told_in_a_column_of_its_unit(
 )
 def test_a_time_has_as_many_places_as_its_size_deserves(seconds: float | None, text: str) -> None:
     assert said.time(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("spent", "wanted"),
+    [
+        (0, ("$2.00", "of $2.00")),
+        (4_000_000, ("$2.00", "of $2.00, $0.0040 spent")),
+        (40_000_000, ("$1.96", "of $2.00")),
+        (2_000_000_000, ("$0", "of $2.00, used up")),
+    ],
+)
+def test_what_was_spent_shows_where_the_rounded_rest_of_a_budget_hides_it(
+    conn: sqlite3.Connection, at: str, now: datetime, spent: int, wanted: tuple[str, str]
+) -> None:
+    draft(conn, "t1", at, "applied")
+    gauge = Gauge(budget="day", key="2026-11-22", spent_nanousd=spent, limit_nanousd=2_000_000_000)
+    drawn = page(told(conn, 3, now).model_copy(update={"budgets": (gauge,)}))
+    assert f"<p>{wanted[1]}</p>" in drawn
+    assert f">{wanted[0]}</p>" in drawn

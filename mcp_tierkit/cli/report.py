@@ -53,7 +53,8 @@ def report(
     if page_file == STDOUT:
         click.echo(_page(found), nl=False)
     elif page_file is not None:
-        _write(page_file, _page(found), is_piped=as_json)
+        _write(page_file, _page(found))
+        click.echo(f"Wrote {page_file}", err=as_json)
     if csv_folder is not None:
         _write_tables(csv_folder, found, is_piped=as_json)
     if as_json:
@@ -89,7 +90,7 @@ def _found(days: int, *, with_transcripts: bool) -> Told:
     with reading(places.ledger_url) as conn:
         if config is not None:
             more = {"budgets": config.budgets, "repository": str(config.repository)}
-            more["minute_nanousd"] = config.caller.minute_usd
+            more["minute_nanousd"] = config.caller.minute_nanousd
             more["is_caller_named"] = config.caller.model is not None
             more["billing"] = {
                 name: billed(tier) for name, tier in survey(config).tiers.items() if tier.billing != "api"
@@ -153,7 +154,7 @@ def _page(found: Told) -> str:
     return page(found)
 
 
-def _write(file: Path, text: str, *, is_piped: bool) -> None:
+def _write(file: Path, text: str) -> None:
     """Write what only its owner may read: goals of tasks are private. Raises InvalidInput."""
     import tempfile
 
@@ -177,14 +178,17 @@ def _write(file: Path, text: str, *, is_piped: bool) -> None:
             f"{file} could not be written ({error.strerror}). Nothing was changed.",
             next_step="Name a file in a folder that exists and that you may write to.",
         ) from error
-    # What follows on stdout may be JSON, which is to stay one document.
-    click.echo(f"Wrote {file}", err=is_piped)
 
 
 def _write_tables(folder: Path, found: Told, *, is_piped: bool) -> None:
     from mcp_tierkit.cli.report_csv import tables
     from mcp_tierkit.errors import InvalidInput
 
+    if folder.suffix.lower() == ".csv" and not folder.is_dir():
+        raise InvalidInput(
+            f"{folder} is the name of one file, and --csv writes one per table into a folder. Nothing was written.",
+            next_step=f"Name a folder, as in: tierkit report --csv {folder.with_suffix('').name or 'report'}",
+        )
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -192,5 +196,8 @@ def _write_tables(folder: Path, found: Told, *, is_piped: bool) -> None:
             f"The folder {folder} could not be made ({error.strerror}). Nothing was written.",
             next_step="Name a folder that exists, or one within a folder that you may write to.",
         ) from error
-    for name, text in tables(found).items():
-        _write(folder / f"{name}.csv", text, is_piped=is_piped)
+    made = tables(found)
+    for name, text in made.items():
+        _write(folder / f"{name}.csv", text)
+    # What follows on stdout may be JSON, which is to stay one document.
+    click.echo(f"Wrote {len(made)} tables into {folder}", err=is_piped)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import click
 
 from mcp_tierkit.amounts import count, dollars, percent, tokens
-from mcp_tierkit.cli.tables import Column, figures, print_table, print_text, words
+from mcp_tierkit.cli.tables import Column, Held, figures, held, print_table, print_text, words
 from mcp_tierkit.ledger.levers import Lever, Savings, Unsaid
 from mcp_tierkit.ledger.spending import COSTLIEST, CostlyTask, Gauge
 from mcp_tierkit.ledger.told import Share, Told, paid_for
@@ -17,7 +18,9 @@ from mcp_tierkit.scorecard import Scorecard
 
 GOAL = "goal"
 GOAL_WIDTH = 44
-FEW = 5
+FEW, FEWEST = 5, 3
+SCREEN, MORE = 40, 4
+"""Lines of a screen, and of these what its last sentence takes with the line before it."""
 LEVERS = {
     "cheap_drafts": "cheap tier instead of your agent",
     "dearer_drafts": "a dearer tier instead of your agent",
@@ -47,14 +50,18 @@ UNSAID = {
 
 def print_report(told: Told) -> None:
     """What one screen shows; the rest is in `print_all`."""
-    if print_summary(told):
-        print_tiers(told)
-        print_budgets(told)
-        print_dearest(told, FEW)
-        print_results(told, FEW)
+    with held() as summary:
+        is_more = print_summary(told)
+    click.echo(summary.text, nl=False)
+    if not is_more:
+        return
+    with held() as steps:
         print_next(told)
-        click.echo()
-        print_text(["More: tierkit report --all; --levers: what saved and what lost; --html FILE: with charts."])
+    shown = _fitting(told, SCREEN - MORE - summary.lines - steps.lines)
+    click.echo("".join((*shown.values(), steps.text)))
+    left_out = [name for name in SECTIONS if name not in shown]
+    beyond = f"Not on this screen: {', '.join(left_out)}. " if left_out else ""
+    print_text([f"{beyond}More: tierkit report --all; --levers: what saved and what lost; --html FILE: with charts."])
 
 
 def print_summary(told: Told) -> bool:
@@ -65,10 +72,19 @@ def print_summary(told: Told) -> bool:
         return False
     click.echo()
     if told.overview.spend.calls or told.savings.tasks:
-        print_text([f"Delegating {said.headline(told).text}.", *said.basis(told)])
-    print_text([said.verdict(told), *said.uncounted(told)])
-    print_text(_ends(told))
+        _print_lines([f"Delegating {said.headline(told).text}.", *said.basis(told)])
+    _print_lines([said.verdict(told), *said.uncounted(told)])
+    _print_lines(_ends(told))
     return True
+
+
+def _print_lines(sentences: Iterable[str]) -> None:
+    """One paragraph on a terminal; in a pipe, where nothing wraps, a line for each sentence."""
+    if sys.stdout.isatty():
+        print_text(sentences)
+    else:
+        for sentence in sentences:
+            print_text([sentence])
 
 
 def _summary(told: Told) -> str:
@@ -114,7 +130,7 @@ def print_tiers(told: Told) -> None:
         for tier in (share.tier,)
     ]
     print_table("Who did the work", head, rows)
-    print_text(_beside_tiers(told))
+    _print_lines(_beside_tiers(told))
 
 
 def _parts(share: Share, *, has_quota: bool) -> list[str]:
@@ -151,15 +167,17 @@ def _gauge(gauge: Gauge) -> tuple[str, ...]:
 def print_dearest(told: Told, most: int) -> None:
     """The single tasks that cost most."""
     head = (*words("task", "project"), Column(GOAL, is_wide=True), *figures("calls", "USD"))
-    rows = [_costly(task, told.project_names[task.project]) for task in told.costliest[:most]]
+    rows = [
+        _costly(task, told.project_names[task.project], said.cost(told.spends[task.task_id]))
+        for task in told.costliest[:most]
+    ]
     # Of the rest nobody counts how many cost anything.
     is_cut = len(rows) in (most, COSTLIEST)
     print_table(f"Dearest tasks, the first {len(rows)}" if is_cut else "Dearest tasks", head, rows)
 
 
-def _costly(task: CostlyTask, project: str) -> tuple[str, ...]:
-    known = f"{dollars(task.cost_nanousd)}{' + unknown' if task.unpriced_calls else ''}"
-    return task.task_id, project, goal(task.goal), count(task.calls), known
+def _costly(task: CostlyTask, project: str, cost: str) -> tuple[str, ...]:
+    return task.task_id, project, goal(task.goal), count(task.calls), cost
 
 
 def goal(text: str) -> str:
@@ -175,7 +193,8 @@ def part_of(title: str, shown: int, whole: int) -> str:
 def print_results(told: Told, most: int) -> None:
     """What the newest results came to: cost, time, rewrites, comments before merge, defects after."""
     head = (*words("task"), *figures("USD", "time", "rewrites", "comments", "defects"), *words("verdict"))
-    spent = {task.task_id: said.cost_of_task(task) for task in told.tasks}
+    spent = {task_id: said.cost(spend) for task_id, spend in told.spends.items()}
+    spent |= {task.task_id: said.cost_of_task(task) for task in told.tasks}
     rows = [_card(card, spent.get(card.task_id)) for card in told.scorecards[:most]]
     print_table(part_of("What results came to (-: not known)", len(rows), len(told.scorecards)), head, rows)
 
@@ -209,11 +228,34 @@ def print_next(told: Told) -> None:
             print_text([f"- {step}"])
 
 
+SECTIONS: dict[str, Callable[[Told, int], None]] = {
+    "who did the work": lambda told, few: print_tiers(told),
+    "budgets": lambda told, few: print_budgets(told),
+    "what results came to": print_results,
+    "dearest tasks": print_dearest,
+}
+"""What the screen shows where there is room, the most important first."""
+
+
+def _fitting(told: Told, room: int) -> dict[str, str]:
+    """The parts that this many lines hold, with fewer rows where that lets all of them stay."""
+    shown = dict[str, Held]()
+    for few in (FEW, FEWEST):
+        for name, show in SECTIONS.items():
+            with held() as shown[name]:
+                show(told, few)
+        if sum(part.lines for part in shown.values()) <= room:
+            break
+    while sum(part.lines for part in shown.values()) > room:
+        shown.popitem()
+    return {name: part.text for name, part in shown.items()}
+
+
 def print_levers(told: Told) -> None:
     """What each lever saved or lost: every known dollar, or token of a subscription, belongs to one of them."""
     found = told.savings
     click.echo(f"Last {count(told.days, 'day')}, UTC.")
-    print_text([f"Delegating {said.headline(told).text}.", *said.basis(told)])
+    _print_lines([f"Delegating {said.headline(told).text}.", *said.basis(told)])
     for unit, title in (("nanousd", "Saved, in US dollars"), ("tokens", "Saved, in tokens of your agent")):
         levers = [lever for lever in found.levers if lever.unit == unit]
         net = found.net_nanousd if unit == "nanousd" else found.net_tokens

@@ -5,11 +5,14 @@ What comes from elsewhere steers no terminal.
 
 from __future__ import annotations
 
+import io
 import re
 import shutil
 import sys
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
+from typing import TextIO
 
 import click
 
@@ -20,6 +23,37 @@ __all__ = ["BAR", "Column", "Rows", "figures", "print_table", "print_text", "pri
 CELL_WIDTH, LEAST_ROOM = 80, 30
 HELD = "\N{NO-BREAK SPACE}"
 BAR = Column("", is_spare=True, is_bar=True)
+
+
+class Held(io.StringIO):
+    """What would have been printed, laid out for where it would have gone."""
+
+    def __init__(self, instead_of: TextIO) -> None:
+        super().__init__()
+        self._is_terminal, self._encoding = instead_of.isatty(), instead_of.encoding
+
+    def isatty(self) -> bool:
+        return self._is_terminal
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        return self._encoding
+
+    @property
+    def text(self) -> str:
+        return self.getvalue()
+
+    @property
+    def lines(self) -> int:
+        return self.text.count("\n")
+
+
+@contextmanager
+def held() -> Iterator[Held]:
+    """What is printed inside the block is kept, to be counted before it is shown."""
+    kept = Held(sys.stdout)
+    with redirect_stdout(kept):
+        yield kept
 
 
 def words(*names: str) -> tuple[Column, ...]:

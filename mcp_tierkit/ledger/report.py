@@ -201,6 +201,13 @@ def recent_tasks(conn: sqlite3.Connection, *, limit: int = 20, since: str = "") 
     return _summaries(conn, "where +created_at >= :since", {"limit": limit, "since": since})
 
 
+def spends(conn: sqlite3.Connection, task_ids: Collection[str]) -> dict[str, Spent]:
+    """What each of these tasks that made a call cost."""
+    query = f"""select task_id, {OF_CALLS} from calls
+        where task_id in (select value from json_each(?)) group by task_id"""
+    return {row["task_id"]: spent_of(row) for row in conn.execute(query, (json.dumps(sorted(task_ids)),))}
+
+
 def task_summary(conn: sqlite3.Connection, task_id: str) -> TaskSummary:
     """Raises NotFound."""
     found = _summaries(conn, "where task_id = :task_id", {"limit": 1, "task_id": task_id})

@@ -69,6 +69,7 @@ class Told(Record):
     playbooks: tuple[report.PlaybookTotal, ...]
     tasks: tuple[report.TaskSummary, ...]
     scorecards: tuple[Scorecard, ...]
+    spends: dict[str, Spent] = Field(default_factory=dict, exclude=True, description="Of the dearest and scored tasks.")
     verdicts: dict[Worth | Literal["unknown"], int] = Field(description="Of the scorecards.")
     patterns: tuple[Pattern, ...]
     checklist: tuple[Answer, ...] = ()
@@ -140,6 +141,8 @@ def told(
         found["tasks"] = tuple(
             task.model_copy(update={"is_gone": True}) if task.task_id in seen.gone else task for task in found["tasks"]
         )
+        shown = {one.task_id for name in ("costliest", "scorecards") for one in found[name]}
+        found["spends"] = report.spends(conn, shown)
         found["by_model"] = by_answer(found["by_model"])
         limits = spending.gauges(conn, budgets, at, repository) if budgets else ()
     finally:

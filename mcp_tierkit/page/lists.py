@@ -45,7 +45,7 @@ def rankings(told: Told) -> list[Html]:
         rows = [
             el("li", el("span", foreign(_short(task.goal)),
                         el("small", _when(task, _short(told.project_names[task.project], NAME))), klass="lines"),
-               el("span", f"{dollars(task.cost_nanousd)}{' or more' if task.unpriced_calls else ''}", klass="value"),
+               el("span", said.cost(told.spends[task.task_id]), klass="value"),
                bar(task.cost_nanousd / most, "t-plain"))
             for task in told.costliest[:MOST]
         ]  # fmt: skip

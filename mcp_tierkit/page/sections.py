@@ -58,6 +58,8 @@ WORTH: dict[Worth, tuple[str, str]] = {
 }  # fmt: skip
 BUDGETS = {"day": "today", "month": "this month", "project": "this project"}
 MOST_PARTS = 4
+EMPTY_DAYS = 3
+"""Shown of those before the first call."""
 
 
 def card(title: str, how: str, *inside: Child, wide: bool = False) -> Html:
@@ -84,7 +86,8 @@ def table(title: str, head: Sequence[str], rows: Sequence[Sequence[Child]]) -> H
 def days(told: Told) -> list[Html]:
     """Dollars over time, and a subscription's quota, each where there was any; else tokens, which are always there."""
     since, until = date.fromisoformat(_first_day(told)), date.fromisoformat(told.until)
-    later = f" It begins on {since.day} {since:%B}: before that no model was called." if f"{since}" > told.since else ""
+    first = since + timedelta(days=EMPTY_DAYS)
+    later = f" The first call was on {first.day} {first:%B}." if f"{since}" > told.since else ""
     made = []
     if any(row.cost_nanousd or row.unknown_nanousd for row in told.day_tiers):
         how = "The higher a column, the more was spent; its colours say on which tier of models."
@@ -133,9 +136,9 @@ def _quota_figures(told: Told) -> Html:
 
 
 def _first_day(told: Told) -> str:
-    """The first day with calls, and two weeks at least: who begins sees more than one column at the end of a month."""
+    """A few days before the first call: who begins sees more than one column, and no wide stretch of nothing."""
     first = min((row.day for row in told.day_tiers), default=told.since)
-    return max(told.since, min(first, f"{date.fromisoformat(told.until) - timedelta(days=13)}"))
+    return max(told.since, f"{date.fromisoformat(first) - timedelta(days=EMPTY_DAYS)}")
 
 
 def _is(name: str, tier: str) -> bool:
@@ -189,7 +192,7 @@ def _lever(lever: Lever, least: int, most: int) -> Html:
 
 def _range(name: str, what: str, low: int, high: int, least: int, most: int, unit: LeverUnit) -> Html:
     sides = [dollars(side) if unit == "nanousd" else tokens(side) for side in (low, high)]
-    told = sides[0] if low == high else f"{sides[0]} to {sides[1]}"
+    told = " to ".join(dict.fromkeys(sides))
     label = el("span", el("b", name), el("small", what) if what else None)
     return el("li", label, el("span", told, klass="value"), span(low, high, least, most))
 

@@ -106,7 +106,7 @@ def _left(told: Told) -> Html:
     share = min(_used(tightest), 1.0)
     klass = "loss" if share >= 1 else "mixed" if share >= 0.8 else "gain"
     others = [f"{_room(gauge)} {said.BUDGETS[gauge.budget]}" for gauge in told.budgets if gauge is not tightest]
-    of = f"of {dollars(tightest.limit_nanousd)}" + (", used up" if share >= 1 else "")
+    of = f"of {dollars(tightest.limit_nanousd)}" + (", used up" if share >= 1 else _barely(tightest))
     more = [el("p", of), el("p", " · ".join(others)) if others else None]
     tone = "loss" if share >= 1 else None
     return _tile(f"Left {said.BUDGETS[tightest.budget]}", _room(tightest), bar(share, klass), *more, tone=tone)
@@ -114,6 +114,12 @@ def _left(told: Told) -> Html:
 
 def _used(gauge: Gauge) -> float:
     return gauge.spent_nanousd / gauge.limit_nanousd if gauge.limit_nanousd else 1.0
+
+
+def _barely(gauge: Gauge) -> str:
+    """What was spent, where the rounded rest does not show that anything was."""
+    is_hidden = gauge.spent_nanousd and _room(gauge) == dollars(gauge.limit_nanousd)
+    return f", {dollars(gauge.spent_nanousd)} spent" if is_hidden else ""
 
 
 def _room(gauge: Gauge) -> str:
