@@ -329,7 +329,7 @@ def test_of_equal_lines_as_many_are_the_tasks_as_it_added(tmp_path: Path) -> Non
         assert measure(field.ws, field.state, "t2", at=THEN, now=THEN + DAY).rewritten_lines == wanted
 
 
-def test_a_long_file_is_counted_in_a_second(tmp_path: Path) -> None:
+def test_a_long_file_is_counted_in_no_time(tmp_path: Path) -> None:
     field = Field(tmp_path)
     rows = [f"{at},{at % 7},yes" for at in range(19_000)]
     prose = [text for at in range(500) for text in (f"Sentence {at}.", "")]
@@ -343,7 +343,7 @@ def test_a_long_file_is_counted_in_a_second(tmp_path: Path) -> None:
     begun = time.process_time()
     found = measure(field.ws, field.state, "t2", at=THEN, now=THEN + DAY)
     assert found == LineCount(changed_lines=501, rewritten_lines=0)
-    assert time.process_time() - begun < 1
+    assert time.process_time() - begun < 5  # A tenth of a second where nobody else works; minutes if line by line.
 
 
 def test_a_huge_version_is_not_loaded_to_be_compared(tmp_path: Path) -> None:

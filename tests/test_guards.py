@@ -31,7 +31,7 @@ RED = guard("sys.exit('the old failure')")
 MENDED = guard("sys.exit('1' in text)")
 ABSENT = Check(argv=("no-such-command-anywhere",))
 HANGS = Check(argv=(sys.executable, "-c", "import time; time.sleep(60)"), timeout_s=0.3)
-HANGS_WITH_IT = guard("import time; time.sleep(60 if '2' in text else 0)").model_copy(update={"timeout_s": 2})
+HANGS_WITH_IT = guard("import time; time.sleep(600 if '2' in text else 0)")
 FLAKY = guard("logs = list(pathlib.Path('.tierkit/t').glob('*.log')); sys.exit(len(logs) % 2 == 0)")
 MADE_FLAKY = guard("p = pathlib.Path('.tierkit/t/x-1.log'); sys.exit('2' in text and not p.exists())")
 
@@ -62,11 +62,15 @@ async def test_a_guard_that_stays_green_is_run_once(bench: Bench) -> None:
 
 
 async def test_only_what_was_green_before_is_broken_by_the_change(bench: Bench) -> None:
-    results = await run_guards(bench, [BREAKS, RED, MENDED, HANGS_WITH_IT], CHANGE, label="x")
+    for seconds in (2, 60):  # On a machine that stands still Python itself may not start in two.
+        hangs = HANGS_WITH_IT.model_copy(update={"timeout_s": seconds})
+        results = await run_guards(bench, [BREAKS, RED, MENDED, hangs], CHANGE, label=f"x{seconds}")
+        if len(results) == 4:
+            break
     assert ends(results) == [("green", "red"), ("red", "red"), ("not_run", "green"), ("green", "unrunnable")]
     assert broken(results) == (results[0], results[3])
     assert "value is VALUE = 2" in results[0].digest
-    assert "longer than 2 s" in results[3].digest
+    assert f"longer than {seconds} s" in results[3].digest
     assert results[1].digest == ""
     assert {result.role for result in results} == {"stays_green"}
 
