@@ -19,7 +19,7 @@ import pytest
 from mcp_tierkit.errors import NotFound, Untrusted
 from mcp_tierkit.playbook.command import command_starter, kept_command
 from mcp_tierkit.playbook.folder import Folder, digest, read_folder
-from mcp_tierkit.playbook.load import builtin_root
+from mcp_tierkit.playbook.load import builtin_root, load
 from mcp_tierkit.playbook.starter import write
 from mcp_tierkit.playbook.trust import (
     TrustStoreUnreadable,
@@ -301,16 +301,18 @@ def approved(world: World) -> Folder | None:
         ("assets/command.json", '"TERM": "dumb"', '"BASH_ENV": "x"'),
         ("assets/command.json", '"bin"', '"/tmp/bin"'),
         ("scripts/other.py", "", "import this"),
+        ("playbook.toml", "scripts/run.py", "scripts/command.sh"),
+        ("playbook.toml", 'runtime = "python"', 'runtime = "bash"'),
     ],
 )
 def test_a_command_is_told_as_what_runs_only_where_nothing_else_could_run_instead(
     tmp_path: Path, path: str, old: str, new: str
 ) -> None:
     write(command_starter("sample", "make test | tee log"), tmp_path)
-    assert kept_command(read_folder(tmp_path / "sample")) == "make test | tee log"
+    assert kept_command(load(read_folder(tmp_path / "sample"), "", origin="project")) == "make test | tee log"
     file = tmp_path / "sample" / path
     file.write_text(file.read_text().replace(old, new, 1) if old else new)
-    assert kept_command(read_folder(tmp_path / "sample")) is None
+    assert kept_command(load(read_folder(tmp_path / "sample"), "", origin="project")) is None
 
 
 def test_a_list_is_cut_between_words_on_a_terminal_and_not_at_all_in_a_pipe(world: World) -> None:

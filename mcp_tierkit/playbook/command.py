@@ -12,7 +12,7 @@ from pathlib import Path
 from posixpath import normpath
 from typing import Any
 
-from mcp_tierkit.playbook.folder import Folder
+from mcp_tierkit.playbook.load import Playbook
 from mcp_tierkit.playbook.match import usable
 from mcp_tierkit.playbook.schema import Fields
 from mcp_tierkit.playbook.starter import Starter, as_json, template
@@ -65,8 +65,11 @@ def command_starter(name: str, command: str, writes: Sequence[str] = ()) -> Star
     return Starter(name=name, files=files, notes=tuple(notes))
 
 
-def kept_command(folder: Folder) -> str | None:
+def kept_command(chosen: Playbook) -> str | None:
     """The command that a playbook of `command_starter` runs; None where anything else could run in its place."""
+    folder = chosen.folder
+    if (chosen.rules.script, chosen.rules.runtime) != (_SCRIPT, "python"):
+        return None  # The command's own file may be started by itself, whatever the words beside it say.
     own = {entry.path for entry in folder.files if entry.path.startswith("scripts/")} - {"scripts/command.sh"}
     if own != {_SCRIPT} or folder.read(_SCRIPT) != template("command", {})[_SCRIPT].data:
         return None

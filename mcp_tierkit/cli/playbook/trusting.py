@@ -160,7 +160,7 @@ def _runs(chosen: Playbook) -> Iterator[str]:
     run = chosen.contract.run
     if run is None:
         return
-    if command := kept_command(chosen.folder):
+    if command := kept_command(chosen):
         first, *more = plain(command, lines=True).split("\n")
         yield f"  runs: {first}" + (f"   ({counted(len(more), 'more line')} in scripts/command.sh)" if more else "")
         yield f"  through {run.script}, as tierkit playbook new --from-command writes it"
