@@ -96,6 +96,21 @@ def test_no_program_of_the_project_itself_is_started_to_see_whether_it_starts(pr
     assert not (project / ".venv/bin/was-run").exists()
 
 
+@pytest.mark.parametrize("link", ["the program", "its folder"])
+def test_nor_is_one_that_a_link_leads_to(
+    project: Path, capsys: Said, monkeypatch: pytest.MonkeyPatch, link: str
+) -> None:
+    (project / "conftest.py").touch()
+    add_pytest(project / "tools")
+    linked, target = (project.parent / "bin/pytest", "tools/pytest") if link == "the program" else (
+        project.parent / "entered", "tools"
+    )  # fmt: skip
+    linked.symlink_to(project / target)
+    monkeypatch.setenv("PATH", f"{project.parent}/bin:{project.parent}/entered")
+    assert offered(capsys)["checks"] == ["pytest"]
+    assert not (project / "tools/was-run").exists()
+
+
 @pytest.mark.parametrize("lines", [100, None])
 def test_the_first_task_is_one_that_the_planner_hands_over(project: Path, capsys: Said, lines: int | None) -> None:
     (project / "tests/test_cart.py").write_text(UNITTEST)

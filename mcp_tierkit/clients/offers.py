@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 import shutil
@@ -63,7 +64,8 @@ def _starts(project: Path, program: str) -> bool:
     """
     env = clean_env({"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"})
     found = shutil.which(program, path=search_path(project, env["PATH"]))
-    if found is None or Path(found).is_relative_to(project):
+    # By way of a link too: an environment may have been entered through one, or a script linked into a user's own.
+    if found is None or any(Path(place).is_relative_to(project) for place in (found, os.path.realpath(found))):
         return found is not None
     with tempfile.TemporaryDirectory() as empty:
         argv = [found, _VERSION.get(program, "--version")]
