@@ -649,6 +649,16 @@ async def test_a_client_file_that_cannot_be_read_is_told(home: Home) -> None:
     assert "line 1" in (await home.faults())["client_config"].what
 
 
+@pytest.mark.parametrize("whose", ["shop", "home"])
+async def test_of_the_two_files_of_codex_the_one_that_is_broken_is_named(home: Home, whose: str) -> None:
+    for folder in (home.project, home.path):
+        (folder / ".codex").mkdir()
+        text = "[mcp_servers\n" if folder.name == whose else ""
+        (folder / ".codex/config.toml").write_text(text)
+    fix = (await home.faults(client="codex"))["client_config"].fix
+    assert f"{whose}/.codex/config.toml, then" in fix
+
+
 async def test_nothing_that_a_clients_file_names_is_run(home: Home) -> None:
     script = home.path / "mcp-tierkit"
     script.write_text(f"#!/bin/sh\ntouch {home.path}/ran\n")

@@ -57,6 +57,8 @@ def _look(client: Client, project: Path, folders: Mapping[str, str], env: Mappin
     try:
         entries = our_entries(client, folders)
         state = _state(client, entries, project, env)
+        if client.personal:  # What is wrong from here on is wrong in that file, of the same name.
+            file = Path(client.personal.format_map(folders))
         everywhere = {name: words for name, words in personal_entries(client, folders).items() if str(project) in words}
     except InvalidInput as refusal:
         if client.format != "snippet":  # A file that we never write may be of a dialect that we do not read.
