@@ -12,6 +12,17 @@ FIGURES = 4
 _PLACES = ((1000, 0), (1, 2), (Decimal("0.0001"), 4), (Decimal("0.000001"), 6))
 
 
+def figure(value: Decimal) -> str:
+    """A decimal in plain digits, without zeros at its end: `1.5`, `20`."""
+    return f"{value.normalize():f}"
+
+
+def exact(nanousd: int, places: int = 0) -> str:
+    """Dollars to the last nanodollar, for files and records: `0.0031`. With `places`, no fewer of them: `1.00`."""
+    whole, point, part = figure(Decimal(nanousd).scaleb(-9)).partition(".")
+    return f"{whole}.{part:0<{places}}" if point or places else whole
+
+
 def dollars(nanousd: int | None, figures: int = 0) -> str:
     """An amount with as many places as its size deserves: $1,234, $12.30, $0.0431, -$0.0013; None is `unknown`.
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from mcp_tierkit.amounts import figure
 from mcp_tierkit.prices import LongContext, Price, names
 
 MAP_NAME = "model_prices_and_context_window_backup.json"
@@ -97,9 +98,7 @@ def _flat(price: Price) -> dict[str, str]:
     told = price.model_dump(exclude={"above", "as_of", "source", "note"}, exclude_none=True)
     beyond = price.above.model_dump(exclude_none=True) if price.above else {}
     told |= {f"above.{name}": value for name, value in beyond.items()}
-    return {
-        name: f"{value.normalize():f}" if isinstance(value, Decimal) else f"{value}" for name, value in told.items()
-    }
+    return {name: figure(value) if isinstance(value, Decimal) else f"{value}" for name, value in told.items()}
 
 
 def _today() -> date:
@@ -160,7 +159,7 @@ def _rates(entry: Mapping[str, Any], infix: str = "") -> dict[str, Decimal]:
 
 
 def _per_million(value: Any) -> Decimal:
-    return Decimal(format((Decimal(value) * 1_000_000).normalize(), "f"))
+    return Decimal(figure(Decimal(value) * 1_000_000))
 
 
 def _charges_more(entry: Mapping[str, Any]) -> bool:

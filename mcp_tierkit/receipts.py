@@ -7,6 +7,7 @@ from typing import Any, Literal, TypeVar
 
 from pydantic import Field
 
+from mcp_tierkit.amounts import exact
 from mcp_tierkit.prices import Price, Rates, cost
 from mcp_tierkit.types import Record, Spend, Usage
 
@@ -144,10 +145,7 @@ def weigh(caller: CallerSide, own: Alone | None, price: Price | None, *, billing
 
 def usd(nanousd: int | None) -> str | None:
     """Nanodollars as a decimal string of dollars: `"0.0031"`; None stays None."""
-    if nanousd is None:
-        return None
-    text = f"{Decimal(nanousd) / NANO:f}"
-    return text.rstrip("0").rstrip(".") if "." in text else text
+    return None if nanousd is None else exact(nanousd)
 
 
 def spent_usd(spend: Spend) -> str | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from decimal import Decimal
 
-from mcp_tierkit.amounts import dollars
+from mcp_tierkit.amounts import dollars, exact, figure
 from mcp_tierkit.prices import Price, PriceTable, cost, tells_level
 from mcp_tierkit.settings import FILE
 from mcp_tierkit.tiers import Tier
@@ -97,7 +97,7 @@ def _stated_above(price: Price, completion: Completion) -> str | None:
 
 def rate(price: Price | None) -> str | None:
     """Dollars per million tokens, in and out, as the ledger writes them: `0.1/0.5`."""
-    return f"{_plain(price.input)}/{_plain(price.output)}" if price else None
+    return f"{figure(price.input)}/{figure(price.output)}" if price else None
 
 
 def billed(tier: Tier) -> str:
@@ -105,14 +105,10 @@ def billed(tier: Tier) -> str:
     if tier.billing == "subscription":
         return "within a subscription, counted in tokens"
     if tier.hour_nanousd is not None:
-        return f"${_plain(Decimal(tier.hour_nanousd).scaleb(-9))} an hour of machine time"
+        return f"${exact(tier.hour_nanousd)} an hour of machine time"
     if tier.billing == "local":
         return "free of charge, machine time not priced"
     return f"${rate(tier.price)} a million tokens in and out" if tier.price else "an unknown price"
-
-
-def _plain(amount: Decimal) -> str:
-    return format(amount.normalize(), "f")
 
 
 def _is_form(model: str, served: str) -> bool:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
+from mcp_tierkit.amounts import figure
 from mcp_tierkit.cli.options import config_if_any, json_option, print_json
 from mcp_tierkit.errors import LedgerError
 from mcp_tierkit.prices import STALE_DAYS, Price, PriceTable, Rates, names, withdrawal
@@ -182,7 +183,7 @@ def _other_rates(rates: Rates) -> list[tuple[str, Decimal | None]]:
 
 
 def _figure(value: Decimal | None) -> str:
-    return "?" if value is None else f"{value.normalize():f}"
+    return "?" if value is None else figure(value)
 
 
 def _warn(rows: Sequence[Row], today: date) -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
-from decimal import Decimal
 
+from mcp_tierkit.amounts import exact
 from mcp_tierkit.ledger.migrations import UNPRICED
 from mcp_tierkit.receipts import Weighed
 from mcp_tierkit.types import Spend
@@ -46,8 +46,7 @@ def weighed(conn: sqlite3.Connection, task_id: str) -> tuple[Weighed | None, Spe
 
 def dollars(nanousd: int) -> str:
     """Exact US dollars as a decimal string with two places or more: 3_100_000 is `0.0031`."""
-    whole, _, part = format(Decimal(nanousd).scaleb(-9), "f").partition(".")
-    return f"{whole}.{part.rstrip('0').ljust(2, '0')}"
+    return exact(nanousd, 2)
 
 
 def committed(conn: sqlite3.Connection, budget: str, key: str) -> int:
