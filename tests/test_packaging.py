@@ -121,7 +121,7 @@ def test_no_pin_keeps_an_older_pip_from_saying_that_python_is_too_old() -> None:
     stopping = []
     for pin in map(Requirement, lines):
         with suppress(PackageNotFoundError):
-            needs = SpecifierSet(metadata(pin.name).get("Requires-Python") or "")
+            needs = SpecifierSet(str(metadata(pin.name).json.get("requires_python") or ""))
             is_heeded = pin.marker is None or pin.marker.evaluate({"python_version": "3.10"})
             stopping += [pin.name] if is_heeded and not needs.contains("3.10.14") else []
     assert stopping == []

@@ -234,7 +234,7 @@ def test_a_model_of_openrouters_without_a_price_is_refused_with_where_prices_com
     if not is_installed:
         monkeypatch.setitem(sys.modules, "genai_prices", None)
     text = '[tiers.cheap]\nmodels = ["openrouter/nobody/made-up-9"]\n'
-    assert ("mcp-tierkit[openrouter]" in reason(home, text, OPENROUTER_API_KEY="k")) is not is_installed
+    assert ("pip install 'genai-prices" in reason(home, text, OPENROUTER_API_KEY="k")) is not is_installed
 
 
 def test_a_dropped_tier_is_gone_whoever_wrote_it(home: Path) -> None:
