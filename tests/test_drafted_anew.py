@@ -15,7 +15,7 @@ from mcp_tierkit.gateway import ScriptedGateway
 from mcp_tierkit.ledger.ends import ends
 from mcp_tierkit.ledger.levers import savings
 from mcp_tierkit.ledger.opening import ledger_path, prepare
-from mcp_tierkit.ledger.report import reading
+from mcp_tierkit.ledger.report import reading, recent_tasks
 from mcp_tierkit.ledger.scores import facts_of
 from tests.reports import add_call, open_task
 from tests.support import JOB, RIGHT, WRONG, desk_at, make_config, make_project, said
@@ -26,12 +26,12 @@ HOLE = """{"findings": [{"file": "shop/cart.py", "line": 6, "klass": "test", "se
     "test": "one", "drift": "none: looked", "security": "none: looked"}}"""
 
 
-def told(desk: Desk, task_id: str) -> tuple[str, str | None, list[str]]:
-    """Which end the task came to, what is on record of its change, and the levers it moves."""
+def told(desk: Desk, task_id: str) -> tuple[str, str, str | None, list[str]]:
+    """Which end the task came to, and in a list of tasks; what is on record of its change, and the levers it moves."""
     with reading(desk.kit.config.ledger_url) as conn:
         [end] = [name for name, number in ends(conn).model_dump().items() if number and name != "of"]
         levers: list[str] = [one.lever for one in savings(conn).levers if one.lever != "reviews"]
-        return end, facts_of(conn, task_id).outcome, levers
+        return end, recent_tasks(conn)[0].ended, facts_of(conn, task_id).outcome, levers
 
 
 async def test_a_change_that_was_taken_back_stands_again_once_it_is_drafted_again(tmp_path: Path) -> None:
@@ -51,11 +51,23 @@ async def test_a_change_that_was_taken_back_stands_again_once_it_is_drafted_agai
         await desk.record_outcome(OutcomeCall(task_id=task_id, **undo))
         found.append(told(desk, task_id))
     assert found == [
-        ("kept", None, ["cheap_drafts"]),
-        ("reverted", "reverted", ["lost_drafts"]),
-        ("kept", None, ["cheap_drafts"]),
-        ("reverted", "reverted", ["lost_drafts"]),
+        ("kept", "applied", None, ["cheap_drafts"]),
+        ("reverted", "reverted", "reverted", ["lost_drafts"]),
+        ("kept", "applied", None, ["cheap_drafts"]),
+        ("reverted", "reverted", "reverted", ["lost_drafts"]),
     ]
+
+
+async def test_a_patch_that_follows_a_change_taken_back_may_be_called_kept(tmp_path: Path) -> None:
+    config = make_config(make_project(tmp_path / "app"), tmp_path / "home", toml="[budget]\nbreaker = false\n")
+    async with desk_at(config, ScriptedGateway([said(RIGHT), said(HOLE), said(RIGHT)])) as desk:
+        task_id = (await desk.draft(DraftCall(**JOB)))["task_id"]
+        await desk.review(ReviewCall(task_id=task_id))
+        await desk.record_outcome(OutcomeCall(task_id=task_id, outcome="reverted", undo=True))
+        again = await desk.draft(DraftCall(task_id=task_id, checks=JOB["checks"], apply="never"))
+        # Whoever applies it does so without us.
+        await desk.record_outcome(OutcomeCall(task_id=task_id, outcome="accepted"))
+        assert (again["status"], *told(desk, task_id)) == ("ready", "kept", "accepted", "accepted", ["cheap_drafts"])
 
 
 async def test_a_change_that_was_taken_back_stays_so_where_the_next_draft_proves_nothing(tmp_path: Path) -> None:
@@ -65,7 +77,7 @@ async def test_a_change_that_was_taken_back_stays_so_where_the_next_draft_proves
         await desk.review(ReviewCall(task_id=task_id))
         await desk.record_outcome(OutcomeCall(task_id=task_id, outcome="reverted", undo=True))
         again = await desk.draft(DraftCall(task_id=task_id, checks=JOB["checks"]))
-        assert told(desk, task_id) == ("reverted", "reverted", ["lost_drafts"])
+        assert told(desk, task_id) == ("reverted", "reverted", "reverted", ["lost_drafts"])
     # Nothing is left for its caller to be spared of.
     assert again["status"] == "needs_work"
     assert "alone_usd" not in again["receipt"]["estimated"]

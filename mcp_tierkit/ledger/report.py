@@ -17,7 +17,7 @@ from mcp_tierkit.ledger.migrations import SCHEMA, migrations
 from mcp_tierkit.ledger.opening import check_schema, explained, ledger_path, schema_number
 from mcp_tierkit.ledger.owners import is_alive
 from mcp_tierkit.ledger.spent import OF_CALLS, SUMMED, Spent, spent_of
-from mcp_tierkit.types import Record, TaskState
+from mcp_tierkit.types import GIVEN, Record, TaskState
 
 R = TypeVar("R", bound=Record)
 Values = tuple[str, ...] | Mapping[str, str | int | None]
@@ -320,11 +320,13 @@ def _summaries(conn: sqlite3.Connection, where: str, values: Mapping[str, int | 
         return f"(select {column} from {table} where task_id = t.task_id and {which} order by rowid desc limit 1)"
 
     work = "decision <> 'review'"
+    # What was said of a change is no word on the one that was handed over after it.
+    since = f"at >= coalesce((select max(at) from drafts where task_id = t.task_id and status in {GIVEN}), '')"
 
     query = f"""select t.*, json_extract(t.record, '$.goal') as goal, {latest("decision", "routes", work)} as decision,
             {latest("tier", "routes", work)} as tier, {latest("status", "drafts")} as draft_status,
             {latest("verdict", "reviews")} as verdict, {latest("status", "playbook_runs")} as playbook_status,
-            {latest("outcome", "scores")} as outcome,
+            {latest("outcome", "scores", since)} as outcome,
             (select count(*) from playbook_runs where task_id = t.task_id) as playbook_runs, {OF_CALLS}
         from (select *, rowid as number from tasks {where} order by rowid desc limit :limit) t
         left join calls using (task_id) group by t.task_id order by t.number desc"""

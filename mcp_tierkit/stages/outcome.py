@@ -53,9 +53,9 @@ async def note_outcome(kit: Kit, told: Score) -> Outcome:
 
 
 async def _checked(kit: Kit, told: Score) -> Score:
-    """What was told, with what is known of it: that its change was taken back, and not applied again since."""
+    """What was told, with what is known of it: that its change was taken back, and not handed over again since."""
     before = await kit.ledger.score(told.task_id)
-    if before is None or not before.is_undone or told.is_undone:
+    if before is None or not before.is_undone or told.is_undone or not await kit.ledger.is_reverted(told.task_id):
         return told
     project = Workspace(Path((await kit.ledger.task(told.task_id)).project))
     if await anyio.to_thread.run_sync(has_undo, kit.config.state_dir, project, told.task_id):
