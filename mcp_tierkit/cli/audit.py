@@ -21,7 +21,7 @@ from mcp_tierkit.cli.options import json_option, told_beside
 if TYPE_CHECKING:
     from mcp_tierkit.audit.advice import Reach
     from mcp_tierkit.audit.groups import Handed
-    from mcp_tierkit.audit.tell import Audit
+    from mcp_tierkit.audit.lines import Audit
     from mcp_tierkit.prices import PriceTable
     from mcp_tierkit.transcripts.read import Reading, Step
 

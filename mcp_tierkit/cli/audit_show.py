@@ -11,7 +11,7 @@ import click
 from mcp_tierkit.amounts import count, dollars, tokens
 from mcp_tierkit.audit.advice import TO_WRITE
 from mcp_tierkit.audit.groups import by_month
-from mcp_tierkit.audit.tell import Line
+from mcp_tierkit.audit.lines import Line
 from mcp_tierkit.cli.audit_where import Others, amount, bar, labels, show_where, together
 from mcp_tierkit.cli.tables import BAR, Column, Rows, figures, print_table, print_text, printable, words
 from mcp_tierkit.tables import packaged
@@ -19,7 +19,7 @@ from mcp_tierkit.transcripts.read import FAILED
 
 if TYPE_CHECKING:
     from mcp_tierkit.audit.groups import Group, Handed
-    from mcp_tierkit.audit.tell import Audit, SessionLine, Step, TaskLine
+    from mcp_tierkit.audit.lines import Audit, SessionLine, Step, TaskLine
     from mcp_tierkit.transcripts.read import Reading
 
 _UNREAD = "The ledger of what was handed over could not be read: {}"

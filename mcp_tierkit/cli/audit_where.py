@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 import click
 
 from mcp_tierkit.amounts import dollars
-from mcp_tierkit.audit.tell import Line
+from mcp_tierkit.audit.lines import Line
 from mcp_tierkit.cli.tables import BAR, figures, print_table, print_text, printable, words
 
 if TYPE_CHECKING:
-    from mcp_tierkit.audit.tell import Audit
+    from mcp_tierkit.audit.lines import Audit
 
 BAR_WIDTH = 16
 _EIGHTHS = " ▏▎▍▌▋▊▉█"

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 
 from mcp_tierkit.audit.bill import Sum, delegated
+from mcp_tierkit.audit.lines import by_kind
 from mcp_tierkit.audit.money import Pricer
 from mcp_tierkit.audit.owners import begun, sort_out
 from mcp_tierkit.prices import Price
@@ -51,11 +52,8 @@ def caller_figures(
 
 
 def _figures(task_id: str, spent: Sum) -> CallerFigures:
-    names = ("input", "cache_read", "cache_write_5m", "cache_write_1h", "output")
     cost = None if spent.unpriced else spent.cost
-    return CallerFigures(
-        task_id=task_id, calls=spent.calls, cost_nanousd=cost, **dict(zip(names, spent.tokens, strict=True))
-    )
+    return CallerFigures(task_id=task_id, calls=spent.calls, cost_nanousd=cost, **by_kind(spent.tokens))
 
 
 def _mentions(file: Found, wanted: set[bytes]) -> bool:
