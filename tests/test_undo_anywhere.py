@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -13,9 +15,10 @@ from mcp_tierkit.calls import DraftCall, OutcomeCall, TaskCall
 from mcp_tierkit.cli import run
 from mcp_tierkit.config import load_config
 from mcp_tierkit.desk import Desk
-from mcp_tierkit.errors import Conflict, TierkitError
+from mcp_tierkit.errors import Conflict, LedgerDamaged, TierkitError
 from mcp_tierkit.journal import apply
 from mcp_tierkit.kit import open_kit
+from mcp_tierkit.ledger.report import reading
 from mcp_tierkit.types import Content, Draft, Score, Task
 from mcp_tierkit.workspace import Workspace
 from tests.support import desk_at, make_env
@@ -208,6 +211,16 @@ def test_a_damaged_ledger_is_called_that_with_the_command_that_moves_it_aside(
     subprocess.run(["sh", "-c", move], check=True)
     assert list(home.home.glob("damaged-*/ledger.db"))
     assert run(["report"]) == 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only there a process can look at its own open files")
+def test_a_damaged_ledger_is_held_open_by_nobody_who_was_told(home: Home) -> None:
+    _damage(home.ledger, "garbage")
+    with pytest.raises(LedgerDamaged) as told, reading(home.env["TIERKIT_LEDGER"]):
+        pass
+    # What was raised is alive, and with it all that led there.
+    assert told.value.__cause__ is not None
+    assert str(home.ledger) not in {os.path.realpath(f"/proc/self/fd/{name}") for name in os.listdir("/proc/self/fd")}
 
 
 @pytest.mark.parametrize("how", ["garbage", "truncated", "gone"])

@@ -281,11 +281,10 @@ def health(url: str) -> Health:
 
 
 def _current(path: Path) -> sqlite3.Connection:
-    conn = _connect(path)
-    if not 0 < schema_number(conn) < SCHEMA:
-        return conn
-    with closing(conn) as old:
-        return _copied(old)
+    with closing(_connect(path)) as conn:
+        if 0 < schema_number(conn) < SCHEMA:
+            return _copied(conn)
+    return _connect(path)
 
 
 def _connect(path: Path) -> sqlite3.Connection:
@@ -297,11 +296,14 @@ def _empty() -> sqlite3.Connection:
 
 
 def _copied(old: sqlite3.Connection) -> sqlite3.Connection:
-    conn = sqlite3.connect(
-        "", isolation_level=None, check_same_thread=False
-    )  # A file without a name, gone when closed.
-    old.backup(conn)
-    return _migrated(conn)
+    # A file without a name, gone when closed.
+    conn = sqlite3.connect("", isolation_level=None, check_same_thread=False)
+    try:
+        old.backup(conn)
+        return _migrated(conn)
+    except sqlite3.Error:
+        conn.close()
+        raise
 
 
 def _migrated(conn: sqlite3.Connection) -> sqlite3.Connection:
