@@ -20,7 +20,7 @@ from mcp_tierkit.journal import has_undo, recover, tree_lock, undo
 from mcp_tierkit.kit import Kit
 from mcp_tierkit.redact import redact_record
 from mcp_tierkit.routing import Match
-from mcp_tierkit.stages.account import account, first_time, plan_estimate, run_estimate
+from mcp_tierkit.stages.account import account, calls_before, first_time, plan_estimate, run_estimate
 from mcp_tierkit.stages.cycle import next_draft
 from mcp_tierkit.stages.draft import draft_change
 from mcp_tierkit.stages.outcome import note_outcome, outcome_reply, unrecorded_reply
@@ -98,11 +98,12 @@ class Desk:
 
         async def work(report: Report) -> Reply:
             draft = await draft_change(self.kit, planned, apply=call.apply == "if_green", report=report)
-            shown = say.draft_reply(draft, {})
+            earlier = await calls_before(self.kit, draft)
+            shown = say.draft_reply(draft, {}, earlier=earlier)
             # In a thread: the first count loads a vocabulary.
             schemas = await anyio.to_thread.run_sync(self._schema_tokens)
             paid = await account(self.kit, planned, shown, draft=draft, schema_tokens=schemas)
-            return say.draft_reply(draft, paid)
+            return say.draft_reply(draft, paid, earlier=earlier)
 
         return await self._run(task_id, work, call.wait_s, client, on_progress)
 

@@ -11,13 +11,13 @@ from typing import Literal
 import anyio
 import anyio.lowlevel
 
-from mcp_tierkit.config import ARGUMENTS, ENVIRONMENT, Config, variable
 from mcp_tierkit.errors import ModelFailed, OverBudget, PolicyRefused
 from mcp_tierkit.kit import Kit
 from mcp_tierkit.ledger import TextKind
 from mcp_tierkit.prices import Price, cost, most_of
 from mcp_tierkit.receipts import usd
 from mcp_tierkit.redact import find_secrets
+from mcp_tierkit.refusals import Refused, explain
 from mcp_tierkit.served import alert, is_same_model, pinned_price, rate, served_price
 from mcp_tierkit.settings import Stages
 from mcp_tierkit.tiers import NAMES, Tier
@@ -26,10 +26,6 @@ from mcp_tierkit.types import Call, Completion, Message, PackedFile, Request, Ro
 
 MOST = 10**13
 """Nanodollars one call may cost, $10,000: a price above it is mistyped, and its sums would outgrow SQLite's numbers."""
-
-
-SHELL = "mcp-tierkit/cli"
-"""The client of tasks that a command began: its settings are read for it alone."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +52,7 @@ async def call_model(
     await anyio.to_thread.run_sync(_refuse_secrets, request)
     request, worst = await anyio.to_thread.run_sync(_priced, kit, request, tier)
     _refuse_absurd(request, worst)
-    call_id = await _reserve(kit, request, worst)
+    call_id = await _reserve(kit, request, tier, worst)
     started, was_sent = time.monotonic(), False
     try:
         await _keep(kit, call_id, "prompt", "\n\n".join(f"[{part.role}]\n{part.content}" for part in messages))
@@ -82,7 +78,7 @@ async def call_model(
     return Metered(call_id=call_id, completion=completion, call=call)
 
 
-async def _reserve(kit: Kit, request: Request, worst: int | None) -> str:
+async def _reserve(kit: Kit, request: Request, tier: Tier, worst: int | None) -> str:
     """The row that holds the most the call can cost, once its gateway is ready to send."""
     budgets = await anyio.to_thread.run_sync(kit.config.budgets_now)
     if await kit.ledger.may_admit(request, worst, budgets):
@@ -91,40 +87,9 @@ async def _reserve(kit: Kit, request: Request, worst: int | None) -> str:
         return await kit.ledger.reserve(request, worst, budgets)
     except OverBudget as error:
         task = await kit.ledger.task(request.task_id)
-        error.next_step = _way_on(kit.config, error, request, task.client)
+        refused = Refused(request, worst, tier, is_single_pass=task.latency == "interactive")
+        explain(kit.config, error, refused, in_shell=kit.door != "mcp")
         raise
-
-
-def _way_on(config: Config, error: OverBudget, request: Request, client: str | None) -> str:
-    """What the user is to raise, where and to how much, and how the work then goes on."""
-    is_asked = config.on_exhausted == "ask"
-    told = error.next_step.rstrip(".")
-    if error.budget == "breaker":
-        if client == SHELL:
-            return f"{told}. Whoever means it puts {variable('budget.breaker')}=false in front of the command."
-        told += ", or with breaker = false under [budget] in tierkit.toml"
-        told += "" if is_asked else " and a new start of the server"
-    if error.needed_usd is not None:
-        told, is_read_at_start = _raise_it(config, f"{error.budget}_usd", error.needed_usd)
-        told += " and start the server again" if is_read_at_start or not is_asked else ""
-    if not is_asked or request.stage == "doctor":  # No call goes on with what doctor asked.
-        return f"{told}, or go on without it."
-    again = "the same inputs" if request.stage == "playbook" else f"task_id {request.task_id}"
-    return f"{told}; then call again with {again}."
-
-
-def _raise_it(config: Config, key: str, needed: str) -> tuple[str, bool]:
-    """Who is to set a limit where, and whether that place is read at the start alone."""
-    place, wanted = config.budget_places.get(key), f'{key} = "{needed}" or more under [budget]'
-    if place == ENVIRONMENT:
-        named = variable(f"budget.{key}")
-        return f"Ask the user to set {named}={needed} or more in the server's environment", True
-    if place == ARGUMENTS:
-        return f"Ask the user to set budget.{key} to {needed} or more where the server is started", True
-    if place is None:
-        wanted = f'{key} = "{needed}" or more (or "none") under [budget]'
-        return f"Ask the user to replace our default with {wanted} in their tierkit.toml", False
-    return f"Ask the user to set {wanted} in {place.replace('your', 'their')}", False
 
 
 async def _refuse_above_pin(kit: Kit, route: Route, tier: TierName, stage: Stage) -> None:

@@ -34,10 +34,10 @@ NEXT = {
     "applied": "Do not retype it.",
     "ready": "Green, not applied: apply the patch with git apply.",
     "unproven": "Nothing was applied. Read the patch, or name a check that is red now.",
-    "needs_work": "Nothing was applied. Read the digest, then fix the patch yourself or draft once more.",
+    "needs_work": "Nothing was applied. Read the digest, then fix the patch, or draft again, reworded or smaller.",
     "question": "Answer it: plan_task with assume, then draft by its task_id. Or do it yourself.",
     "conflict": "Files moved meanwhile; nothing was applied. Try git apply on the patch, or draft again.",
-    "rejected": "Nothing was applied. Do it yourself, or draft once more.",
+    "rejected": "Nothing was applied. Do it yourself, or draft again, reworded or smaller.",
     "unrunnable": "Nothing was spent. Mend the check's command or environment, then call again.",
     "over_budget": "Nothing was applied. Do it yourself.",
     "stop_rule": "Do it yourself; this task has had its drafts.",
@@ -46,8 +46,11 @@ NEXT = {
 }
 
 
-def draft_reply(draft: Draft, receipt: dict[str, Any]) -> dict[str, Any]:
-    """The reply of `draft_with_cheap_model`; equal in size for small and large changes."""
+def draft_reply(draft: Draft, receipt: dict[str, Any], *, earlier: Sequence[str] = ()) -> dict[str, Any]:
+    """The reply of `draft_with_cheap_model`; equal in size for small and large changes.
+
+    `earlier` tells of calls of the task that are none of this draft's, and in its receipt all the same.
+    """
     checks = (*draft.checks, *(guard for guard in draft.guards if guard.before == "green" != guard.after))
     reply: dict[str, Any] = {
         "summary": _draft_summary(draft),
@@ -56,7 +59,7 @@ def draft_reply(draft: Draft, receipt: dict[str, Any]) -> dict[str, Any]:
         "files": [_file(change) for change in draft.files[:MAX_FILES]],
         "checks": _checks(checks[:MAX_CHECKS]),
         "proof": draft.proof if draft.status in GIVEN else None,
-        "attempts": attempts_told(draft.attempts, draft.note),
+        "attempts": [*earlier, *attempts_told(draft.attempts, draft.note)],
         "patch": draft.patch,
         "isolation": draft.isolation,
         "receipt": receipt,

@@ -23,6 +23,15 @@ def attempts_told(attempts: tuple[Attempt, ...], told: str) -> list[str]:
     ]
 
 
+def earlier_told(spend: Spend, quota_calls: int) -> list[str]:
+    """A line for the calls of a task's rounds before this one, which its receipt counts as well, if there are any."""
+    if not spend.calls:
+        return []
+    known = None if spend.unpriced_calls > quota_calls else spend.cost_nanousd
+    cost = "within a quota" if quota_calls == spend.calls else about(known)
+    return [f"earlier rounds: {count(spend.calls, 'call')} {cost}"]
+
+
 def _worth(attempt: Attempt, told: str) -> str:
     more = [_cut(attempt.why)] if attempt.why and attempt.why not in told else []
     more += ["over its cap"] if attempt.overrun else []

@@ -229,7 +229,7 @@ async def test_calls_of_a_subscription_are_counted_since_dollars_do_not_hold_the
     assert (await drafted(config, apply="never"))["status"] == "ready"
     refused = await drafted(config)
     assert refused["status"] == "over_budget"
-    assert "within a subscription, may be called 1 times a day" in refused["summary"]
+    assert "within a subscription, has 1 call a day, and all are used" in refused["summary"]
     assert len(home.rows()) == 1
 
 

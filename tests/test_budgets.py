@@ -282,13 +282,13 @@ def named_amount(text: str) -> str:
 
 
 async def paused_at_its_repair(desk: Desk, config: Config) -> dict[str, Any]:
-    """A task that was paused before its first call, went on as far as the amount told allowed, and pauses again."""
+    """A task that was paused before its first call, went on as far as a larger amount allowed, and pauses again."""
     paused = await desk.draft(DraftCall(**JOB))
     assert paused["next"].startswith('Ask the user to set task_usd = "0.0')
     assert paused["next"].endswith(f"then call again with task_id {paused['task_id']}.")
     again = await desk.draft(DraftCall(task_id=paused["task_id"]))
     assert (paused["status"], again["status"], again["next"]) == ("over_budget", "over_budget", paused["next"])
-    raise_to(config, named_amount(paused["next"]))
+    raise_to(config, "0.0043")
     reply: dict[str, Any] = await desk.draft(DraftCall(task_id=paused["task_id"]))
     assert (reply["status"], reply["checks"][0]["after"]) == ("over_budget", "red")
     return reply
@@ -307,6 +307,16 @@ async def test_a_paused_task_goes_on_with_the_refused_call_once_the_budget_is_as
         assert (done["status"], done["attempts"]) == ("applied", ["cheap tiny-cheap: red, green $0.0004"])
         with pytest.raises(TierkitError, match="has had its draft, and no broken test"):
             await desk.draft(DraftCall(task_id=paused["task_id"]))
+
+
+async def test_the_sum_that_a_refused_draft_names_admits_its_repair_too(project: Path, tmp_path: Path) -> None:
+    config, gateway = asking(project, tmp_path / "home", "0.0001"), ScriptedGateway([said(WRONG), said(REPAIR)])
+    async with desk_at(config, gateway) as desk:
+        paused = await desk.draft(DraftCall(**JOB))
+        assert 'task_usd = "0.012" or more (for the draft and a repair) under [budget]' in paused["next"]
+        raise_to(config, named_amount(paused["next"]))
+        done = await desk.draft(DraftCall(task_id=paused["task_id"]))
+    assert (done["status"], done["attempts"]) == ("applied", ["cheap tiny-cheap: red, green $0.0004"])
 
 
 @pytest.mark.parametrize("moved", [False, True], ids=["the server was restarted", "its file has moved"])
@@ -339,25 +349,29 @@ async def test_without_ask_a_raised_budget_waits_for_the_next_start(project: Pat
         raise_to(config, "1")
         again = await desk.draft(DraftCall(task_id=refused["task_id"]))
     assert (again["status"], gateway.requests) == ("over_budget", [])
-    way_on = r'Ask the user to set task_usd = "0\.\d+" or more under \[budget\] in their tierkit\.toml'
-    assert re.fullmatch(way_on + r" and start the server again, or go on without it\.", again["next"]), again["next"]
+    way_on = (
+        r'Ask the user to set task_usd = "0\.\d+" or more \(for the draft and a repair\) under \[budget\] in their '
+        r"tierkit\.toml and start the server again, or max_output_tokens under \[tiers\.cheap\] below 8000 "
+        r"\(nearly all of that sum\), or go on without it\."
+    )
+    assert re.fullmatch(way_on, again["next"]), again["next"]
 
 
 @pytest.mark.parametrize(
     ("mine", "theirs", "variable", "wanted"),
     [
-        ("", 'day_usd = "0.00001"', "", 'day_usd = "0.0*" or more under [budget] in the project\'s tierkit.toml; then'),
+        ("", 'day_usd = "0.00001"', "", "day_usd = \"0.0* under [budget] in the project's tierkit.toml, or"),
         (
             "",
             "",
             "0.00001",
-            "TIERKIT_BUDGET_DAY_USD=0.0* or more in the server's environment and start the server again;",
+            "TIERKIT_BUDGET_DAY_USD=0.0* in the server's environment and start the server again, or",
         ),
         (
             'day_usd = "0.00001"',
             "",
             "",
-            'day_usd = "0.0*" or more under [budget] in their tierkit.toml; then call again',
+            'day_usd = "0.0* under [budget] in their tierkit.toml, or',
         ),
     ],
     ids=["the project's file", "a variable", "the user's file"],
@@ -391,8 +405,8 @@ async def test_a_default_that_is_in_the_way_is_named_as_ours_with_the_ways_to_li
     assert refused["status"] == "over_budget"
     assert "The task budget of $0.50 does not admit this call" in refused["summary"]
     assert re.fullmatch(
-        r'Ask the user to replace our default with task_usd = "[\d.]+" or more \(or "none"\) under \[budget\] '
-        r"in their tierkit\.toml and start the server again, or go on without it\.", refused["next"],
+        r'Ask the user to replace our default with task_usd = "440" or more \(for the draft and a repair\), or "none", '
+        r"under \[budget\] in their tierkit\.toml and start the server again, or go on without it\.", refused["next"],
     ), refused["next"]  # fmt: skip
 
 
@@ -404,8 +418,9 @@ async def test_a_call_that_the_breaker_stops_says_when_it_may_go_on_and_not_what
         replies = [await desk.draft(DraftCall(**JOB)) for _ in range(3)]
     assert replies[2]["status"] == "over_budget"
     assert re.fullmatch(
-        r"Tell the user; it may go on at \d\d:\d\d UTC, 1[01] min from now, or with breaker = false under \[budget\] "
-        r"in tierkit\.toml and a new start of the server, or go on without it\.", replies[2]["next"],
+        r"Ask in other words or for less, or tell the user; the same may go on at \d\d:\d\d UTC, 1[01] min from now, "
+        r"or with breaker = false under \[budget\] in tierkit"
+        r"\.toml and a new start of the server, or go on without it\.", replies[2]["next"],
     ), replies[2]["next"]  # fmt: skip
 
 
@@ -426,7 +441,9 @@ async def test_a_review_that_a_budget_stops_says_how_it_goes_on(project: Path, t
     config, gateway = asking(project, tmp_path / "home", "0.0001"), ScriptedGateway([said(CLEAN)])
     (project / "shop/cart.py").write_text((project / "shop/cart.py").read_text() + "\n# end\n")
     async with desk_at(config, gateway) as desk:
-        with pytest.raises(TierkitError, match=r"retryable=false.*then call again with task_id t\d+") as refused:
+        with pytest.raises(
+            TierkitError, match=r"it could cost \$[\d.]+\. This call was not made\..*then call again with task_id t\d+"
+        ) as refused:
             await desk.review(ReviewCall(diff="working_tree"))
         assert gateway.requests == []
         raise_to(config, named_amount(str(refused.value)))
@@ -490,9 +507,9 @@ async def test_a_person_who_runs_a_recipe_for_the_third_time_is_told_how_to_go_o
     third = await anyio.run_process(command, env=env, cwd=config.project, check=False)
     assert (third.returncode, third.stdout) == (3, b"")
     assert re.fullmatch(
-        r"This very request was made 2 times within ten minutes, so it looks like a loop: the breaker stops it "
-        r"\(retryable=false\)\. This call was not made\. Tell the user; it may go on at \d\d:\d\d UTC, 1[01] min "
-        r"from now\. Whoever means it puts TIERKIT_BUDGET_BREAKER=false in front of the command\.\n",
+        r"This very request was made 2 times within ten minutes, so it looks like a loop: the breaker stops it, not a "
+        r"budget\. This call was not made\. Ask in other words or for less, or wait: the same may go on at \d\d:\d\d "
+        r"UTC, 1[01] min from now, or at once with TIERKIT_BUDGET_BREAKER=false in front of the command\.\n",
         third.stderr.decode(),
     ), third.stderr.decode()
     meant = load_config(project=str(config.project), env=env | {"TIERKIT_BUDGET_BREAKER": "false"})
@@ -511,7 +528,7 @@ async def test_a_loop_is_forgotten_ten_minutes_after_its_first_call_and_a_failin
         failed = await ledger.reserve(asked.model_copy(update={"digest": "other"}), 9, Budgets())
         await ledger.settle(failed, Call(status="failed"))
     clock[0] = NOON + timedelta(minutes=9, seconds=59)
-    with pytest.raises(OverBudget, match=r"it may go on at 12:10 UTC, 1 min from now"):
+    with pytest.raises(OverBudget, match=r"may go on at 12:10 UTC, 1 min from now"):
         await ledger.reserve(asked, 9, Budgets())
     await ledger.reserve(asked.model_copy(update={"digest": "other"}), 9, Budgets())
     await ledger.reserve(asked.model_copy(update={"digest": None}), 9, Budgets())
@@ -527,7 +544,7 @@ async def test_the_minute_that_the_breaker_names_is_one_at_which_the_call_may_go
     clock[0] = NOON + timedelta(seconds=37)
     for _ in range(2):
         await ledger.reserve(asked, 9, Budgets())
-    with pytest.raises(OverBudget, match="it may go on at 12:11 UTC, 11 min from now"):
+    with pytest.raises(OverBudget, match="may go on at 12:11 UTC, 11 min from now"):
         await ledger.reserve(asked, 9, Budgets())
     clock[0] = NOON + timedelta(minutes=11)
     await ledger.reserve(asked, 9, Budgets())

@@ -19,7 +19,7 @@ FLOORS = {
     "rules": (
         "config settings narrowing keys places prices price_map providers tokens prompts edits routing packing redact "
         "tiers served scope reply calls diffs usage failures receipts evidence cascade outline answers merge digests "
-        "tables repeats pins estimates audit scorecard amounts worth"
+        "tables repeats pins estimates audit scorecard amounts worth refusals"
     ),
     "seams": (
         "gateway wire ledger workspace sandbox shapes _launch checks guards _witness journal playbook clients engines "

@@ -116,7 +116,7 @@ def _unpriced(conn: sqlite3.Connection, at: str, limit: int) -> OverBudget | Non
     allowed = f"has {calls} a day, and all are used" if limit else "is not called while unpriced_calls is 0"
     return OverBudget(
         f"A model without a known price, or within a subscription, {allowed}",
-        next_step="Ask the user to raise unpriced_calls under [budget] in tierkit.toml, or to name the model's price.",
+        next_step="Ask the user to raise unpriced_calls under [budget] in tierkit.toml, or name the model's price.",
         budget="unpriced_calls",
     )
 
@@ -140,7 +140,9 @@ def _loop(conn: sqlite3.Connection, digest: str | None, since: str, at: str) -> 
         return None
     cancelled = sum(row[1] for row in found)
     made = f"{len(found)} times within ten minutes{f', {cancelled} of them cancelled' if cancelled else ''}"
-    return Refusal("loop", _open(f"This very request was made {made}, so it looks like a loop", found[-1][0], at))
+    what = f"This very request was made {made}, so it looks like a loop"
+    way_on = "Ask in other words or for less, or tell the user; the same may go on"
+    return Refusal("loop", _open(what, found[-1][0], at, way_on=way_on))
 
 
 def _runaway_task(conn: sqlite3.Connection, request: Request, since: str, at: str) -> Refusal | None:
@@ -183,13 +185,13 @@ def _runaway(
     return Refusal(rate, _open(fast, at, at))
 
 
-def _open(what: str, since: str, at: str) -> OverBudget:
+def _open(what: str, since: str, at: str, *, way_on: str = "Tell the user; it may go on") -> OverBudget:
     # To the minute after: whoever comes at the minute that is named is let through.
     until = (datetime.fromisoformat(since) + WINDOW + ALMOST_A_MINUTE).replace(second=0, microsecond=0)
     minutes = math.ceil((until - datetime.fromisoformat(at)) / timedelta(minutes=1))
     return OverBudget(
-        f"{what}: the breaker stops it",
-        next_step=f"Tell the user; it may go on at {until:%H:%M} UTC, {minutes} min from now.",
+        f"{what}: the breaker stops it, not a budget",
+        next_step=f"{way_on} at {until:%H:%M} UTC, {minutes} min from now.",
         budget="breaker",
     )
 

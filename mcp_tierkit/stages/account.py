@@ -18,7 +18,8 @@ from mcp_tierkit.stages.recipe import PreparedSkill, foresee
 from mcp_tierkit.stages.rounds import caller_price, tokens_of
 from mcp_tierkit.stages.spared import spared
 from mcp_tierkit.tiers import Tier
-from mcp_tierkit.types import Billing, Draft
+from mcp_tierkit.types import Billing, Draft, Spend
+from mcp_tierkit.worth import earlier_told
 
 PROMPT_TOKENS = 1200
 """Our own prompt text around a task, rounded up."""
@@ -73,6 +74,15 @@ async def account(
     if weighed is not None and weighed.net(spend) is not None:
         await kit.ledger.weigh(planned.task.task_id, weighed)
     return last
+
+
+async def calls_before(kit: Kit, draft: Draft) -> list[str]:
+    """What calls of other rounds of the draft's task came to, in a line, where there were any."""
+    own = {attempt.call_id for attempt in draft.attempts}
+    rows = [row for row in await kit.ledger.calls(draft.task_id) if row.call_id not in own]
+    known = [row.cost_nanousd for row in rows if row.cost_nanousd is not None]
+    spend = Spend(calls=len(rows), cost_nanousd=sum(known), unpriced_calls=len(rows) - len(known))
+    return earlier_told(spend, sum(row.billing == "subscription" and row.cost_nanousd is None for row in rows))
 
 
 def _paid_by(rows: Iterable[Row]) -> str | None:

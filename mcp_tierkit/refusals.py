@@ -1,0 +1,135 @@
+"""What can be done about a call that a budget or the breaker refused: in an agent's words, or in those of a shell."""
+
+from __future__ import annotations
+
+from decimal import ROUND_CEILING, Decimal
+from pathlib import Path
+from typing import NamedTuple
+
+from mcp_tierkit.config import ARGUMENTS, ENVIRONMENT, Config, variable
+from mcp_tierkit.errors import OverBudget
+from mcp_tierkit.narrowing import PLACE
+from mcp_tierkit.tiers import Tier
+from mcp_tierkit.types import Request, Stage
+
+NANO = Decimal("1e-9")
+MOSTLY = 0.8
+"""The part of a call's most from which one setting is said to be what makes it."""
+EVIDENCE_TOKENS = 4_000
+"""What a repair is told beside the draft's reply, which at its longest is counted threefold: as a reservation may."""
+SERVERS = "the server's environment"
+GOES_ON: tuple[Stage, ...] = ("repair", "climb", "continue")
+
+
+class Refused(NamedTuple):
+    """The call, the most that it could cost, its tier, and what of its task decides what would come next."""
+
+    request: Request
+    worst: int | None
+    tier: Tier
+    is_single_pass: bool = False
+
+
+def explain(config: Config, error: OverBudget, refused: Refused, *, in_shell: bool) -> None:
+    """Say in the error what is to be raised, where and to how much, and how the work then goes on."""
+    is_asked = config.on_exhausted == "ask"
+    if in_shell or is_asked:  # "Not retryable" is for programs, and no word beside a way to go on.
+        error.what = error.what.replace(" (retryable=false)", "")
+    if error.budget == "breaker":
+        error.next_step = _past_the_breaker(error.next_step.rstrip("."), in_shell=in_shell, is_asked=is_asked)
+        return
+    error.next_step = _in_shell(config, error, refused) if in_shell else _to_agent(config, error, refused)
+
+
+def _past_the_breaker(told: str, *, in_shell: bool, is_asked: bool) -> str:
+    if in_shell:
+        told = told.replace("Tell the user; it", "It").replace("tell the user; ", "wait: ")
+        return f"{told}, or at once with {variable('budget.breaker')}=false in front of the command."
+    start = "" if is_asked else " and a new start of the server"
+    return f"{told}, or with breaker = false under [budget] in tierkit.toml{start}, or go on without it."
+
+
+def _to_agent(config: Config, error: OverBudget, refused: Refused) -> str:
+    is_asked, told = config.on_exhausted == "ask", error.next_step.rstrip(".")
+    if error.needed_usd is not None:
+        place = config.budget_places.get(f"{error.budget}_usd")
+        file = PLACE if place == PLACE else "their tierkit.toml"
+        told = f"Ask the user to {_raised(error, refused, place, file, environment=SERVERS)}"
+        is_read_at_start = place in (ENVIRONMENT, ARGUMENTS)
+        told += " and start the server again" if is_read_at_start or not is_asked else ""
+        told += _lever(refused)
+    if not is_asked or refused.request.stage == "doctor":  # No call goes on with what doctor asked.
+        return f"{told}, or go on without it."
+    again = "the same inputs" if refused.request.stage == "playbook" else f"task_id {refused.request.task_id}"
+    return f"{told}; then call again with {again}."
+
+
+def _in_shell(config: Config, error: OverBudget, refused: Refused) -> str:
+    place = config.budget_places.get(f"{error.budget}_usd")
+    file = _short(config.project / "tierkit.toml" if place == PLACE else config.config_file)
+    if error.needed_usd is None:
+        told = error.next_step.rstrip(".").removeprefix("Ask the user to ").replace("in tierkit.toml", f"in {file}")
+    else:
+        told = _raised(error, refused, place, file) + _lever(refused)
+    return f"{told[0].upper()}{told[1:]}; then {_again(config, refused.request)}."
+
+
+def _again(config: Config, request: Request) -> str:
+    if request.stage == "draft" or request.stage in GOES_ON:
+        # What a command has at hand ends with it, whatever the settings say.
+        anew = ", which begins anew" if config.on_exhausted == "ask" and request.stage in GOES_ON else ""
+        return f"run `tierkit draft {request.task_id}`{anew}"
+    return "run the same command again"
+
+
+def _raised(
+    error: OverBudget, refused: Refused, place: str | None, file: str, environment: str = "the environment"
+) -> str:
+    """Which limit is to be set to how much, and in which place."""
+    needed, meant = _needed(error, refused)
+    key = f"{error.budget}_usd"
+    if place == ENVIRONMENT:
+        told = f"set {variable(f'budget.{key}')}={needed} or more ({meant}) in {environment}"
+    elif place == ARGUMENTS:
+        told = f"set budget.{key} to {needed} or more ({meant}) where the server is started"
+    elif place is None:
+        told = f'replace our default with {key} = "{needed}" or more ({meant}), or "none", under [budget] in {file}'
+    else:
+        told = f'set {key} = "{needed}" or more ({meant}) under [budget] in {file}'
+    return told
+
+
+def _needed(error: OverBudget, refused: Refused) -> tuple[str, str]:
+    """A limit that admits the call, and for a draft the repair that may follow, and of what it is a sum."""
+    request, worst, tier = refused.request, refused.worst, refused.tier
+    alone = str(error.needed_usd), "for this call"
+    if request.stage != "draft" or refused.is_single_pass or worst is None:
+        return alone
+    reread = 0 if tier.hour_nanousd is not None else tier.worst(3 * request.max_output_tokens + EVIDENCE_TOKENS, 0) or 0
+    both = reread + (0 if error.budget == "call" else worst)
+    return _rounded_up(Decimal(str(error.needed_usd)) + both * NANO), "for the draft and a repair"
+
+
+def _rounded_up(amount: Decimal) -> str:
+    """To two digits that tell: it is a limit, and not a sum that anybody owes."""
+    step = Decimal(1).scaleb(amount.adjusted() - 1)
+    return f"{amount.quantize(step, ROUND_CEILING):f}"
+
+
+def _lever(refused: Refused) -> str:
+    """The setting that makes nearly all of the sum, where one does."""
+    worst, tier, request = refused.worst, refused.tier, refused.request
+    if not worst:
+        return ""
+    if tier.hour_nanousd is not None:
+        return f", or a lower timeout_s under [tiers.{tier.name}] (all of that sum)"
+    output = tier.worst(0, request.max_output_tokens) or 0
+    if output < MOSTLY * worst:
+        return ""
+    below = f"max_output_tokens under [tiers.{tier.name}] below {request.max_output_tokens}"
+    return f", or {below} (nearly all of that sum)"
+
+
+def _short(path: Path) -> str:
+    home = Path.home()
+    return f"~/{path.relative_to(home)}" if path.is_relative_to(home) else str(path)
