@@ -20,7 +20,7 @@ from mcp_tierkit.errors import LedgerError, NotFound, OverBudget
 from mcp_tierkit.ledger import Ledger, Standing, report
 from mcp_tierkit.ledger.migrations import SCHEMA, migrations
 from mcp_tierkit.ledger.money import dollars, weighed
-from mcp_tierkit.ledger.opening import Line, connect, ledger_path, prepare
+from mcp_tierkit.ledger.opening import Connection, connect, ledger_path, prepare
 from mcp_tierkit.ledger.spent import Spent
 from mcp_tierkit.ledger.sqlite import PROVEN_CHECKS, open_ledger
 from mcp_tierkit.receipts import Weighed
@@ -516,7 +516,7 @@ async def test_tasks_cancelled_by_asyncio_itself_do_not_mix_their_transactions(l
 
 
 async def test_two_threads_never_share_a_transaction(tmp_path: Path) -> None:
-    line = Line(tmp_path / "ledger.db")
+    line = Connection(tmp_path / "ledger.db")
     inside, second_ended = threading.Event(), threading.Event()
     failures: list[BaseException] = []
 
@@ -547,16 +547,16 @@ async def test_two_threads_never_share_a_transaction(tmp_path: Path) -> None:
 async def test_a_reservation_is_on_disk_before_its_id_is_given(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     modes: list[int] = []
     asked = await routed(ledger)
-    original = Line.transact
+    original = Connection.transact
 
-    def watched(self: Line, work: Callable[[sqlite3.Connection], Any], is_durable: bool = False) -> Any:
+    def watched(self: Connection, work: Callable[[sqlite3.Connection], Any], is_durable: bool = False) -> Any:
         def seen(conn: sqlite3.Connection) -> Any:
             modes.append(conn.execute("pragma synchronous").fetchone()[0])
             return work(conn)
 
         return original(self, seen, is_durable)
 
-    monkeypatch.setattr(Line, "transact", watched)
+    monkeypatch.setattr(Connection, "transact", watched)
     await ledger.settle(await ledger.reserve(asked, 1, Budgets()), settled(1))
     assert modes == [2, 1]  # FULL, then NORMAL
 

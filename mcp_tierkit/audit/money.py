@@ -86,7 +86,7 @@ class Pricer:
     def _looked_up(self, model: str) -> tuple[_Scaled, int, _Scaled] | None:
         """The price of the name as it stands, else that of the plain model times what its marks add."""
         for name, factor in ((model, Fraction(1)), unmarked(model)):
-            price = next((found for one in names(name) if (found := self._find(one)) is not None), None)
+            price = next((found for one in spellings(name) if (found := self._find(one)) is not None), None)
             if price is not None:
                 return _scaled_steps(price, factor)
         return None
@@ -105,12 +105,12 @@ def unmarked(model: str) -> tuple[str, Fraction]:
         factor *= 1 if model.startswith(tuple(table["not_us"])) else Fraction(table["us"])
     if model.endswith(FAST):
         model = model.removesuffix(FAST)
-        known = next((table["fast"][name] for name in names(model) if name in table["fast"]), None)
+        known = next((table["fast"][name] for name in spellings(model) if name in table["fast"]), None)
         return (model, factor * Fraction(known)) if known else ("", factor)
     return model, factor
 
 
-def names(model: str) -> tuple[str, ...]:
+def spellings(model: str) -> tuple[str, ...]:
     """The name a transcript gives, then without a mark such as `[1m]`, then without the day at its end."""
     plain = _DATED.sub("", model)
     return tuple(dict.fromkeys((model, plain, _DAY.sub("", plain)))) if model else ()

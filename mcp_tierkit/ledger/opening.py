@@ -24,7 +24,7 @@ _BUSY_MS = 10_000
 _DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
-class Line:
+class Connection:
     """One connection, opened when it is first used, for one thread at a time.
 
     The lock stands beside the one-slot limiter since asyncio's own cancellation frees the slot while the thread works.

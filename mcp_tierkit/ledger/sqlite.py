@@ -18,7 +18,7 @@ from mcp_tierkit.errors import LedgerError, NotFound, OverBudget
 from mcp_tierkit.ledger import Ledger, Row, Standing, TextKind
 from mcp_tierkit.ledger.budget import refusal
 from mcp_tierkit.ledger.money import SPEND, spend_of, weighed
-from mcp_tierkit.ledger.opening import Line, ledger_path, private_folder
+from mcp_tierkit.ledger.opening import Connection, ledger_path, private_folder
 from mcp_tierkit.ledger.owners import Owner, busy_owners, close_left, owner_lives, remove_dead
 from mcp_tierkit.ledger.rows import (
     Value,
@@ -84,7 +84,7 @@ class SqliteLedger:
 
     def __init__(self, path: Path, owners: Path, clock: Callable[[], datetime], settle_wait_s: float) -> None:
         self._path, self._owners, self._clock, self._settle_wait_s = path, owners, clock, settle_wait_s
-        self._writer, self._reader = Line(path), Line(path)
+        self._writer, self._reader = Connection(path), Connection(path)
         self._owner: Owner | None = None
         self._waiting: set[anyio.Event] = set()
 
