@@ -8,7 +8,11 @@ import pytest
 
 from benchmarks.caller_tokens import alone, beaten, delegated, numbered, reference, sweep, tokens, written
 from benchmarks.delegation import FORMS, TEXT, Exercise, Form, Run, answer, pairs, play, spoiled
+from mcp_tierkit.diffs import patch
 from mcp_tierkit.edits import read_reply
+from mcp_tierkit.receipts import alone as estimated
+from mcp_tierkit.stages.spared import joined
+from mcp_tierkit.tokens import estimate
 from tests.test_gateway import LITELLM_WARNS
 
 pytestmark = LITELLM_WARNS
@@ -51,6 +55,15 @@ def with_many_tests(one: Exercise) -> Exercise:
     """The same with twelve tests more, run by pytest, which says most about each that fails."""
     [(name, text)] = one.tests.items()
     return replace(one, tests={name: f"{text}\n{YEARS}"}, runner="pytest -q")
+
+
+def test_what_a_receipt_puts_a_small_edit_alone_at_is_what_the_docs_set_beside_the_measured() -> None:
+    """docs/report.md has these figures, rounded; the check is one that prints 60 tokens."""
+    one = sweep("one", 199, 2)
+    changed = tokens(joined([patch({one.path: one.stub}, {one.path: one.example})]))
+    own = estimated(file_tokens=estimate(one.stub), context_tokens=0, changed_tokens=changed, check_tokens=60)
+    assert (own.input_low + own.output_low, own.input_high + own.output_high) == (1_401, 1_825)
+    assert alone(one).sum == 2_304
 
 
 @pytest.fixture(scope="module")
