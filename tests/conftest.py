@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import json
+import os
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
 
+from mcp_tierkit.cli import run
 from mcp_tierkit.demo_upstream import Reply, Upstream
 from mcp_tierkit.gateway import LiteLLMGateway
 from mcp_tierkit.sandbox import probe
+from mcp_tierkit.transcripts.read import FAILED
 from mcp_tierkit.types import Message, Request
 from tests.playbooks import World, make_world
 
@@ -63,7 +68,6 @@ def world(tmp_path: Path) -> World:
 @pytest.fixture
 def tierkit(capfd: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str]]:
     """`tierkit playbook …` with whatever settings the environment names: exit code and all that it said."""
-    from mcp_tierkit.cli import run
 
     def ask(*args: str) -> tuple[int, str]:
         capfd.readouterr()
@@ -72,3 +76,25 @@ def tierkit(capfd: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str]]
         return code, seen.out + seen.err
 
     return ask
+
+
+@pytest.fixture
+def unset(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No setting, key or folder of whoever runs the tests."""
+    for name in list(os.environ):
+        ours = ("TIERKIT_", "CLAUDE_", "XDG_CONFIG_HOME", "XDG_STATE_HOME", "CODEX_HOME")
+        if name.startswith(ours) or name.endswith("_API_KEY"):
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def told(capsys: pytest.CaptureFixture[str]) -> Callable[..., Any]:
+    """`tierkit audit --json`, in which nothing of ours failed."""
+
+    def call(*words: str) -> Any:
+        assert run(["audit", *words, "--json"]) == 0
+        found = json.loads(capsys.readouterr().out)
+        assert isinstance(found, list) or not [name for name in found["counts"] if name.startswith(FAILED)]
+        return found
+
+    return call

@@ -20,7 +20,6 @@ from mcp_tierkit.cli import run
 from mcp_tierkit.prices import PriceTable
 from mcp_tierkit.transcripts import lines
 from mcp_tierkit.transcripts.figures import caller_figures
-from mcp_tierkit.transcripts.read import FAILED
 from tests.transcripts import answer, asked, at_home, counted, event, result, stamp, tool, usage, write
 
 NOW = datetime.now(UTC).replace(microsecond=0) - timedelta(hours=3)
@@ -34,17 +33,6 @@ def at(minutes: float) -> datetime:
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return at_home(tmp_path, monkeypatch)
-
-
-@pytest.fixture
-def told(capsys: pytest.CaptureFixture[str]) -> Any:
-    def call(*words: str) -> Any:
-        assert run(["audit", *words, "--json"]) == 0
-        found = json.loads(capsys.readouterr().out)
-        assert isinstance(found, list) or not [name for name in found["counts"] if name.startswith(FAILED)]
-        return found
-
-    return call
 
 
 def claude(home: Path, name: str, *rows: Any) -> Path:

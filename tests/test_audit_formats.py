@@ -14,7 +14,6 @@ import pytest
 from mcp_tierkit.cli import run
 from mcp_tierkit.transcripts import lines
 from mcp_tierkit.transcripts.lines import unpacker
-from mcp_tierkit.transcripts.read import FAILED
 from tests.transcripts import answer, asked, at_home, counted, event, usage, write
 
 NOW = datetime.now(UTC).replace(microsecond=0) - timedelta(hours=3)
@@ -28,17 +27,6 @@ def at(minutes: float) -> datetime:
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return at_home(tmp_path, monkeypatch)
-
-
-@pytest.fixture
-def told(capsys: pytest.CaptureFixture[str]) -> Any:
-    def call(*words: str) -> Any:
-        assert run(["audit", *words, "--json"]) == 0
-        found = json.loads(capsys.readouterr().out)
-        assert not [name for name in found["counts"] if name.startswith(FAILED)]
-        return found
-
-    return call
 
 
 def rollout(home: Path, name: str, *rows: Any, **meta: Any) -> Path:

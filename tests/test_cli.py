@@ -36,16 +36,12 @@ def commands() -> list[tuple[str, click.Command]]:
 
 
 @pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unset: None) -> Path:
     """A project, as seen by a user with an empty home and an empty path."""
-    for name in [name for name in os.environ if name.startswith(("TIERKIT_", "CLAUDE_")) or name.endswith("_API_KEY")]:
-        monkeypatch.delenv(name)
     for folder in ("home", "shop"):
         (tmp_path / folder).mkdir()
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.setenv("PATH", str(tmp_path))
-    for name in ("XDG_CONFIG_HOME", "XDG_STATE_HOME", "CODEX_HOME"):
-        monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(tmp_path / "shop")
     return tmp_path / "shop"
 

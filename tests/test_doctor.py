@@ -335,9 +335,9 @@ async def test_a_price_that_an_extra_would_bring_is_told_with_its_name(
     monkeypatch.setitem(sys.modules, "genai_prices", None)  # As where that package is not installed.
     home.env["OPENROUTER_API_KEY"] = OPENROUTER
     home.settings(tier := '[tiers.cheap]\nmodels = ["openrouter/nobody/made-up-9"]\n')
-    assert "mcp-tierkit[openrouter]" in (await home.faults())["price_unknown"].what
+    assert "pip install 'genai-prices" in (await home.faults())["price_unknown"].what
     home.settings(tier + "[policy]\nallow_unpriced = true\n")
-    assert "mcp-tierkit[openrouter]" in (await home.faults())["price_unknown"].fix
+    assert "pip install 'genai-prices" in (await home.faults())["price_unknown"].fix
 
 
 async def test_prices_grow_stale_after_ninety_days(home: Home) -> None:
@@ -584,12 +584,8 @@ def claude_code(home: Home, command: str) -> None:
 
 
 @pytest.fixture
-def initialised(home: Home, monkeypatch: pytest.MonkeyPatch) -> Home:
+def initialised(home: Home, monkeypatch: pytest.MonkeyPatch, unset: None) -> Home:
     """A home where `tierkit init` has set up Claude Code."""
-    for name in [name for name in os.environ if name.startswith(("TIERKIT_", "CLAUDE_")) or name.endswith("_API_KEY")]:
-        monkeypatch.delenv(name)
-    for name in ("XDG_CONFIG_HOME", "XDG_STATE_HOME", "CODEX_HOME"):
-        monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(home.path))
     assert run(["init", "--client", "claude-code", "--project", str(home.project)]) == 0
     return home

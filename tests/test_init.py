@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shlex
 import shutil
@@ -30,12 +29,8 @@ class CartTest(unittest.TestCase):
 
 
 @pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unset: None) -> Path:
     """A project of a user whose PATH holds python3 alone."""
-    for name in [name for name in os.environ if name.startswith(("TIERKIT_", "CLAUDE_")) or name.endswith("_API_KEY")]:
-        monkeypatch.delenv(name)
-    for name in ("XDG_CONFIG_HOME", "XDG_STATE_HOME", "CODEX_HOME"):
-        monkeypatch.delenv(name, raising=False)
     for folder in ("home", "bin", "project/shop", "project/tests"):
         (tmp_path / folder).mkdir(parents=True)
     (tmp_path / "bin/python3").symlink_to(sys.executable)

@@ -21,7 +21,6 @@ from mcp_tierkit.transcripts import read as reading
 from mcp_tierkit.transcripts.figures import caller_figures
 from mcp_tierkit.transcripts.files import find, roots
 from mcp_tierkit.transcripts.models import named
-from mcp_tierkit.transcripts.read import FAILED
 from tests.transcripts import at_home, stamp, write
 
 NOW = datetime.now(UTC).replace(microsecond=0) - timedelta(hours=3)
@@ -40,17 +39,6 @@ def ms(minutes: float) -> int:
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return at_home(tmp_path, monkeypatch)
-
-
-@pytest.fixture
-def told(capsys: pytest.CaptureFixture[str]) -> Any:
-    def call(*words: str) -> Any:
-        assert run(["audit", *words, "--json"]) == 0
-        found = json.loads(capsys.readouterr().out)
-        assert not [name for name in found["counts"] if name.startswith(FAILED)]
-        return found
-
-    return call
 
 
 def figures(found: Any) -> tuple[int, ...]:
