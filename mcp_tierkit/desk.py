@@ -11,6 +11,7 @@ from typing import TypeVar
 import anyio
 
 from mcp_tierkit import reply as say
+from mcp_tierkit.amounts import plain
 from mcp_tierkit.calls import DraftCall, OutcomeCall, PlanCall, PlaybookCall, ReviewCall, TaskCall
 from mcp_tierkit.checks import parse_check
 from mcp_tierkit.errors import Conflict, InvalidInput, LedgerError, NotFound, TierkitError
@@ -20,7 +21,7 @@ from mcp_tierkit.journal import has_undo, recover, tree_lock, undo
 from mcp_tierkit.kit import Kit
 from mcp_tierkit.redact import redact_record
 from mcp_tierkit.routing import Match
-from mcp_tierkit.stages.account import account, calls_before, first_time, plan_estimate, run_estimate
+from mcp_tierkit.stages.account import account, calls_before, first_time, plan_estimate, run_estimate, within_quota
 from mcp_tierkit.stages.cycle import next_draft
 from mcp_tierkit.stages.draft import draft_change
 from mcp_tierkit.stages.outcome import note_outcome, outcome_reply, unrecorded_reply
@@ -273,7 +274,8 @@ class Desk:
         if reply.get("status") not in ("cancelled", "interrupted"):
             return reply
         with suppress(LedgerError):  # What is told is true without it.
-            return say.with_spent(reply, await self.kit.ledger.spend(task_id))
+            spend, rows = await self.kit.ledger.spend(task_id), await self.kit.ledger.calls(task_id)
+            return say.with_spent(reply, spend, within_quota(rows))
         return reply
 
     async def _stands(self, task_id: str) -> bool:
@@ -357,8 +359,8 @@ class Desk:
 
 
 def named(project: Path) -> str:
-    """A project's folder with the one above it: enough to tell it from others, and no absolute path."""
-    return "/".join(project.parts[-2:])
+    """A project's folder with the one above it: enough to tell it from others, no absolute path, and in one line."""
+    return plain("/".join(project.parts[-2:]))
 
 
 @asynccontextmanager

@@ -193,9 +193,9 @@ def interrupted_reply(task_id: str, state: TaskState, *, applied: bool) -> dict[
     return {"summary": UNFINISHED[state], "task_id": task_id, "status": state, "applied": applied, "next": after}
 
 
-def with_spent(reply: dict[str, Any], spend: Spend) -> dict[str, Any]:
+def with_spent(reply: dict[str, Any], spend: Spend, quota_calls: int) -> dict[str, Any]:
     """The reply of a task that was ended, with the sum where it only said that there is one."""
-    return reply | {"summary": str(reply["summary"]).replace(ON_LEDGER, spent_told(spend))}
+    return reply | {"summary": str(reply["summary"]).replace(ON_LEDGER, spent_told(spend, quota_calls))}
 
 
 def summary_of(review: Review) -> str:
@@ -285,17 +285,20 @@ def playbook_reply(
         reply["more_outputs"] = len(run.output) - len(shown)
     reply |= {f"{what}_file": path for what, path in kept.items()}
     if run.kind == "skill":
-        # Nothing ran here and nothing can have changed: what it cost stands in their place.
-        for name in ("changed", "diff", "sandbox"):
-            del reply[name]
-        reply |= {"tokens": run.tokens, "usd": usd(run.cost_nanousd)}
-        reply |= {"billing": run.billing} if run.billing == "subscription" else {}
+        reply = _as_skill(reply, run)
     if run.hides:
         reply["origin"] = f"the {run.origin}'s, in front of the {' and the '.join(f'{one}' for one in run.hides)}'s"
     if key_spent:
         reply["key_spent"] = key_spent
     offer: dict[str, Any] = {"task": task, "changes_files": changes_files, "is_cut": "output" in kept}
     return reply | {"next": _playbook_next(run, dry_run=dry_run, **offer)}
+
+
+def _as_skill(reply: dict[str, Any], run: PlaybookRun) -> dict[str, Any]:
+    """Nothing ran here and nothing can have changed: what it cost stands in their place."""
+    kept = {name: value for name, value in reply.items() if name not in ("changed", "diff", "sandbox")}
+    billing = {"billing": run.billing} if run.billing == "subscription" else {}
+    return kept | {"tokens": run.tokens, "usd": usd(run.cost_nanousd)} | billing
 
 
 def keeps_whole(run: PlaybookRun) -> dict[str, str]:

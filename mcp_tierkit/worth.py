@@ -52,14 +52,17 @@ def about(nanousd: int | None) -> str:
     return f"${usd(nanousd if nanousd < 50_000 else round(nanousd, -5))}"
 
 
-def spent_told(spend: Spend) -> str:
+def spent_told(spend: Spend, quota_calls: int) -> str:
     """What was spent, in a sentence; beside it what counts against budgets, its true cost being unknown."""
     if not spend.calls:
         return "Nothing was spent."
+    unpriced = spend.unpriced_calls - quota_calls
     parts = [f"${usd(spend.cost_nanousd)} was spent"] if spend.cost_nanousd or not spend.unpriced_calls else []
-    if spend.unpriced_calls:
+    if unpriced:
         most = f"up to ${usd(spend.unknown_nanousd)} counts" if spend.unknown_nanousd else "no sum is known"
-        parts.append(f"{most} for {count(spend.unpriced_calls, 'call')} of unknown cost")
+        parts.append(f"{most} for {count(unpriced, 'call')} of unknown cost")
+    if quota_calls:
+        parts.append(f"{count(quota_calls, 'call')} counted against a quota")
     told = "; ".join(parts)
     return f"{told[0].upper()}{told[1:]}."
 

@@ -9,9 +9,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 from click.testing import CliRunner
 
+from mcp_tierkit.calls import DraftCall, TaskCall
 from mcp_tierkit.checkup.model import Standing, look_at_tiers
 from mcp_tierkit.cli.report import report
 from mcp_tierkit.config import Config, load_config
@@ -25,7 +27,7 @@ from mcp_tierkit.receipts import usd
 from mcp_tierkit.tiers import survey
 from mcp_tierkit.tokens import count
 from tests.reports import add_call, open_task
-from tests.support import JOB, RIGHT, client_at, make_env, make_project, said
+from tests.support import JOB, RIGHT, client_at, desk_at, make_env, make_project, said
 
 pytestmark = pytest.mark.anyio
 TIER = '[caller]\nmodel = "claude-opus-5-5"\n[tiers.cheap]\nmodels = ["openai/house-model"]\nbase_url = "{url}"\n'
@@ -221,6 +223,15 @@ async def test_a_subscription_shows_tokens_and_no_dollars(home: Home, monkeypatc
     monkeypatch.chdir(home.project)
     shown = CliRunner().invoke(report, []).output
     assert "How the cheap tier is paid for: within a subscription, counted in tokens." in " ".join(shown.split())
+
+
+async def test_a_cancelled_call_of_a_subscription_is_of_no_unknown_cost(home: Home) -> None:
+    gateway = ScriptedGateway([said(RIGHT)], gate=anyio.sleep_forever)
+    async with desk_at(home.config(SUBSCRIBED), gateway) as desk:
+        running = await desk.draft(DraftCall(**JOB, wait_s=0))
+        await gateway.begun()
+        ended = await desk.get_task(TaskCall(task_id=running["task_id"], cancel=True, wait_s=30))
+    assert ended["summary"] == "Cancelled. 1 call counted against a quota."
 
 
 async def test_calls_of_a_subscription_are_counted_since_dollars_do_not_hold_them(home: Home) -> None:

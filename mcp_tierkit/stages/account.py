@@ -52,7 +52,7 @@ async def account(
     # Made while its price was not known: what was kept of it is priced by today's, where there is one.
     own = known if stands and earlier is None else own
     are_known, paid_by = all(map(_names_tokens, rows)), _paid_by(rows)
-    quota_calls = sum(row.billing == "subscription" and row.cost_nanousd is None for row in rows)
+    quota_calls = within_quota(rows)
 
     def told(with_receipt: dict[str, Any]) -> tuple[Weighed | None, dict[str, Any]]:
         shown_tokens = 0 if kit.door == "terminal" else tokens_of(with_receipt)
@@ -82,7 +82,12 @@ async def calls_before(kit: Kit, draft: Draft) -> list[str]:
     rows = [row for row in await kit.ledger.calls(draft.task_id) if row.call_id not in own]
     known = [row.cost_nanousd for row in rows if row.cost_nanousd is not None]
     spend = Spend(calls=len(rows), cost_nanousd=sum(known), unpriced_calls=len(rows) - len(known))
-    return earlier_told(spend, sum(row.billing == "subscription" and row.cost_nanousd is None for row in rows))
+    return earlier_told(spend, within_quota(rows))
+
+
+def within_quota(rows: Iterable[Row]) -> int:
+    """How many of the calls are no dollars, and of no unknown price either."""
+    return sum(row.billing == "subscription" and row.cost_nanousd is None for row in rows)
 
 
 def _paid_by(rows: Iterable[Row]) -> str | None:
