@@ -406,7 +406,8 @@ async def test_a_look_that_a_budget_stops_names_no_task_to_go_on_with(home: Home
         fixes = [symptom.fix for symptom in await home.look(is_online=True) if "day_usd" in symptom.fix]
         assert not upstream.asked
     assert fixes
-    assert all(fix.endswith("in their tierkit.toml, or go on without it.") for fix in fixes), fixes
+    assert all(fix.endswith("tierkit.toml; then run the same command again.") for fix in fixes), fixes
+    assert all(fix.startswith('Set day_usd = "') for fix in fixes), fixes
 
 
 @pytest.mark.usefixtures("called_before")
