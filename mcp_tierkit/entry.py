@@ -77,7 +77,7 @@ def _leave(code: int) -> None:
     """End the process. All is written and closed by now, and taking a loaded litellm apart takes seconds."""
     if "litellm" not in sys.modules:
         sys.exit(code)
-    for stream in (sys.stdout, sys.stderr):
+    for stream in filter(None, (sys.stdout, sys.stderr)):  # Whoever closed one before we began has none.
         try:
             stream.flush()
         except OSError:  # Nobody reads it any more.

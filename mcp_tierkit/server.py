@@ -186,7 +186,8 @@ def serve_stdio(config: Config, wire_fd: int | None) -> None:
     """Serve until stdin ends or a signal comes, then stop children, settle and end the process."""
     anyio.run(_stdio, config, wire_fd)
     # All is written and closed. Taking a loaded litellm apart would keep the client waiting for seconds.
-    sys.stderr.flush()
+    if sys.stderr is not None:  # Some launchers start us without one.
+        sys.stderr.flush()
     os._exit(0)
 
 

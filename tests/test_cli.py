@@ -17,6 +17,7 @@ import pytest
 from mcp_tierkit.cli import COMMANDS, main, run
 from mcp_tierkit.entry import command_line, serves_stdio
 from mcp_tierkit.errors import InvalidInput, NoModel, TierkitError, Untrusted
+from tests.support import make_env
 
 ROOT = Path(__file__).parent.parent
 PRESENT = [name for name, (place, _) in COMMANDS.items() if find_spec(place.partition(":")[0])]
@@ -151,6 +152,23 @@ def test_stdout_is_claimed_even_where_other_descriptors_are_closed() -> None:
         "os.close(0); os.close(2)\nwire = claim_stdout()\nprint('lost', flush=True)\nos.write(wire, b'%d' % wire)"
     )
     assert int(done.stdout) > 2
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "sys.modules['litellm'] = sys\nsys.argv = ['tierkit', '--version']\nmain()",
+        f"sys.argv = ['mcp-tierkit', 'serve', '--project', {str(ROOT)!r}]\nmain()",
+    ],
+    ids=["a command", "the server"],
+)
+def test_without_a_stderr_the_end_is_as_good_as_with_one(tmp_path: Path, code: str) -> None:
+    script = f"import sys\nfrom mcp_tierkit.entry import main\n{code}"
+    done = subprocess.run(
+        ["sh", "-c", 'exec "$@" 2>&-', "sh", sys.executable, "-c", script], stdin=subprocess.DEVNULL,
+        env=os.environ | make_env(tmp_path / "home"), cwd=ROOT, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0
 
 
 STRAY = """

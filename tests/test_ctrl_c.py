@@ -13,7 +13,7 @@ import anyio
 import pytest
 
 from mcp_tierkit.calls import DraftCall
-from mcp_tierkit.cli import run
+from mcp_tierkit.cli import run, stopped
 from mcp_tierkit.demo_upstream import Reply, Upstream
 from mcp_tierkit.gateway import ScriptedGateway
 from tests.support import BUGGY, JOB, RIGHT, desk_at, make_config, make_env, make_project, said
@@ -78,3 +78,20 @@ async def test_a_task_that_its_caller_cancelled_is_not_called_interrupted_becaus
     async with desk_at(config) as later:
         assert (await later.kit.ledger.standing(task_id)).state == "cancelled"
     assert (project / "shop/cart.py").read_text() == BUGGY
+
+
+@pytest.mark.parametrize("has_stderr", [True, False])
+def test_where_there_is_no_stderr_nothing_is_written_to_the_file_that_has_its_number(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], has_stderr: bool
+) -> None:
+    if not has_stderr:
+        monkeypatch.setattr(sys, "__stderr__", None)
+    cancelled: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, frame: cancelled.append(number))
+    try:
+        with stopped.heard():
+            signal.raise_signal(signal.SIGINT)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert cancelled == [signal.SIGINT]
+    assert ("Cancelling" in capfd.readouterr().err) == has_stderr

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -35,7 +36,9 @@ def heard() -> Iterator[None]:
 def _answering(cancel: Callable[[int, Any], Any]) -> Callable[[int, Any], None]:
     def answer(number: int, frame: Any) -> None:
         signal.signal(signal.SIGINT, cancel)
-        os.write(2, _HEARD)  # Not through a buffer, which may be in the middle of a write.
+        if sys.__stderr__ is not None:  # Else the descriptor may be any file of ours, the ledger among them.
+            with suppress(OSError):  # Nobody reads it any more.
+                os.write(2, _HEARD)  # Not through a buffer, which may be in the middle of a write.
         cancel(number, frame)
 
     return answer
