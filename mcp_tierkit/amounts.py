@@ -1,6 +1,6 @@
 """Amounts and foreign texts as a person reads them, the same on a terminal and on a page.
 
-Exact amounts are for files and records.
+What `exact` writes is for files and records.
 """
 
 from __future__ import annotations
