@@ -40,7 +40,7 @@ def receipt(measured: dict[str, Any], estimated: dict[str, Any] | None, net: Any
                 "measured: model calls of unknown cost, tokens not named; 1 call without a known cost; "
                 "paid for: api, subscription",
                 "measured: the caller read 190 and wrote 57 tokens",
-                "net: unknown, since a cost is",
+                "net: unknown, like the cost of a call",
                 "paid with PLAN_KEY; set a budget under [budget] in tierkit.toml",
             ],
         ),

@@ -58,7 +58,7 @@ def _caller(measured: Mapping[str, Any]) -> str:
 def _alone(estimated: Mapping[str, Any]) -> str:
     told = []
     if low_high := estimated.get("alone_usd"):
-        told.append("doing it alone " + " to ".join(map(dollars_of, low_high)))
+        told.append("doing it alone " + _range(low_high))
     if tokens := estimated.get("alone_tokens"):
         told.append(f"doing it alone {tokens[0]:,} to {count(tokens[1], 'token')} of the caller's")
     if (schemas := estimated.get("schema_usd")) is not None and schemas != "0.0000":
@@ -71,14 +71,18 @@ def _net(receipt: Mapping[str, Any]) -> str:
     if net is None and (_is_quota(receipt["measured"]) or receipt["measured"].get("quota_calls")):
         return "none in dollars, since a quota is counted in tokens"
     if net is None:
-        return "unknown" if receipt["measured"]["usd"] is not None else "unknown, since a cost is"
+        return "unknown" if receipt["measured"]["usd"] is not None else "unknown, like the cost of a call"
     if isinstance(net[0], int):
         return f"{net[0]:,} to {count(net[1], 'token')} of the caller's"
     compared = "caller" in receipt["measured"]
     note = (
         " (the caller's calls re-read the conversation; the work alone is estimated without that)" if compared else ""
     )
-    return " to ".join(map(dollars_of, net)) + note
+    return _range(net) + note
+
+
+def _range(ends: Sequence[str]) -> str:
+    return " to ".join(dict.fromkeys(map(dollars_of, ends)))
 
 
 def _cost(usd: str | None) -> str:
