@@ -200,7 +200,8 @@ def _naming(path: Path) -> Iterator[None]:
     try:
         yield
     except InvalidInput as refusal:
-        refusal.shell_step = f"{refusal.next_step} The file is {path}."
+        end = "" if refusal.next_step.endswith((".", "?")) else "."
+        refusal.shell_step = f"{refusal.next_step}{end} The file is {path}."
         raise
 
 

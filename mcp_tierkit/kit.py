@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 from mcp_tierkit.checks import Bench
 from mcp_tierkit.config import Config
@@ -15,11 +15,8 @@ from mcp_tierkit.playbook.memo import Memo
 from mcp_tierkit.prices import PriceTable
 from mcp_tierkit.sandbox import probe
 from mcp_tierkit.tiers import Survey, Tier, no_model, survey
-from mcp_tierkit.types import Isolation, Task, TierName
+from mcp_tierkit.types import Door, Isolation, Task, TierName
 from mcp_tierkit.workspace import Workspace
-
-Door = Literal["mcp", "pipe", "terminal"]
-"""What is asked through: an agent's client, a command whose output a program takes, or one that a person reads."""
 
 
 @dataclass

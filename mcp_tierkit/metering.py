@@ -88,7 +88,7 @@ async def _reserve(kit: Kit, request: Request, tier: Tier, worst: int | None) ->
     except OverBudget as error:
         task = await kit.ledger.task(request.task_id)
         refused = Refused(request, worst, tier, is_single_pass=task.latency == "interactive")
-        explain(kit.config, error, refused, in_shell=kit.door != "mcp")
+        explain(kit.config, error, refused, door=kit.door)
         raise
 
 

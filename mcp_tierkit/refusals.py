@@ -1,4 +1,8 @@
-"""What can be done about a call that a budget or the breaker refused: in an agent's words, or in those of a shell."""
+"""What can be done about a call that a budget or the breaker refused, in words for who reads them.
+
+A person at a terminal is told the file and the command. An agent, through MCP or a pipe, is told to ask the user: a
+limit is not its own to raise.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +14,7 @@ from mcp_tierkit.config import ARGUMENTS, ENVIRONMENT, Config, variable
 from mcp_tierkit.errors import OverBudget
 from mcp_tierkit.narrowing import PLACE
 from mcp_tierkit.tiers import Tier
-from mcp_tierkit.types import Request, Stage
+from mcp_tierkit.types import Door, Request, Stage
 
 NANO = Decimal("1e-9")
 MOSTLY = 0.8
@@ -30,47 +34,51 @@ class Refused(NamedTuple):
     is_single_pass: bool = False
 
 
-def explain(config: Config, error: OverBudget, refused: Refused, *, in_shell: bool) -> None:
+def explain(config: Config, error: OverBudget, refused: Refused, *, door: Door) -> None:
     """Say in the error what is to be raised, where and to how much, and how the work then goes on."""
     is_asked = config.on_exhausted == "ask"
-    if in_shell or is_asked:  # "Not retryable" is for programs, and no word beside a way to go on.
+    if door != "mcp" or is_asked:  # "Not retryable" is for programs, and no word beside a way to go on.
         error.what = error.what.replace(" (retryable=false)", "")
     if error.budget == "breaker":
-        error.next_step = _past_the_breaker(error.next_step.rstrip("."), in_shell=in_shell, is_asked=is_asked)
+        error.next_step = _past_the_breaker(error.next_step.rstrip("."), door, is_asked=is_asked)
         return
-    error.next_step = _in_shell(config, error, refused) if in_shell else _to_agent(config, error, refused)
+    tell = _to_person if door == "terminal" else _to_agent
+    error.next_step = tell(config, error, refused, door)
 
 
-def _past_the_breaker(told: str, *, in_shell: bool, is_asked: bool) -> str:
-    if in_shell:
+def _past_the_breaker(told: str, door: Door, *, is_asked: bool) -> str:
+    if door == "terminal":
         told = told.replace("Tell the user; it", "It").replace("tell the user; ", "wait: ")
         return f"{told}, or at once with {variable('budget.breaker')}=false in front of the command."
-    start = "" if is_asked else " and a new start of the server"
+    start = " and a new start of the server" if door == "mcp" and not is_asked else ""
     return f"{told}, or with breaker = false under [budget] in tierkit.toml{start}, or go on without it."
 
 
-def _to_agent(config: Config, error: OverBudget, refused: Refused) -> str:
+def _to_agent(config: Config, error: OverBudget, refused: Refused, door: Door) -> str:
     is_asked, told = config.on_exhausted == "ask", error.next_step.rstrip(".")
     if error.needed_usd is not None:
         place = config.budget_places.get(f"{error.budget}_usd")
         file = PLACE if place == PLACE else "their tierkit.toml"
-        told = f"Ask the user to {_raised(error, refused, place, file, environment=SERVERS)}"
-        is_read_at_start = place in (ENVIRONMENT, ARGUMENTS)
-        told += " and start the server again" if is_read_at_start or not is_asked else ""
+        environment = SERVERS if door == "mcp" else "the environment"
+        told = f"Ask the user to {_raised(error, refused, place, file, environment)}"
+        is_read_at_start = place in (ENVIRONMENT, ARGUMENTS) or not is_asked
+        told += " and start the server again" if door == "mcp" and is_read_at_start else ""
         told += _lever(refused)
+    if door == "pipe":
+        return f"{told}; then {_again(config, refused.request)}, or go on without it."
     if not is_asked or refused.request.stage == "doctor":  # No call goes on with what doctor asked.
         return f"{told}, or go on without it."
     again = "the same inputs" if refused.request.stage == "playbook" else f"task_id {refused.request.task_id}"
     return f"{told}; then call again with {again}."
 
 
-def _in_shell(config: Config, error: OverBudget, refused: Refused) -> str:
+def _to_person(config: Config, error: OverBudget, refused: Refused, door: Door) -> str:
     place = config.budget_places.get(f"{error.budget}_usd")
     file = _short(config.project / "tierkit.toml" if place == PLACE else config.config_file)
     if error.needed_usd is None:
         told = error.next_step.rstrip(".").removeprefix("Ask the user to ").replace("in tierkit.toml", f"in {file}")
     else:
-        told = _raised(error, refused, place, file) + _lever(refused)
+        told = _raised(error, refused, place, file, "the environment") + _lever(refused)
     return f"{told[0].upper()}{told[1:]}; then {_again(config, refused.request)}."
 
 
@@ -83,7 +91,7 @@ def _again(config: Config, request: Request) -> str:
 
 
 def _raised(
-    error: OverBudget, refused: Refused, place: str | None, file: str, environment: str = "the environment"
+    error: OverBudget, refused: Refused, place: str | None, file: str, environment: str
 ) -> str:
     """Which limit is to be set to how much, and in which place."""
     needed, meant = _needed(error, refused)

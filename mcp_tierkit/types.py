@@ -9,6 +9,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 TierName = Literal["cheap", "mid", "strong"]
+Door = Literal["mcp", "pipe", "terminal"]
+"""What is asked through: an agent's client, a command whose output a program takes, or one that a person reads."""
 Stage = Literal["plan", "draft", "repair", "climb", "continue", "review", "playbook", "doctor"]
 Category = Literal[
     "code", "refactor", "tests", "docs", "classify", "extract", "summarize", "analyse", "review", "plan",

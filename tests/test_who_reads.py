@@ -18,8 +18,9 @@ from mcp_tierkit.cli import run
 from mcp_tierkit.cli.receipt_text import receipt_lines
 from mcp_tierkit.desk import open_desk
 from mcp_tierkit.gateway import ScriptedGateway
-from mcp_tierkit.kit import Door, open_kit
+from mcp_tierkit.kit import open_kit
 from mcp_tierkit.ledger.report import reading
+from mcp_tierkit.types import Door
 from tests.support import CHECK, JOB, RIGHT, make_config, make_env, make_project, said
 
 NO_MONEY = '[budget]\ntask_usd = "0.0000001"\n'

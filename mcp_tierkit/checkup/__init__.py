@@ -76,7 +76,8 @@ def _project(named: str | None, env: Mapping[str, str]) -> tuple[Path | None, li
         folder = find_project(named, env)
     except InvalidInput as refusal:
         return None, [problem("project_refused", refusal.what, refusal.next_step)]
-    if whole := whole_of(folder, env):
+    is_named = named or env.get("TIERKIT_PROJECT") or env.get("CLAUDE_PROJECT_DIR")
+    if not is_named and (whole := whole_of(folder, env)):
         what = f"{folder} has no project file of its own and lies within {whole}: checks run in this folder alone."
         fix = f"Start in {whole}, or pass --project {whole}; nothing, if this folder is meant to be a project."
         return folder, [warning("project_within", what, fix)]

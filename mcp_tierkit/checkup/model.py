@@ -278,7 +278,7 @@ async def ask_each(standing: Standing) -> list[Symptom]:
     tiers = {(tier.model, tier.base_url, tier.api_key_env): tier for tier in reversed(standing.survey.tiers.values())}
     if not tiers:
         return []
-    kit = open_kit(standing.config, door="pipe")
+    kit = open_kit(standing.config, door="terminal")
     task = _task(standing.config)
     try:
         await kit.ledger.open_task(task)

@@ -16,7 +16,7 @@ from mcp_tierkit.types import Record
 if TYPE_CHECKING:
     from mcp_tierkit.config import Config
     from mcp_tierkit.errors import TierkitError
-    from mcp_tierkit.kit import Door
+    from mcp_tierkit.types import Door
 
 project_option = click.option(
     "--project",
