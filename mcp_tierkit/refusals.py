@@ -90,9 +90,7 @@ def _again(config: Config, request: Request) -> str:
     return "run the same command again"
 
 
-def _raised(
-    error: OverBudget, refused: Refused, place: str | None, file: str, environment: str
-) -> str:
+def _raised(error: OverBudget, refused: Refused, place: str | None, file: str, environment: str) -> str:
     """Which limit is to be set to how much, and in which place."""
     needed, meant = _needed(error, refused)
     key = f"{error.budget}_usd"

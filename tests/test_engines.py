@@ -23,9 +23,7 @@ pytestmark = pytest.mark.anyio
 
 
 @asynccontextmanager
-async def server(
-    answers: dict[str, bytes], *, silent: list[str] | None = None
-) -> AsyncIterator[tuple[int, list[str]]]:
+async def server(answers: dict[str, bytes], *, silent: list[str] | None = None) -> AsyncIterator[tuple[int, list[str]]]:
     """A server on a free port that answers pages with whole responses, and the request lines it saw.
 
     A silent one answers nothing, and tells `silent` when it is asked and when whoever asked has left.
