@@ -64,7 +64,7 @@ class OverBudget(TierkitError):
     """A budget or the breaker does not admit a call. What could be waited for has been waited for.
 
     `budget` is its name, or `breaker`; `needed_usd` is what it would have to be raised to, None where that is no help.
-    `may_settle`: only calls in flight stand in the way.
+    Of the limit, `held_nanousd` is spent or outstanding. `may_settle`: only calls in flight stand in the way.
     """
 
     code = "over_budget"
@@ -72,11 +72,14 @@ class OverBudget(TierkitError):
     retryable = False
 
     def __init__(
-        self, what: str, *, next_step: str, budget: str, needed_usd: str | None = None, may_settle: bool = False
-    ) -> None:
+        self, what: str, *, next_step: str, budget: str, needed_usd: str | None = None, limit_nanousd: int = 0,
+        held_nanousd: int = 0, may_settle: bool = False,
+    ) -> None:  # fmt: skip
         super().__init__(f"{what} (retryable=false). This call was not made.", next_step=next_step)
         self.budget = budget
         self.needed_usd = needed_usd
+        self.limit_nanousd = limit_nanousd
+        self.held_nanousd = held_nanousd
         self.may_settle = may_settle
 
 

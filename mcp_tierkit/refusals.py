@@ -22,6 +22,7 @@ MOSTLY = 0.8
 EVIDENCE_TOKENS = 4_000
 """What a repair is told beside the draft's reply, which at its longest is counted threefold: as a reservation may."""
 SERVERS = "the server's environment"
+ANEW = {"day": ", or wait for 00:00 UTC", "month": ", or wait for the month's end (UTC)"}
 GOES_ON: tuple[Stage, ...] = ("repair", "climb", "continue")
 
 
@@ -63,7 +64,7 @@ def _to_agent(config: Config, error: OverBudget, refused: Refused, door: Door) -
         told = f"Ask the user to {_raised(error, refused, place, file, environment)}"
         is_read_at_start = place in (ENVIRONMENT, ARGUMENTS) or not is_asked
         told += " and start the server again" if door == "mcp" and is_read_at_start else ""
-        told += _lever(refused)
+        told += _otherwise(error, refused)
     if door == "pipe":
         return f"{told}; then {_again(config, refused.request)}, or go on without it."
     if not is_asked or refused.request.stage == "doctor":  # No call goes on with what doctor asked.
@@ -78,7 +79,7 @@ def _to_person(config: Config, error: OverBudget, refused: Refused, door: Door) 
     if error.needed_usd is None:
         told = error.next_step.rstrip(".").removeprefix("Ask the user to ").replace("in tierkit.toml", f"in {file}")
     else:
-        told = _raised(error, refused, place, file, "the environment") + _lever(refused)
+        told = _raised(error, refused, place, file, "the environment") + _otherwise(error, refused)
     return f"{told[0].upper()}{told[1:]}; then {_again(config, refused.request)}."
 
 
@@ -122,18 +123,24 @@ def _rounded_up(amount: Decimal) -> str:
     return f"{amount.quantize(step, ROUND_CEILING):f}"
 
 
-def _lever(refused: Refused) -> str:
-    """The setting that makes nearly all of the sum, where one does."""
+def _otherwise(error: OverBudget, refused: Refused) -> str:
+    """What helps beside a higher limit: a smaller answer, or the next day."""
+    anew = ANEW.get(error.budget, "") if (refused.worst or 0) <= error.limit_nanousd else ""
+    return _lever(refused, error.limit_nanousd - error.held_nanousd) + anew
+
+
+def _lever(refused: Refused, room: int) -> str:
+    """The setting that makes nearly all of what the call may cost, where one does and a lower one would suffice."""
     worst, tier, request = refused.worst, refused.tier, refused.request
     if not worst:
         return ""
     if tier.hour_nanousd is not None:
-        return f", or a lower timeout_s under [tiers.{tier.name}] (all of that sum)"
+        return f", or a lower timeout_s under [tiers.{tier.name}] (all that a call may cost)"
     output = tier.worst(0, request.max_output_tokens) or 0
-    if output < MOSTLY * worst:
+    if output < MOSTLY * worst or worst - output >= room:
         return ""
     below = f"max_output_tokens under [tiers.{tier.name}] below {request.max_output_tokens}"
-    return f", or {below} (nearly all of that sum)"
+    return f", or {below} (nearly all that the call may cost)"
 
 
 def _short(path: Path) -> str:

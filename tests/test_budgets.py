@@ -344,7 +344,7 @@ async def test_a_task_whose_paused_work_is_of_no_use_any_more_begins_anew_in_the
 
 
 async def test_without_ask_a_raised_budget_waits_for_the_next_start(project: Path, tmp_path: Path) -> None:
-    config, gateway = asking(project, tmp_path / "home", "0.0001", "refuse"), ScriptedGateway([said(RIGHT)])
+    config, gateway = asking(project, tmp_path / "home", "0.0022", "refuse"), ScriptedGateway([said(RIGHT)])
     async with desk_at(config, gateway) as desk:
         refused = await desk.draft(DraftCall(**JOB))
         raise_to(config, "1")
@@ -353,7 +353,7 @@ async def test_without_ask_a_raised_budget_waits_for_the_next_start(project: Pat
     way_on = (
         r'Ask the user to set task_usd = "0\.\d+" or more \(for the draft and a repair\) under \[budget\] in their '
         r"tierkit\.toml and start the server again, or max_output_tokens under \[tiers\.cheap\] below 8000 "
-        r"\(nearly all of that sum\), or go on without it\."
+        r"\(nearly all that the call may cost\), or go on without it\."
     )
     assert re.fullmatch(way_on, again["next"]), again["next"]
 
@@ -361,18 +361,18 @@ async def test_without_ask_a_raised_budget_waits_for_the_next_start(project: Pat
 @pytest.mark.parametrize(
     ("mine", "theirs", "variable", "wanted"),
     [
-        ("", 'day_usd = "0.00001"', "", "day_usd = \"0.0* under [budget] in the project's tierkit.toml, or"),
+        ("", 'day_usd = "0.00001"', "", "day_usd = \"0.0* under [budget] in the project's tierkit.toml"),
         (
             "",
             "",
             "0.00001",
-            "TIERKIT_BUDGET_DAY_USD=0.0* in the server's environment and start the server again, or",
+            "TIERKIT_BUDGET_DAY_USD=0.0* in the server's environment and start the server again",
         ),
         (
             'day_usd = "0.00001"',
             "",
             "",
-            'day_usd = "0.0* under [budget] in their tierkit.toml, or',
+            'day_usd = "0.0* under [budget] in their tierkit.toml',
         ),
     ],
     ids=["the project's file", "a variable", "the user's file"],

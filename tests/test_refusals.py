@@ -15,9 +15,9 @@ from mcp_tierkit.kit import open_kit
 from mcp_tierkit.types import Door
 from tests.support import JOB, REPAIR, WRONG, make_config, make_env, make_project, said
 
-LEVER = ", or max_output_tokens under [tiers.cheap] below 8000 (nearly all of that sum)"
+LEVER = ", or max_output_tokens under [tiers.cheap] below 8000 (nearly all that the call may cost)"
 BOTH = "or more (for the draft and a repair)"
-TINY = '[budget]\ntask_usd = "0.0001"\n'
+TINY = '[budget]\ntask_usd = "0.0022"\n'
 FOR_AN_AGENT = ("Ask the user", "server", "retryable", "their", "call again")
 
 
@@ -26,12 +26,12 @@ CASES = pytest.mark.parametrize(
     [
         (TINY, "", {}, f'Set task_usd = "0.012" {BOTH} under [budget] in ~/tierkit.toml{LEVER}',
          f'Ask the user to set task_usd = "0.012" {BOTH} under [budget] in their tierkit.toml{LEVER}'),
-        ('[budget]\non_exhausted = "ask"\ncall_usd = "0.0001"\n', "", {},
+        ('[budget]\non_exhausted = "ask"\ncall_usd = "0.0022"\n', "", {},
          f'Set call_usd = "0.0071" {BOTH} under [budget] in ~/tierkit.toml{LEVER}',
          f'Ask the user to set call_usd = "0.0071" {BOTH} under [budget] in their tierkit.toml{LEVER}'),
         ("", TINY, {}, f'Set task_usd = "0.012" {BOTH} under [budget] in PROJECT{LEVER}',
          f'Ask the user to set task_usd = "0.012" {BOTH} under [budget] in the project\'s tierkit.toml{LEVER}'),
-        ("", "", {"TIERKIT_BUDGET_DAY_USD": "0.0001"},
+        ("", "", {"TIERKIT_BUDGET_DAY_USD": "0.0022"},
          f"Set TIERKIT_BUDGET_DAY_USD=0.012 {BOTH} in the environment{LEVER}",
          f"Ask the user to set TIERKIT_BUDGET_DAY_USD=0.012 {BOTH} in the environment{LEVER}"),
         ("[budget]\nunpriced_calls = 0\n", "", {}, "Raise unpriced_calls under [budget] in ~/tierkit.toml, or name the "
@@ -82,6 +82,22 @@ async def test_a_refusal_into_a_pipe_has_an_agent_ask_the_user_and_names_no_path
     reply = await refused("pipe", tmp_path, toml, theirs, extra)
     assert reply["next"] == f"{asked}; then run `tierkit draft {reply['task_id']}`, or go on without it."
     assert not [word for word in ("~/", str(tmp_path), "server") if word in reply["summary"] + reply["next"]]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("limit", ["0.0001", "0.0059"])
+async def test_a_smaller_answer_is_no_way_on_where_it_would_not_fit_either(tmp_path: Path, limit: str) -> None:
+    """Too little for the prompt alone, or all but spent: 0.0059 admits one draft, and no repair."""
+    config = make_config(
+        make_project(tmp_path / "app", git=False), tmp_path / "home", toml=f'[budget]\nday_usd = "{limit}"\n'
+    )
+    gateway = ScriptedGateway([said(WRONG, input=57_500)] * 2)
+    async with open_desk(open_kit(config, gateway=gateway)) as desk:
+        reply = await desk.draft(DraftCall(**JOB))
+    assert reply["status"] == "over_budget"
+    assert len(gateway.requests) == (limit == "0.0059")
+    assert "max_output_tokens" not in reply["next"]
+    assert ("or wait for 00:00 UTC" in reply["next"]) is (limit == "0.0059")
 
 
 @pytest.mark.anyio

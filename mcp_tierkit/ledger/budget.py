@@ -74,6 +74,8 @@ def _over(
         "or go on without it.",
         budget=budget,
         needed_usd=needed,
+        limit_nanousd=limit,
+        held_nanousd=held,
         may_settle=may_settle,
     )
 
