@@ -396,6 +396,20 @@ async def test_a_caller_without_a_price_is_told_unless_it_is_a_subscription(home
     assert "caller_unknown" not in await home.faults()
 
 
+@pytest.mark.parametrize(
+    ("more", "is_told"),
+    [("", True), ('billing = "local"', False), ('price = { input = "1", output = "2" }', False),
+     ('hour_usd = "0.2"\nbilling = "local"', False)],
+)  # fmt: skip
+async def test_an_address_of_this_machine_that_nobody_priced_may_be_a_proxy_to_a_bill(
+    home: Home, more: str, is_told: bool
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        url = f"http://127.0.0.1:{server.getsockname()[1]}/v1"
+        home.settings(f'[tiers.cheap]\nmodels = ["openai/x"]\nbase_url = "{url}"\n{more}\n')
+        assert ("taken_as_free" in await home.faults()) is is_told
+
+
 # --- online
 
 

@@ -136,6 +136,7 @@ async def look_at_tiers(standing: Standing, today: date) -> list[Symptom]:
     found = [fine("tier", f"{tier.name}: {tier.model}{_origin(tier)}{_terms(tier)}") for tier in usable]
     found += _unusable(standing)
     found += [symptom for tier in usable for symptom in _price(tier, today)]
+    found += [symptom for tier in usable for symptom in _taken_as_free(tier, standing.config)]
     return found + await _unreachable(standing)
 
 
@@ -212,6 +213,17 @@ def _price(tier: Tier, today: date) -> Iterator[Symptom]:
     if price.deprecated_on is not None and (told := withdrawal(tier.model, price, today)):
         level = problem if price.deprecated_on <= today else warning
         yield level("model_deprecated", told, f"Name another model under {section}.")
+
+
+def _taken_as_free(tier: Tier, config: Config) -> Iterator[Symptom]:
+    """An address on this machine may be an engine of the user's, or a proxy to a provider that is paid."""
+    written = config.tiers.get(tier.name)
+    if tier.billing != "local" or written is None or written.billing is not None or written.hour_usd is not None:
+        return
+    if written.base_url is not None and not is_local(tier.model):
+        what = f"The {tier.name} tier's calls are taken as free, since {tier.base_url} is this machine."
+        fix = 'If it passes them on to a paid provider: price = { input = "…", output = "…" }; else billing = "local"'
+        yield warning("taken_as_free", what, f"{fix}, under [tiers.{tier.name}].")
 
 
 async def _unreachable(standing: Standing) -> list[Symptom]:
