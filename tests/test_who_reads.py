@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -76,6 +77,41 @@ def test_what_a_terminal_shows_is_read_by_no_agent_and_what_a_pipe_takes_is(home
     else:
         assert "measured: read by a person, so no agent's tokens\r\n" in shown
         assert "measured: the caller read " in piped
+
+
+@pytest.mark.parametrize("planner", ["pipe", "terminal"])
+def test_a_plan_counts_by_who_read_it_whoever_has_it_drafted_then(home: Path, planner: str) -> None:
+    """Planned in one place, drafted twice at a terminal and once into a pipe: the plan is counted once or never."""
+    master, terminal = pty.openpty()
+    taken, pipe = os.pipe()
+
+    def said_there(*command: str, is_piped: bool) -> dict[str, Any]:
+        with printing_to(pipe if is_piped else terminal):
+            run([*command, "--json"])
+        told: dict[str, Any] = json.loads(os.read(taken if is_piped else master, 99_000))
+        return told
+
+    try:
+        task_id = said_there("plan", *DRAFT[1:], is_piped=planner == "pipe")["task_id"]
+        found, rounds = [], []
+        for is_piped in (False, False, True):
+            rounds.append(said_there("draft", task_id, is_piped=is_piped)["receipt"]["measured"])
+            found += through(home)
+    finally:
+        for end in (master, terminal, taken, pipe):
+            os.close(end)
+    assert [made.get("read_by") for made in rounds] == ["person", "person", None]
+    first, second, (read, wrote) = found
+    assert first == second
+    assert [made["caller_tokens"] for made in rounds[:2]] == [list(first)] * 2
+    assert min(read - first[0], wrote - first[1]) > 0
+    assert wrote - first[1] < 20, "the plan is counted again, or was typed by a person"
+    if planner == "terminal":
+        assert first == (0, 0)
+    else:
+        assert min(first) > 20
+        told = f"measured: read by a person, so no agent's tokens but {sum(first):,} of other rounds"
+        assert told in receipt_lines({"measured": rounds[0], "estimated": {}, "net": None})
 
 
 @pytest.mark.anyio

@@ -2,7 +2,8 @@
 
 A reply with a receipt counts itself, in that receipt. Everything else that the rounds of a draft or a review tell is
 counted here, so that one which is refused, fails or is cancelled is in the next receipt and in the report as well.
-What a person types and reads at a terminal costs no agent a token, so nothing of it is counted.
+What a person types and reads at a terminal costs no agent a token, so nothing of it is counted. Each round goes by its
+own door, and the plan is one: an agent's plan counts though a person has it drafted.
 """
 
 from __future__ import annotations
@@ -30,21 +31,14 @@ AT_TERMINAL = "mcp-tierkit/terminal"
 
 
 async def note_asked(kit: Kit, task_id: str, call: DraftCall | ReviewCall) -> None:
-    """Count what the caller wrote to ask for a round; with the first one of a task that was planned, its plan.
+    """Count what the caller wrote to ask for a round; with the first one of a task that an agent planned, its plan.
 
     Where that cannot be done, as for an unknown task, the round itself says why.
     """
-    if kit.door == "terminal":
-        return
     with suppress(TierkitError):
-        _, before = await kit.ledger.weighed(task_id)
-        wrote, read = await _written(call), 0
-        task = await kit.ledger.task(task_id)
-        if before is None and call.task_id is not None and task.client != AT_TERMINAL:
-            route = await kit.ledger.latest_route(task_id)
-            asked = task.model_dump_json(include={"goal", *PLAN_FIELDS}, exclude_defaults=True)
-            wrote += await _tokens(asked)
-            read = await to_thread.run_sync(tokens_of, plan_reply(route, None, None))
+        read, wrote = (0, 0) if call.task_id is None else await _plan_of(kit, task_id)
+        if kit.door != "terminal":
+            wrote += await _written(call)
         await _note(kit, task_id, read=read, wrote=wrote)
 
 
@@ -87,6 +81,16 @@ def caller_price(kit: Kit) -> Price | None:
     """What the caller's model costs today; None where none is named, or it has no price."""
     model = kit.config.caller.model
     return kit.prices.price(model) if model else None
+
+
+async def _plan_of(kit: Kit, task_id: str) -> tuple[int, int]:
+    """What an agent read and wrote for the plan; nothing where that was counted before, or a person planned."""
+    task = await kit.ledger.task(task_id)
+    if task.client == AT_TERMINAL or (await kit.ledger.weighed(task_id))[1] is not None:
+        return 0, 0
+    route = await kit.ledger.latest_route(task_id)
+    asked = task.model_dump_json(include={"goal", *PLAN_FIELDS}, exclude_defaults=True)
+    return await to_thread.run_sync(tokens_of, plan_reply(route, None, None)), await _tokens(asked)
 
 
 async def _written(call: DraftCall | ReviewCall | TaskCall) -> int:
