@@ -122,7 +122,8 @@ def score(facts: Facts, *, minute_nanousd: int | None = None, saved_minutes: flo
     cleanup = _cleanup(facts, minute_nanousd)
     total = None if cleanup is None or facts.cost_nanousd is None else facts.cost_nanousd + cleanup
     cost, accuracy = _cost(facts, cleanup or 0), _accuracy(facts)
-    verdict, why = _verdict(facts, cost, accuracy, saved_minutes)
+    probably = "probably " if _may_be_either(facts, cleanup or 0) else ""
+    verdict, why = _verdict(facts, cost, accuracy, saved_minutes, probably)
     return Scorecard(
         **facts.model_dump(), cleanup_nanousd=cleanup, total_nanousd=total, cost=cost, speed=_speed(facts),
         accuracy=accuracy, verdict=verdict, why=why,
@@ -149,8 +150,18 @@ def _cost(facts: Facts, cleanup: int) -> Grade | None:
         return None
     if not handed_over:
         return 1  # The caller was spared nothing, so any cost is too much.
-    alone, ours = (base.alone_low + base.alone_high) / 2, base.ours + (cleanup if base.unit == "usd" else 0)
-    return grade(ours / alone, _table("cost")["most"]) if alone else None
+    alone = (base.alone_low + base.alone_high) / 2
+    return grade(_ours(base, cleanup) / alone, _table("cost")["most"]) if alone else None
+
+
+def _ours(base: Baseline, cleanup: int) -> int:
+    return base.ours + (cleanup if base.unit == "usd" else 0)
+
+
+def _may_be_either(facts: Facts, cleanup: int) -> bool:
+    """Whether the receipt allows for a saving and for a loss, so that the middle of its range is no certainty."""
+    base = facts.baseline
+    return base is not None and base.alone_low < _ours(base, cleanup) < base.alone_high
 
 
 def _speed(facts: Facts) -> Grade | None:
@@ -201,7 +212,7 @@ def _is_told(facts: Facts) -> bool:
 
 
 def _verdict(
-    facts: Facts, cost: Grade | None, accuracy: Grade | None, saved_minutes: float | None
+    facts: Facts, cost: Grade | None, accuracy: Grade | None, saved_minutes: float | None, probably: str
 ) -> tuple[Worth | None, str]:
     if was_handed_over(facts) is None:
         return None, _no_end(facts)
@@ -215,16 +226,16 @@ def _verdict(
         return None, "How well it was done is not known: nothing of it was counted."
     enough = _table("helped")
     if cost >= enough["cost"] and accuracy >= enough["accuracy"]:
-        return "helped", "It cost less, and little or nothing came back."
-    return "neutral", _neither(cost, accuracy)
+        return "helped", f"It {probably}cost less, and little or nothing came back."
+    return "neutral", _neither(cost, accuracy, probably)
 
 
-def _neither(cost: Grade, accuracy: Grade) -> str:
+def _neither(cost: Grade, accuracy: Grade, probably: str) -> str:
     if cost < 3:
-        return "It cost more than its caller alone would have spent, and little or nothing came back."
+        return f"It {probably}cost more than its caller alone would have spent, and little or nothing came back."
     if cost == 3:
         return "It cost about as much as its caller alone would have spent."
-    return f"It cost less, but its accuracy is {accuracy} of 5."
+    return f"It {probably}cost less, but its accuracy is {accuracy} of 5."
 
 
 def _no_cost(facts: Facts) -> str:

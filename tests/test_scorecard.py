@@ -160,6 +160,34 @@ def test_clean_up_minutes_count_into_the_total_where_they_have_a_price() -> None
     assert score(facts(cleanup_minutes=0.3), minute_nanousd=10**17 + 10).cleanup_nanousd == 3 * 10**16 + 3
 
 
+RANGE_AND_SENTENCE: list[tuple[int, tuple[int, int], dict[str, Any], str]] = [
+    (500, (500, 1500), {}, "helped: It cost less, and little or nothing came back."),
+    (501, (500, 1500), {}, "helped: It probably cost less, and little or nothing came back."),
+    (501, (500, 1500), {"rewrites": 2}, "neutral: It probably cost less, but its accuracy is 3 of 5."),
+    (300, (500, 1500), {"rewrites": 2}, "neutral: It cost less, but its accuracy is 3 of 5."),
+    (1000, (500, 1500), {},
+     "neutral: It cost about as much as its caller alone would have spent."),
+    (1499, (500, 1500), {},
+     "neutral: It probably cost more than its caller alone would have spent, and little or nothing came back."),
+    (1500, (500, 1500), {},
+     "neutral: It cost more than its caller alone would have spent, and little or nothing came back."),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("ours", "alone", "figures", "told"), RANGE_AND_SENTENCE)
+def test_less_or_more_is_only_probable_while_the_range_of_the_receipt_has_both(
+    ours: int, alone: tuple[int, int], figures: dict[str, Any], told: str
+) -> None:
+    card = score(facts(baseline=costing(ours, alone), **figures))
+    assert f"{card.verdict}: {card.why}" == told
+
+
+def test_minutes_of_clean_up_with_a_price_can_bring_the_range_to_zero() -> None:
+    told = facts(baseline=costing(4 * DOLLAR, alone=(5 * DOLLAR, 9 * DOLLAR)), cleanup_minutes=2)
+    assert score(told).why == "It cost less, and little or nothing came back."
+    assert score(told, minute_nanousd=DOLLAR).why == "It probably cost less, and little or nothing came back."
+
+
 def test_a_verdict_that_is_missing_says_what_it_lacks() -> None:
     assert score(facts(baseline=costing(1, alone=(0, 0)))).why == (
         "Its receipt puts the work alone at nothing: there is no cost to weigh it against."
@@ -398,7 +426,7 @@ def book(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Book:
 
 
 async def fill_project(book: Book, project: str) -> None:
-    book.clock.at = datetime.now(UTC) - DAY
+    book.clock.at = datetime.now(UTC) - 2 * DAY  # The calls below take hours, at any time of day.
     for at in range(6):
         await book.opened(f"t{at}", project)
         await book.called(f"t{at}", "draft", 2000)
@@ -480,7 +508,7 @@ def test_the_checklist_says_what_is_weak_and_what_to_do_about_it(
 1 of 5 answers is weak; 2 would be too many. 2 of 5 are not known yet.
 """
     )
-    run(["checklist", "--days", "1", "--json"])  # They were all of yesterday.
+    run(["checklist", "--days", "1", "--json"])  # They are all older.
     assert json.loads(capsys.readouterr().out)["patterns"] == []
 
 
@@ -694,6 +722,23 @@ def test_a_total_says_what_is_in_it_and_speed_shows_the_minutes_that_made_it(
     printed = capsys.readouterr().out
     assert f"  total            {total}\n" in printed
     assert "  speed            3 of 5  5.0 s of work and 4 minutes of clean-up\n" in printed
+
+
+@pytest.mark.parametrize(("passed", "word"), [(80_000, ""), (100_900, "probably ")])
+def test_a_shell_calls_a_saving_probable_where_the_receipt_does_not_rule_a_loss_out(
+    passed: int, word: str, book: Book, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def fill_ranged() -> None:
+        await book.opened("t1", str(Path.cwd()))
+        await book.called("t1", "draft", 5)
+        await book.drafted("t1")
+        kept = Weighed(unit="usd", alone_low=100_000, alone_high=320_000, passed=passed, is_spared=True)
+        await book.ledger.weigh("t1", kept)
+        await book.ledger.close()
+
+    anyio.run(fill_ranged)
+    assert run(["outcome", "t1", "accepted"]) == 0
+    assert capsys.readouterr().out.startswith(f"t1  helped: It {word}cost less, and little or nothing came back.\n")
 
 
 @pytest.mark.parametrize("unit", ["usd", "tokens"])
