@@ -158,7 +158,8 @@ def test_what_became_of_tasks_is_told_and_each_is_counted_once(
     end_of_each_kind(conn)
     found = told(capsys)
     assert found["ends"] == {
-        "of": 9, "kept": 3, "gone": 0, "reverted": 1, "lost": 1, "stopped": 0, "reviewed": 1, "skipped": 1, "open": 2
+        "of": 9, "kept": 3, "failed": 0, "gone": 0, "reverted": 1, "lost": 1, "stopped": 0, "reviewed": 1, "skipped": 1,
+        "open": 2,
     }  # fmt: skip
     # "taken" and "failed" gave the work back; of the others nobody said what became of them.
     assert found["verdicts"] == {"helped": 0, "neutral": 0, "moved_work": 2, "unknown": 4}
@@ -170,15 +171,25 @@ def test_what_became_of_tasks_is_told_and_each_is_counted_once(
     assert "2 only moved the work" in drawn
 
 
-def test_a_command_that_failed_and_says_so_is_no_task_without_a_result(
-    conn: sqlite3.Connection, capsys: pytest.CaptureFixture[str]
+def test_a_command_that_failed_and_says_so_is_neither_kept_nor_without_a_result(
+    conn: sqlite3.Connection, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for task_id, output in (("told", {"exit_code": 1}), ("broke", None)):
+    for task_id, output in (("passed", {}), ("told", {"exit_code": 1}), ("welcome", {"exit_code": 1}), ("broke", None)):
         open_task(conn, task_id, AT)
-        row = (task_id, AT, "quick-tests", "1.0.0", "ab", "failed", 5, json.dumps({"output": output}))
+        status = "ok" if task_id == "passed" else "failed"
+        row = (task_id, AT, "quick-tests", "1.0.0", "ab", status, 5, json.dumps({"output": output}))
         names = "task_id, at, playbook, version, digest, status, ms, record"
         conn.execute(f"insert into playbook_runs ({names}) values (?, ?, ?, ?, ?, ?, ?, ?)", row)
-    assert [told(capsys)["ends"][name] for name in ("of", "kept", "lost")] == [2, 1, 1]
+    # Whoever wanted to see it fail may say so.
+    score = ("welcome", AT, "accepted", '{"outcome": "accepted"}')
+    conn.execute("insert into scores (task_id, at, outcome, record) values (?, ?, ?, ?)", score)
+    ends = told(capsys)["ends"]
+    assert [ends[name] for name in ("of", "kept", "failed", "lost")] == [4, 2, 1, 1]
+    assert "Tasks: 2 kept, 1 whose command failed, 1 without a result." in shown(capsys)
+    drawn = page(tmp_path)
+    assert "2 of 4" in drawn
+    assert "1 whose command failed · 1 without a result" in drawn
+    assert "Command failed" in drawn
 
 
 def test_a_dry_run_of_a_playbook_is_no_run(

@@ -33,6 +33,7 @@ LEVERS = {
 }
 ENDS = {
     "kept": "kept",
+    "failed": "whose command failed",
     "gone": "applied, but no longer in the files",
     "reverted": "taken back",
     "lost": "without a result",

@@ -12,20 +12,21 @@ from mcp_tierkit.ledger.report import REAL_RUN
 from mcp_tierkit.types import Record
 
 NEWEST = 10_000
-End = Literal["kept", "gone", "reverted", "lost", "stopped", "reviewed", "skipped", "open"]
+End = Literal["kept", "failed", "gone", "reverted", "lost", "stopped", "reviewed", "skipped", "open"]
 
 
 class Ends(Record):
     """How many of the newest `of` tasks came to which end.
 
-    Kept: handed over by a draft or a playbook, or accepted; a command that failed and says so is handed over as well.
-    Gone: applied, but no longer in the files. Reverted: taken back. Lost: a draft or a playbook ended without a
-    result. Stopped: a budget or the breaker did not let the first call be made. Reviewed: only that. Skipped: no model
-    was asked. Open: planned, or not over yet.
+    Kept: handed over by a draft or a playbook, or accepted. Failed: a playbook's command failed and says with what,
+    as tests do, which is no result to keep and none that is missing. Gone: applied, but no longer in the files.
+    Reverted: taken back. Lost: a draft or a playbook ended without a result. Stopped: a budget or the breaker did not
+    let the first call be made. Reviewed: only that. Skipped: no model was asked. Open: planned, or not over yet.
     """
 
     of: int
     kept: int
+    failed: int = 0
     gone: int = 0
     reverted: int
     lost: int
@@ -39,15 +40,15 @@ def _has(table: str, which: str) -> str:
     return f"exists (select 1 from {table} where {table}.task_id = t.task_id and {which})"
 
 
-# A command that failed and says so, as tests do, has given what it was run for.
-_ANSWERED = "(status = 'ok' or (status = 'failed' and json_type(record, '$.output') = 'object'))"
+_SAYS_HOW = "status = 'failed' and json_type(record, '$.output') = 'object'"
 _LAST_WORD = "(select outcome from scores where scores.task_id = t.task_id order by score_id desc limit 1)"
 _QUERY = f"""select case
             when is_reverted then 'reverted'
             when task_id in (select value from json_each(:gone)) then 'gone'
             when {_has("drafts", "status in ('applied', 'ready')")} then 'kept'
-            when {_has("playbook_runs", f"{_ANSWERED} and {REAL_RUN}")} then 'kept'
+            when {_has("playbook_runs", f"status = 'ok' and {REAL_RUN}")} then 'kept'
             when {_LAST_WORD} in ('accepted', 'edited') then 'kept'
+            when {_has("playbook_runs", f"{_SAYS_HOW} and {REAL_RUN}")} then 'failed'
             when calls = 0 and {_has("drafts", "status = 'over_budget'")} then 'stopped'
             when {_has("drafts", "true")} or {_has("playbook_runs", REAL_RUN)} then 'lost'
             when {_has("reviews", "true")} then 'reviewed'

@@ -45,6 +45,7 @@ UNSAID = {
 }
 ENDS = {
     "kept": ("Kept", "handed over by a draft or a playbook, and not taken back", "gain"),
+    "failed": ("Command failed", "a playbook ran a command that failed, and told its output", "mixed"),
     "gone": ("No longer in the files", "applied, and nothing of it is in the working tree now", "loss"),
     "reverted": ("Taken back", "reverted later", "loss"),
     "lost": ("Without a result", "a draft or a playbook was tried, and your agent still had the work", "mixed"),

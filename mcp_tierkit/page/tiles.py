@@ -80,16 +80,17 @@ def _cheap(told: Told) -> Html:
 
 def _ends(told: Told) -> Html:
     ends = told.ends
-    tried = ends.kept + ends.gone + ends.reverted + ends.lost
+    tried = ends.kept + ends.failed + ends.gone + ends.reverted + ends.lost
     if not tried:
         skipped = f"{ends.skipped:,} left to your agent" if ends.skipped else "nothing was drafted or run"
         return _tile("What became of tasks", count(told.overview.tasks, "task"), el("p", skipped))
-    parts = (("gain", ends.kept), ("loss", ends.gone + ends.reverted), ("mixed", ends.lost))
+    parts = (("gain", ends.kept), ("loss", ends.gone + ends.reverted), ("mixed", ends.failed + ends.lost))
     drawn = stack([(klass, number / tried) for klass, number in parts if number])
     told_more = [
         f"{number:,} {words}"
         for number, words in (
-            (ends.gone, "no longer in the files"), (ends.reverted, "taken back"), (ends.lost, "without a result"),
+            (ends.failed, "whose command failed"), (ends.gone, "no longer in the files"),
+            (ends.reverted, "taken back"), (ends.lost, "without a result"),
             (ends.stopped, "stopped by a budget or the breaker"),
         ) if number
     ]  # fmt: skip
