@@ -25,6 +25,10 @@ MORE = 12
 
 _NUMBERS = re.compile(r"0x[0-9a-f]+|[0-9a-f]{8,}|\d+", re.I)
 _DIGITS = str.maketrans("23456789", "1" * 8)
+_SHOWN = re.compile(r"^(\$ .*\n(`{3,})\n)((?:.{0,240}\n){0,20}?)(?=\2$)", re.M)
+"""A check's digest in a request, under its command."""
+_MOST_SHOWN = 40
+"""Digests that are looked at, and they are short: a file of a megabyte that looks like them costs no time."""
 _KINDS = ("heads", "errors", "then", "more", "recaps", "sums")
 
 
@@ -112,6 +116,25 @@ def digest(rows: Sequence[Mapping[str, Any]], text: str) -> str:
 def _shape(line: str) -> str:
     """What two lines of one making have in common."""
     return _NUMBERS.sub("0", line[:LINE_CHARS]).strip()
+
+
+def steady(request: str) -> str:
+    """The text of a request without what differs between two runs of its checks that found the same.
+
+    Only in what checks printed: a duration or an address in a file, a plan or an answer is a part of what is asked.
+    """
+    return _SHOWN.sub(lambda found: found[1] + _without_passing(found[3]), request, count=_MOST_SHOWN)
+
+
+def _without_passing(output: str) -> str:
+    for pattern, shown in _passing():
+        output = pattern.sub(shown, output)
+    return output
+
+
+@functools.cache
+def _passing() -> tuple[tuple[re.Pattern[str], str], ...]:
+    return tuple((re.compile(pattern, re.M), shown) for pattern, shown in packaged("runners")["passing"])
 
 
 class Reader:

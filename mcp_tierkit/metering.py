@@ -11,6 +11,7 @@ from typing import Literal
 import anyio
 import anyio.lowlevel
 
+from mcp_tierkit.digests import steady
 from mcp_tierkit.errors import ModelFailed, OverBudget, PolicyRefused
 from mcp_tierkit.kit import Kit
 from mcp_tierkit.ledger import TextKind
@@ -174,8 +175,12 @@ def _priced(kit: Kit, request: Request, tier: Tier) -> tuple[Request, int | None
 
 
 def _digest(request: Request) -> str:
-    """What is asked of whom: equal for equal requests, of whichever task."""
-    said = [(message.role, message.content) for message in request.messages]
+    """What is asked of whom: equal for equal requests, of whichever task.
+
+    Only the breaker reads it. What a check's output differs in from run to run (durations, times, addresses, folders
+    of a moment, process ids) counts for nothing, or no loop around a test runner would be seen.
+    """
+    said = [(message.role, steady(message.content)) for message in request.messages]
     asked = json.dumps([request.model, request.base_url, request.max_output_tokens, said])
     return hashlib.sha256(asked.encode()).hexdigest()[:32]
 
