@@ -4,15 +4,31 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from mcp_tierkit.cleanup import is_gone
+from mcp_tierkit.cleanup.claims import whole
+from mcp_tierkit.cleanup.lines import applied
 from mcp_tierkit.cli import run
 from mcp_tierkit.gateway import ScriptedGateway
-from tests.support import BUGGY, CHECK, RIGHT, client_at, commit_all, make_config, make_env, make_project, run_git, said
+from tests.support import (
+    BUGGY,
+    CHECK,
+    FIXED,
+    RIGHT,
+    client_at,
+    commit_all,
+    make_config,
+    make_env,
+    make_project,
+    run_git,
+    said,
+)
 from tests.test_cleanup import DAY, NEW, THEN, Field
 
 REST = "".join(f"\n\ndef price_of_{n}(count: int) -> int:\n    return {n} * count\n" for n in range(150))
@@ -122,26 +138,105 @@ def test_of_a_project_that_is_gone_nothing_is_known(
     assert user.ends == (2, 0)
 
 
+def is_gone_of(field: Field, now: datetime) -> bool:
+    return is_gone(field.ws, whole(applied(field.ws, field.state, "t1")), at=THEN, now=now)
+
+
 def test_lines_that_were_committed_and_rewritten_a_month_later_are_not_gone(tmp_path: Path) -> None:
     field = Field(tmp_path)
     field.commit(THEN + DAY)
     field.write("print(1)\n", THEN + 30 * DAY)
     field.commit(THEN + 30 * DAY)
-    assert not is_gone(field.ws, field.state, "t1", at=THEN, now=THEN + 40 * DAY)
+    assert not is_gone_of(field, THEN + 40 * DAY)
 
 
 @pytest.mark.parametrize("days", [1, 40])
 def test_lines_that_nobody_ever_committed_stay_gone(tmp_path: Path, days: int) -> None:
     field = Field(tmp_path)
-    assert not is_gone(field.ws, field.state, "t1", at=THEN, now=THEN + days * DAY)
+    assert not is_gone_of(field, THEN + days * DAY)
     field.git("checkout", "-q", "shop.py")
-    assert is_gone(field.ws, field.state, "t1", at=THEN, now=THEN + days * DAY)
+    assert is_gone_of(field, THEN + days * DAY)
     field.write(NEW, THEN + DAY)
-    assert not is_gone(field.ws, field.state, "t1", at=THEN, now=THEN + days * DAY)
+    assert not is_gone_of(field, THEN + days * DAY)
 
 
 def test_a_change_committed_and_reverted_within_the_week_is_gone(tmp_path: Path) -> None:
     field = Field(tmp_path)
     field.commit(THEN + DAY)
     field.git("-c", "user.name=a", "revert", "--no-edit", "HEAD", at=THEN + 2 * DAY)
-    assert is_gone(field.ws, field.state, "t1", at=THEN, now=THEN + 40 * DAY)
+    assert is_gone_of(field, THEN + 40 * DAY)
+
+
+TAX = "def rate(a, n):\n    {0} = a * n\n    {0} += {1}\n    return {0}\n"
+BODIES = [TAX.format("x", 1), TAX.format("y", 2), TAX.format("z", 3)]
+WIDE = "def rate(a, n):\n    return 0\n"
+
+
+class Retrier(User):
+    """Somebody who lets drafts of one new file be made, each after doing something about the one before."""
+
+    async def delegate(self) -> None:
+        self.file = self.root / "shop/tax3.py"
+
+    def draft(self, *bodies: str, between: Callable[[], object] = lambda: None) -> list[str]:
+        return asyncio.run(self.drafted(bodies, between))
+
+    async def drafted(self, bodies: tuple[str, ...], between: Callable[[], object]) -> list[str]:
+        made = []
+        for at, body in enumerate(bodies):
+            if at:
+                between()
+            goal = f"Write rate(a, n), attempt {at}."
+            job = {"task": goal, "files": ["shop/tax3.py"], "checks": [CHECK], "wait_s": 30, "proof": "stays_green"}
+            old = self.file.read_text() if self.file.exists() else ""
+            words = ScriptedGateway([said(FORM.format(old=old, new=body).replace("cart", "tax3"))])
+            async with client_at(self.config, words) as client:
+                reply = (await client.call_tool("draft_with_cheap_model", job)).structured_content
+            assert reply["status"] == "applied", reply
+            made.append(reply["task_id"])
+        return made
+
+    @property
+    def stand(self) -> dict[str, bool]:
+        return {task["task_id"]: not task["is_gone"] for task in self.asks("report")["tasks"]}
+
+
+@pytest.fixture
+def retrier(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Retrier:
+    base = Retrier(tmp_path, monkeypatch, capsys)
+    (base.root / "shop/cart.py").write_text(FIXED)
+    run_git(base.root, "-c", "user.name=a", "-c", "user.email=a@example.com", "commit", "-qam", "percentage")
+    return base
+
+
+@pytest.mark.parametrize("bodies", [BODIES, BODIES[:1] * 3], ids=["sharing a line", "the same to the byte"])
+def test_drafts_thrown_away_before_a_like_one_was_made_are_gone(retrier: Retrier, bodies: list[str]) -> None:
+    tasks = retrier.draft(*bodies, between=retrier.file.unlink)
+    assert retrier.stand == {tasks[0]: False, tasks[1]: False, tasks[2]: True}
+    run_git(retrier.root, "add", "-A")
+    run_git(retrier.root, "-c", "user.name=a", "-c", "user.email=a@example.com", "commit", "-qm", "the third")
+    assert retrier.ends == (1, 2)
+
+
+def test_a_change_that_was_checked_out_stays_gone_when_a_later_task_writes_its_line(retrier: Retrier) -> None:
+    retrier.file.write_text(WIDE)
+    run_git(retrier.root, "add", "-A")
+    run_git(retrier.root, "-c", "user.name=a", "-c", "user.email=a@example.com", "commit", "-qm", "a rate of 0")
+    wanted = WIDE.replace("0", "a * n")
+    tasks = retrier.draft(
+        wanted, wanted + "\n\nFREE = 0\n", between=lambda: run_git(retrier.root, "checkout", "-q", ".")
+    )
+    assert retrier.stand == {tasks[0]: False, tasks[1]: True}
+
+
+def test_a_change_that_a_later_task_found_and_added_to_stands_beside_it(retrier: Retrier) -> None:
+    tasks = retrier.draft(BODIES[0], BODIES[0] + "\n\n" + BODIES[0].replace("rate", "late"))
+    assert retrier.stand == {tasks[0]: True, tasks[1]: True}
+
+
+def test_a_change_stands_while_half_of_its_lines_do(retrier: Retrier) -> None:
+    tasks = retrier.draft(BODIES[0])
+    retrier.file.write_text(BODIES[0].replace("    x +=", "    x -=").replace("return x", "return int(x)"))
+    assert retrier.stand == {tasks[0]: True}
+    retrier.file.write_text(retrier.file.read_text().replace("a * n", "n * a"))
+    assert retrier.stand == {tasks[0]: False}

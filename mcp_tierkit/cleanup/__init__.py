@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from mcp_tierkit.cleanup.claims import Change
 from mcp_tierkit.cleanup.lines import Part, Unknown, alive, applied, lines_of, patched
 from mcp_tierkit.cleanup.tree import Tree, Version
 from mcp_tierkit.errors import TierkitError
@@ -47,33 +48,46 @@ def measure(
     )
 
 
-def is_absent(ws: Workspace, state: Path, task_id: str) -> bool:
-    """Whether its files have none of the lines of a task's applied change now. Asks git nothing."""
+def is_absent(ws: Workspace, change: Change) -> bool:
+    """Whether its files have less than half of the lines of an applied change now. Asks git nothing."""
     try:
-        parts = applied(ws, state, task_id) if ws.root.is_dir() else []
         here = Tree(ws, datetime.now(UTC), has_git=False)
-        return any(part.own for part in parts) and not any(alive(part, here.standing(part).text) for part in parts)
+        return change.added > 0 and not change.stands_with(sum(map(len, change.alive_in(here))))
     except (Unknown, TierkitError, OSError):
         return False
 
 
-def is_gone(ws: Workspace, state: Path, task_id: str, *, at: datetime, now: datetime) -> bool:
-    """Whether none of the lines of a task's applied change is in the files, as far as that was not for the better.
+def is_gone(ws: Workspace, change: Change, *, at: datetime, now: datetime) -> bool:
+    """Whether less than half of the lines of an applied change is in the files, as far as that was not for the better.
 
     Lines that were committed belong to the work that goes on: of these it counts whether they were rewritten within
     seven days. Lines on another branch, in a stash, or of which nobody can tell, are not gone. Changes nothing.
     """
     try:
-        parts = applied(ws, state, task_id) if ws.root.is_dir() else []
-        changed = sum(len(part.own) for part in parts)
-        tree = _tree_with(ws, parts, at, is_applied=True) if changed else None
-        if tree is None or any(alive(part, tree.standing(part).text) for part in parts):
+        here = Tree(ws, at, has_git=is_its_own(ws.root))
+        found = change.alive_in(here)
+        standing = sum(map(len, found))
+        if not change.added or change.stands_with(standing):
             return False
-        if not any(alive(part, version.text) for part in parts for version in tree.versions(part.path)):
-            return True
-        return sum(_rewritten(tree, part, at + WITHIN, now) for part in parts) == changed
+        missing = [part._replace(own=part.own - had) for part, had in zip(change.parts, found, strict=True)]
+        missing = [part for part in missing if part.own]
+        # What is a later task's own is looked for nowhere: that it is in a branch says nothing of this change.
+        return not missing or _is_nowhere(ws, change, missing, standing, at=at, now=now)
     except (Unknown, TierkitError, OSError):
         return False
+
+
+def _is_nowhere(
+    ws: Workspace, change: Change, missing: Sequence[Part], standing: int, *, at: datetime, now: datetime
+) -> bool:
+    """Whether too few of the lines that the files lack are in git, or were for seven days. Raises Unknown."""
+    tree = _tree_with(ws, missing, at, is_applied=True)
+    if change.stands_with(standing + sum(len(alive(part, tree.standing(part).text)) for part in missing)):
+        return False
+    if not any(alive(part, version.text) for part in missing for version in tree.versions(part.path)):
+        return True
+    lasted = sum(len(part.own) - _rewritten(tree, part, at + WITHIN, now) for part in missing)
+    return not change.stands_with(standing + lasted)
 
 
 def _is_as_before(tree: Tree, part: Part) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -32,10 +33,14 @@ class Unknown(Exception):
 def applied(ws: Workspace, state: Path, task_id: str) -> list[Part]:
     """The files as the task found them first and left them last, from its undo records; none where there are none."""
     home = record.home_of(state, ws.root)
+    return recorded([home / "undo" / name for name in reversed(record.of_task(home, task_id))])
+
+
+def recorded(folders: Iterable[Path]) -> list[Part]:
+    """The same from undo records, the oldest first."""
     before: dict[str, bytes] = {}
     after: dict[str, bytes] = {}
-    for name in reversed(record.of_task(home, task_id)):
-        folder = home / "undo" / name
+    for folder in folders:
         for number, step in enumerate(record.load(folder).steps):
             for word, kept in (("before", before), ("after", after)):
                 if word == "after" or step.path not in before:
