@@ -22,6 +22,7 @@ from tests.transcripts import event as codex_event
 NOW = datetime.now(UTC).replace(microsecond=0) - timedelta(minutes=2)
 COST = (5 * 5 + 10 * 25) * 1000
 """Of one call as `usage()` has it, of the usual model."""
+BUMP = "sed -i s/^version.*/1.{}.0/ VERSION"
 
 
 @pytest.fixture
@@ -153,6 +154,39 @@ def test_work_that_a_shipped_playbook_does_is_not_to_be_written_anew(
     assert typed(lines["dates"], monkeypatch) == 0
 
 
+def test_what_a_prompt_leaves_open_of_a_shipped_playbook_is_no_reason_to_write_another(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (shop := home / "shop").mkdir()
+    monkeypatch.chdir(shop)
+    release = ("write the changelog for this release", "git log --oneline v1.0..HEAD")
+    translated = ("write the changelog for this release in German", "git log --oneline v1.0..HEAD")
+    plant(home, shop, "aaaaaaaaa", *[release] * 4, *[translated] * 4)
+    assert run(["audit", "--json"]) == 0
+    found = {group["phrase"]: group for group in json.loads(capsys.readouterr().out)["repeated"]}
+    assert found[release[0]]["next"] == "tierkit playbook show changelog-from-git"
+    assert found[release[0]]["by"] == "run"
+    assert "changelog-from-git" not in found[translated[0]]["next"]
+
+
+def test_prose_that_is_asked_for_again_and_again_is_listed_without_a_sum(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (shop := home / "shop").mkdir()
+    monkeypatch.chdir(shop)
+    plant(
+        home, shop, "aaaaaaaaa", *((f"update the README for {n}.0.0", f"sed -i s/x/{n}/ README.md") for n in range(9))
+    )
+    assert run(["audit", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    (group,) = found["repeated"]
+    assert (group["count"], group["by"], group["next"]) == (9, "look", "")
+    assert set(group["saving"].values()) == {0}
+    assert group["cost_nanousd"] == 18 * COST
+    (told,) = [step for step in found["next"] if "readme" in step["why"]]
+    assert told == {"why": "9 times “update the readme for {version}”: look whether a script can do it.", "command": ""}
+
+
 def test_what_a_playbook_cannot_do_as_it_stands_is_never_offered_as_one(
     home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -183,7 +217,7 @@ def test_a_form_to_fill_in_is_called_one_and_mending_is_no_work_for_a_script(
 ) -> None:
     (shop := home / "shop").mkdir()
     monkeypatch.chdir(shop)
-    plant(home, shop, "aaaaaaaaa", *((f"bump the version to 1.{n}.0", "") for n in range(4)),
+    plant(home, shop, "aaaaaaaaa", *((f"bump the version to 1.{n}.0", BUMP.format(n)) for n in range(4)),
           *((f"fix the rounding of order {n}", "") for n in range(4)))  # fmt: skip
     assert list(groups(capsys)) == ["bump the version to {version}"]
     out = shown(capsys)
@@ -276,7 +310,7 @@ def test_a_form_that_nobody_filled_in_is_no_playbook_that_saves_money(
 ) -> None:
     (shop := home / "shop").mkdir()
     monkeypatch.chdir(shop)
-    bumps = [(f"bump the version to 1.{n}.0", "") for n in range(5)]
+    bumps = [(f"bump the version to 1.{n}.0", BUMP.format(n)) for n in range(5)]
     plant(home, shop, "aaaaaaaaa", *bumps, *[("run the tests", "pytest -q")] * 4)
     assert run(["playbook", "new", "bump-version", "--user", *kind]) == 0
     (folder,) = home.rglob("playbooks/bump-version")
@@ -300,7 +334,7 @@ def test_the_nearest_form_counts_and_so_does_one_that_is_known_by_its_phrase(
 ) -> None:
     (shop := home / "shop").mkdir()
     monkeypatch.chdir(shop)
-    bumps = [(f"bump the version to 1.{n}.0", "") for n in range(5)]
+    bumps = [(f"bump the version to 1.{n}.0", BUMP.format(n)) for n in range(5)]
     plant(home, shop, "aaaaaaaaa", *bumps)
     for where in ([], ["--user"]):
         assert run(["playbook", "new", "bump-version", *where]) == 0

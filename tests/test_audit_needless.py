@@ -232,6 +232,33 @@ def test_one_wording_for_two_jobs_offers_the_command_of_neither() -> None:
         assert (group.count, "--from-command" in group.next) == (len(commands), wanted)
 
 
+def test_the_one_command_that_most_ran_becomes_a_playbook_where_the_rest_was_looking() -> None:
+    asked, test = "run the tests and tell me what fails", bash("pytest -q")
+    line = 'tierkit playbook new run-tests-tell-me-what-fails --from-command "pytest -q"'
+    for most, few in (([READ, *test], test), (test, []), ([*test, *bash("tail -20 a.log")], [READ, *test])):
+        (group,) = repeated(*((asked, most if at % 3 else few) for at in range(9)))
+        assert (group.next, group.command) == (line, "pytest -q")
+        assert group.saving.high_nanousd == 8000
+    more = [EDIT], bash("git push"), bash("ruff check ."), [("mcp__mail__send", "")]
+    for other in more:
+        groups = repeated(*((asked, [*test, *other] if at % 3 == 0 else [READ, *test]) for at in range(9)))
+        assert "--from-command" not in "".join(group.next for group in groups), other
+
+
+def test_a_saving_by_a_script_to_be_written_is_told_only_where_the_same_was_done() -> None:
+    def told(*done: list[tuple[str, str]], text: str = "add a page for 1.{}.0") -> tuple[str, bool]:
+        (group,) = repeated(*((text.format(n), uses) for n, uses in enumerate(done)))
+        return group.by, group.saving.high_nanousd > 0
+
+    sent = [("mcp__mail__send", "")]
+    assert told([EDIT], [READ, EDIT], [EDIT, EDIT]) == ("write", True)
+    assert told([EDIT], [EDIT], sent) == ("write", True)
+    assert told([EDIT], [EDIT, *bash("docker ps")], sent) == ("look", False)
+    assert told([READ], [READ], [READ]) == ("look", False)
+    assert told([], [], []) == ("look", False)
+    assert told([EDIT], [EDIT], [EDIT], text="update the README for 1.{}.0") == ("look", False)
+
+
 def test_a_month_is_never_reckoned_from_less_than_a_week_nor_a_day_from_more_than_there_were() -> None:
     jobs = [job(1, "add a note", [])]
     told = tell(Bill(jobs, {(jobs[0].at[:10], "m"): jobs[0].spent}, {}, {}, 0, {}), since="", today=BEGUN.date())

@@ -12,9 +12,9 @@ from typing import Literal, NamedTuple
 from mcp_tierkit.repeats import free_name
 from mcp_tierkit.tables import packaged
 
-By = Literal["run", "type", "make", "write", "fill"]
+By = Literal["run", "type", "make", "write", "fill", "look"]
 """With a playbook that is there, by typing a command, with a playbook that a command becomes, with one to write, or
-with one whose form is there and not filled in."""
+with one whose form is there and not filled in. `look` is work that a script may not be able to do at all."""
 TO_WRITE = frozenset[By]({"write", "fill"})
 """What saves nothing until somebody has written a script."""
 _OFFERED = 200
@@ -23,10 +23,12 @@ _SHELL = frozenset("|&;<>()$`*?[]{}!~#\\\n")
 
 
 class Use(NamedTuple):
-    """The line that uses a playbook, or that tries out one that is still the form it began as."""
+    """The line that uses a playbook, or that tries out one that is still the form it began as. `is_look` where it
+    changes nothing."""
 
     line: str
     is_form: bool = False
+    is_look: bool = False
 
 
 class Shelf(NamedTuple):
@@ -55,7 +57,8 @@ class Advice(NamedTuple):
 
 class Work(NamedTuple):
     """A job that came again. `command` is what was run for it, if one was; `is_plain` where its programs are known,
-    `is_look` where it shows something and changes nothing. `projects` are the dearest first."""
+    `is_look` where it shows something and changes nothing. `is_change` where files were
+    changed, which nothing that only looks does. `projects` are the dearest first."""
 
     name: str
     projects: Sequence[str]
@@ -65,6 +68,7 @@ class Work(NamedTuple):
     is_look: bool = False
     playbook: str = ""
     task_id: str = ""
+    is_change: bool = False
 
 
 def advise(work: Work, reach: Reach) -> Advice:
@@ -75,22 +79,22 @@ def advise(work: Work, reach: Reach) -> Advice:
     form = ""
     for name, prompts, command in ((work.name, work.prompts, work.command), (work.playbook, (), "")):
         if name and (use := shelf.use(name, prompts, command)):
-            if not use.is_form:
+            if not (use.is_form or (work.is_change and use.is_look)):
                 return Advice(work.name, "run", cd + use.line)
-            form = use.line  # What a task or a command becomes by itself needs no form.
+            form = use.line if use.is_form else form  # What a task or a command becomes by itself needs no form.
     name = free_name(work.name, set(shelf.taken))
     new, own = f"{cd}tierkit playbook new {name}", " --user" * (len(projects) > 1)
     if work.task_id:
         return Advice(name, "make", f"{new} --from-task {work.task_id}{own}")
     if not _can_be_shown(work.command):
         return Advice(work.name, "fill", cd + form) if form else Advice(name, "write", new + own)
-    if work.is_plain and (work.is_look or says("outward", work.command) or _changes(work.command)):
+    if work.is_plain and (work.is_look or says("outward", work.command) or changes(work.command)):
         return Advice(name, "type", cd + work.command)
     is_simple = _SHELL.isdisjoint(work.command)
     if says("outward", work.command) or (_removes(work.command) and not is_simple):
         return Advice(name, "type", cd + work.command if is_simple else "")  # Its reader should find it in the session.
     # What formats a whole project would format a playbook in it as well, which no run may.
-    writes = ' --user --writes "**"' if _changes(work.command) else own
+    writes = ' --user --writes "**"' if changes(work.command) else own
     return Advice(name, "make", f"{new} --from-command {_quoted(work.command)}{writes}")
 
 
@@ -99,7 +103,8 @@ def says(kind: str, command: str) -> bool:
     return any(re.search(pattern, command) for pattern in packaged("commands")[kind])
 
 
-def _changes(command: str) -> bool:
+def changes(command: str) -> bool:
+    """Whether the command looks to write into a project."""
     return says("changing", command) or bool(_writing().search(command))
 
 

@@ -8,7 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
 from typing import Literal
 
-from mcp_tierkit.audit.advice import Advice, By, Reach, Work, advise
+from mcp_tierkit.audit.advice import TO_WRITE, Advice, By, Reach, Work, advise
+from mcp_tierkit.audit.alike import main_command, playbook_for, were_done_alike
 from mcp_tierkit.audit.bill import Job
 from mcp_tierkit.audit.needless import LEAST, RUN_LEAST, command_of, is_answered_by, jobs_in, kind_of, shape_of
 from mcp_tierkit.redact import redact
@@ -39,7 +40,8 @@ class Saving(Record):
 
 class Group(Record):
     """Turns that are one job. `phrase` has a slot wherever they differ; `command` is one that was really run. `next`
-    is what to type, empty where nothing would do, and `by` how that saves it. `projects` are the dearest first."""
+    is what to type, empty where nothing would do, and `by` how that saves it; nothing is, by `look`. `projects` are the
+    dearest first."""
 
     kind: Literal["prompt", "commands", "listing", "conversion", "rename", "dates", "command"]
     phrase: str
@@ -137,7 +139,8 @@ def _handed(repeat: Repeat, by_id: dict[str, Solved], days: int, projects: Mappi
     newest, *_, first = (tasks := [by_id[task_id] for task_id in repeat.task_ids])
     # The newest is what its playbook is made of, and it is made in the folder of that one.
     folder, goals = projects.get(newest.task_id, ""), [task.goal for task in tasks]
-    told = advise(Work(repeat.name, (folder,), goals, task_id=newest.task_id), reach)
+    work = Work(repeat.name, (folder,), goals, task_id=newest.task_id, is_change=bool(newest.files))
+    told = advise(work, reach)
     spared = repeat.total_nanousd - (first.cost_nanousd or 0)
     return Handed(
         phrase=line_of(repeat.phrase or repeat.example), example=line_of(repeat.example), name=told.name,
@@ -225,10 +228,13 @@ def _run(jobs: Iterable[Job]) -> Iterable[Solved]:
 
 def _repeat(kind: str, repeat: Repeat, by_key: dict[str, Job], days: int, reach: Reach) -> Group:
     jobs = [by_key[key] for key in repeat.task_ids]
-    work = _work(repeat.name, jobs, _same_command(jobs))
+    work = _work(repeat.name, jobs, _same_command(jobs) or main_command(jobs))
+    told = advise(work._replace(playbook=playbook_for(jobs)), reach)
+    if kind == "prompt" and told.by in TO_WRITE and not were_done_alike(jobs):
+        told = Advice(told.name, "look", "")
     # Where all said the same it is shown as it was typed, else with a slot wherever they differ.
     phrase = repeat.phrase if repeat.phrase and "{" in repeat.phrase else repeat.example
-    return _group(kind, phrase, jobs, days, work, advise(work, reach))
+    return _group(kind, phrase, jobs, days, work, told)
 
 
 def _work(name: str, jobs: Sequence[Job], command: str) -> Work:
@@ -270,7 +276,8 @@ def _group(kind: str, phrase: str, jobs: Sequence[Job], days: int, work: Work, t
         "kind": kind, "phrase": line_of(phrase), "example": line_of(latest.text), "name": told.name, "count": len(jobs),
         "sessions": len({job.session for job in jobs}), "cost_nanousd": cost, "month_nanousd": by_month(cost, days),
         "unpriced_calls": sum(job.spent.unpriced for job in jobs),
-        "tokens": sum(sum(job.spent.tokens) for job in jobs), "saving": saving(jobs, days), "projects": work.projects,
+        "tokens": sum(sum(job.spent.tokens) for job in jobs), "saving": saving(() if told.by == "look" else jobs, days),
+        "projects": work.projects,
         "command": work.command or None, "by": told.by, "next": told.line,
         "task_keys": tuple(job.key for job in jobs),
     })  # fmt: skip

@@ -46,7 +46,7 @@ def command_of(job: Job) -> str | None:
     """
     work = packaged("audit")["work"]
     names = {name for name, command in job.uses if not command}
-    commands = {_CD.sub("", command.strip()) for _, command in job.uses if command}
+    commands = {without_cd(command) for _, command in job.uses if command}
     if names - set(work["listers"]) or len(commands) > 1:
         return None
     if not commands and names:
@@ -72,6 +72,16 @@ def is_answered_by(job: Job) -> bool:
     """Whether a question that asks for no judgement was answered by programs whose outcome is the answer."""
     commands = [command for _, command in job.uses]
     return not _judges(job.text.lower()) and all(command and _runs("command", command) for command in commands)
+
+
+def runs_job(command: str) -> bool:
+    """Whether it is a test run, a build or the like, of known programs alone."""
+    return _runs("command", command)
+
+
+def without_cd(command: str) -> str:
+    """The command as it is typed in the folder that it went to."""
+    return _CD.sub("", command.strip())
 
 
 def _named(program: str, part: str) -> str:

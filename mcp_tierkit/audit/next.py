@@ -28,6 +28,9 @@ def steps(audit: Audit) -> list[Step]:
     found: list[tuple[int, Step]] = []
     for group in (*audit.needless, *audit.repeated):
         low, high = group.saving.month_low_nanousd, group.saving.month_high_nanousd
+        if group.by == "look":
+            why = f"{group.count} times “{group.phrase}”: look whether a script can do it."
+            found.append((group.month_nanousd // _HABIT, Step(why=why)))
         if high:
             saved = f"{about(low, high)} to {about(high)}" if low else f"up to {about(high)}"
             why = f"{group.count} times “{group.phrase}”: save {saved} a month {_HOW[group.by]}."

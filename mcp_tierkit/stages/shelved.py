@@ -105,4 +105,5 @@ def _run(shelf: Shelf, hit: Match) -> Use:
     if given and not playbook.contract.effects.read_only:
         return Use(f"tierkit playbook show {hit.name}")
     pairs = [f"{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in given.items()]
-    return Use(shlex.join(["tierkit", "playbook", "run", hit.name, *pairs]))
+    line = shlex.join(["tierkit", "playbook", "run", hit.name, *pairs])
+    return Use(line, is_look=playbook.contract.effects.read_only)
