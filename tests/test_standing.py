@@ -213,6 +213,10 @@ def retrier(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
 def test_drafts_thrown_away_before_a_like_one_was_made_are_gone(retrier: Retrier, bodies: list[str]) -> None:
     tasks = retrier.draft(*bodies, between=retrier.file.unlink)
     assert retrier.stand == {tasks[0]: False, tasks[1]: False, tasks[2]: True}
+    retrier.capsys.readouterr()
+    run(["score", tasks[0], "--json"])
+    card = json.loads(retrier.capsys.readouterr().out)
+    assert (card["changed_lines"], card["rewritten_lines"], card["verdict"]) == (4, 4, "moved_work")
     run_git(retrier.root, "add", "-A")
     run_git(retrier.root, "-c", "user.name=a", "-c", "user.email=a@example.com", "commit", "-qm", "the third")
     assert retrier.ends == (1, 2)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from mcp_tierkit.cleanup.claims import Change
+from mcp_tierkit.cleanup.claims import Change, left_to
 from mcp_tierkit.cleanup.lines import Part, Unknown, alive, applied, lines_of, patched
 from mcp_tierkit.cleanup.tree import Tree, Version
 from mcp_tierkit.errors import TierkitError
@@ -27,17 +27,22 @@ def measure(
     """Count the lines of a task's change that were rewritten within seven days after `at`, when it was handed over.
 
     A line counts as rewritten when the file's version of that day, committed or not, no longer has it, blanks and
-    moves within the file aside. The undo record says which lines they are, else the `patch`. Changes nothing, and
-    runs no program that the repository names.
+    moves within the file aside, or when a later task had to add it again. The undo record says which lines they
+    are, else the `patch`. Changes nothing, and runs no program that the repository names.
     """
     try:
         if not ws.root.is_dir():
             raise Unknown("Its project is gone.")
         # A change that was applied and has no undo record was taken back: its patch tells of nothing that is there.
         parts = applied(ws, state, task_id) or patched(ws, None if is_applied else patch)
-        changed = sum(len(part.own) for part in parts)
-        tree = _tree_with(ws, parts, at, is_applied=is_applied)
-        rewritten = sum(_rewritten(tree, part, at + WITHIN, now) for part in parts)
+        change = left_to(ws, state, task_id, parts, at + WITHIN)
+        changed, parts = change.added, [*change.parts]
+        rewritten = changed - sum(len(part.own) for part in parts)
+        if rewritten < changed or not changed:  # Else later tasks added all of it again: its lines are theirs.
+            tree = _tree_with(ws, parts, at, is_applied=is_applied)
+            rewritten += sum(_rewritten(tree, part, at + WITHIN, now) for part in parts)
+        else:
+            tree = Tree(ws, at, has_git=False)
         is_taken_back = 0 < changed == rewritten and all(_is_as_before(tree, part) for part in parts)
     except Unknown as unknown:
         return LineCount(reason=str(unknown))

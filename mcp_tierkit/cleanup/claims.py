@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter, defaultdict
 from collections.abc import Iterable
+from datetime import datetime
+from pathlib import Path
 from typing import NamedTuple
 
-from mcp_tierkit.cleanup.lines import Part, alive
+from mcp_tierkit.cleanup.lines import Part, Unknown, alive, recorded
 from mcp_tierkit.cleanup.tree import Tree
+from mcp_tierkit.errors import TierkitError
+from mcp_tierkit.journal import record
+from mcp_tierkit.workspace import Workspace
+
+MOST_LATER = 400
+"""Tasks after a change whose records are looked at, the next ones."""
 
 
 class Change(NamedTuple):
@@ -29,6 +38,27 @@ def whole(parts: Iterable[Part]) -> Change:
     """A change of which no later task wrote a line."""
     found = tuple(parts)
     return Change(found, sum(len(part.own) for part in found))
+
+
+def left_to(ws: Workspace, state: Path, task_id: str, parts: Iterable[Part], until: datetime) -> Change:
+    """What is a task's own of its applied change, by what later tasks wrote into its files until then.
+
+    Raises TierkitError where its own records cannot be read; of other tasks', those that can be are.
+    """
+    home, found = record.home_of(state, ws.root), tuple(parts)
+    of = defaultdict[str, list[int]](list)
+    for name in record.applied(home):
+        of[name.rpartition(".")[0]].append(record.number(name))
+    last = max(of.pop(task_id, (0,)))
+    later = sorted(((min(numbers), task) for task, numbers in of.items() if min(numbers) > last), reverse=True)
+    claims, paths = Claims(), {part.path for part in found}
+    for first, task in later[-MOST_LATER:] if last else ():
+        folders = [home / "undo" / f"{task}.{number}" for number in sorted(of[task])]
+        with contextlib.suppress(Unknown, TierkitError, OSError):
+            is_in_time = folders[0].stat().st_mtime <= until.timestamp()
+            if is_in_time and any(step.path in paths for folder in folders for step in record.load(folder).steps):
+                claims.take(recorded(folders), first=first, last=max(of[task]))
+    return claims.take(found, first=last, last=last)
 
 
 class _Claim(NamedTuple):
