@@ -153,7 +153,8 @@ def _head(found: Audit, *, is_subscription: bool) -> None:
     pace = f"{dollars(day)} a day, {month}"
     cached, subs = total.cache_read / (whole or 1), found.sub_agents.cost_nanousd / (total.cost_nanousd or 1)
     read = f"{tokens(whole)} tokens, {cached:.0%} read from a cache"
-    say(f"{pace}; {read}; sub-agents {subs:.0%} of the cost" if is_known else read)
+    by_subs = f"; sub-agents {subs:.0%} of the cost" if found.sub_agents.calls else ""
+    say(f"{pace}; {read}{by_subs}" if is_known else read)
     if is_subscription:
         say("You pay by subscription: dollars are what the API would have charged, not your bill.")
 
@@ -292,7 +293,8 @@ def _group(group: Group, named: Mapping[str, str]) -> Sequence[str]:
     low, high = dollars(group.saving.month_low_nanousd), dollars(group.saving.month_high_nanousd)
     where = named[group.projects[0]] if len(group.projects) == 1 else f"{len(group.projects)} projects"
     cost = amount(group.cost_nanousd, group.unpriced_calls)
-    return f"{group.count}", cost, f"{low} to {high}", where, group.phrase, group.next
+    saving = "-" if group.by == "look" else f"{low} to {high}"
+    return f"{group.count}", cost, saving, where, group.phrase, group.next
 
 
 def _repeated(group: Handed) -> Sequence[str]:
