@@ -21,11 +21,18 @@ from tests.support import BUGGY, JOB, RIGHT, desk_at, make_config, make_env, mak
 ROOT = Path(__file__).parent.parent
 
 
+def _hear_ctrl_c() -> None:
+    """What a shell starts in the background ignores it, and hands that down."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def _interrupted(project: Path, env: dict[str, str], upstream: Upstream) -> tuple[int, str]:
     """Exit code and stderr of a draft that gets SIGINT while its model is being asked."""
     command = [sys.executable, "-m", "mcp_tierkit", "draft", "Take the discount as a percentage.", "-f", "shop/cart.py"]
     env = os.environ | env | {"PYTHONPATH": str(ROOT)}
-    with subprocess.Popen(command, cwd=project, env=env, stderr=subprocess.PIPE, text=True) as begun:
+    with subprocess.Popen(
+        command, cwd=project, env=env, stderr=subprocess.PIPE, text=True, preexec_fn=_hear_ctrl_c,
+    ) as begun:  # fmt: skip
         try:
             upstream.wait_asked(1, 60)
             begun.send_signal(signal.SIGINT)
