@@ -204,7 +204,7 @@ def gone(zygote: subprocess.Popen[str]) -> None:
 
 
 @pytest.mark.parametrize("zygote", ["sandbox", "in_place"], indirect=True)
-@pytest.mark.parametrize("kills", [8, pytest.param(50, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kills", [4, pytest.param(50, marks=pytest.mark.slow)])
 async def test_a_killed_server_leaves_the_tree_whole_and_every_call_accounted(
     zygote: subprocess.Popen[str], tmp_path: Path, kills: int
 ) -> None:
