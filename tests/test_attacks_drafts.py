@@ -244,6 +244,7 @@ async def test_a_secret_in_a_question_is_not_told_in_part(config: Config) -> Non
 # --- replies that take long to read
 
 
+@pytest.mark.slow
 async def test_a_server_answers_while_it_reads_a_reply_of_a_megabyte(tmp_path: Path) -> None:
     shares: list[float] = []
     while len(shares) < 2 and min(shares, default=1) >= 1 / 4:  # A machine that stood still meanwhile gets another try.

@@ -113,6 +113,7 @@ async def shop_at(tmp_path: Path, seed: int) -> AsyncIterator[Shop]:
 
 
 @pytest.mark.anyio
+@pytest.mark.slow
 async def test_ten_random_drafts_undone_backwards_leave_every_byte_and_mode_as_it_was(tmp_path: Path) -> None:
     async with shop_at(tmp_path, seed=5) as shop:
         states = []
